@@ -1,0 +1,224 @@
+-- The first schema: what is dear to change later.
+--
+-- Codes (states, reasons, classes, work kinds) are small integers, listed in docs/architecture.md and in the Rust
+-- enums of the same names; they are only ever appended. Times are integer milliseconds since 1970, UTC. Columns
+-- ending in _ms on deliveries count from the message's creation, which keeps a row near 100 bytes.
+-- JSON columns hold what the gateway never filters by.
+
+-- Facts about this installation: its id, the key that public ids are made with, the owner epoch.
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Tenants. Small dense numbers, because every other key begins with one.
+CREATE TABLE apps (
+    seq        INTEGER PRIMARY KEY,
+    public_id  TEXT    NOT NULL UNIQUE,
+    name       TEXT    NOT NULL UNIQUE,
+    settings   TEXT    NOT NULL DEFAULT '{}',
+    created_at INTEGER NOT NULL
+) STRICT;
+
+-- API keys: only a MAC of the secret is kept. app IS NULL: an admin key.
+CREATE TABLE api_keys (
+    id         TEXT PRIMARY KEY,
+    app        INTEGER,
+    name       TEXT    NOT NULL,
+    mac        BLOB    NOT NULL,
+    scopes     TEXT    NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    revoked_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX api_keys_by_app ON api_keys (app, id);
+
+-- Configured provider instances. `secrets` is ciphertext, bound to this row.
+CREATE TABLE channels (
+    seq        INTEGER PRIMARY KEY,
+    public_id  TEXT    NOT NULL UNIQUE,
+    app        INTEGER NOT NULL,
+    name       TEXT    NOT NULL,
+    provider   TEXT    NOT NULL,
+    config     TEXT    NOT NULL,
+    secrets    BLOB,
+    limits     TEXT    NOT NULL DEFAULT '{}',
+    state      INTEGER NOT NULL DEFAULT 0,
+    state_info TEXT,
+    version    INTEGER NOT NULL DEFAULT 1,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    deleted_at INTEGER
+) STRICT;
+-- A deleted channel keeps its row, so that old trails still name it; its name is free again.
+CREATE UNIQUE INDEX channels_by_name ON channels (app, name) WHERE deleted_at IS NULL;
+
+-- Installations of an app. `seq` is the target number in deliveries: dense over the installation, so that
+-- (target, message) needs no app in its key and sorted pages read neighbours.
+CREATE TABLE devices (
+    seq             INTEGER PRIMARY KEY AUTOINCREMENT,
+    app             INTEGER NOT NULL,
+    id              TEXT    NOT NULL,
+    user_id         TEXT,
+    platform        TEXT,
+    enabled         INTEGER NOT NULL DEFAULT 1,
+    -- everything else that the API shows: manufacturer, language, tags, attributes, …
+    profile         TEXT    NOT NULL DEFAULT '{}',
+    -- the source of address versions: never reused within a device
+    address_version INTEGER NOT NULL DEFAULT 0,
+    -- set once the device may connect itself; unique over all apps, fit for MQTT 3.1
+    username        TEXT UNIQUE,
+    secret_mac      BLOB,
+    -- part of every inbox cursor; bumped when the secret is made anew
+    epoch           INTEGER NOT NULL DEFAULT 0,
+    created_at      INTEGER NOT NULL,
+    updated_at      INTEGER NOT NULL,
+    UNIQUE (app, id)
+) STRICT;
+CREATE INDEX devices_by_user ON devices (app, user_id, seq) WHERE user_id IS NOT NULL;
+CREATE INDEX devices_by_app ON devices (app, seq);
+
+-- An audience by tag is a sorted range.
+CREATE TABLE device_tags (
+    app    INTEGER NOT NULL,
+    tag    TEXT    NOT NULL,
+    device INTEGER NOT NULL,
+    PRIMARY KEY (app, tag, device)
+) STRICT, WITHOUT ROWID;
+
+-- Where providers find devices. Clustered so that a page of sorted devices is one range read. Retired addresses stay:
+-- late receipts name them, and they can be restored.
+CREATE TABLE addresses (
+    app          INTEGER NOT NULL,
+    provider     TEXT    NOT NULL,
+    device       INTEGER NOT NULL,
+    version      INTEGER NOT NULL,
+    kind         TEXT    NOT NULL,
+    token        TEXT    NOT NULL,
+    token_hash   BLOB    NOT NULL,
+    params       TEXT    NOT NULL DEFAULT '{}',
+    state        INTEGER NOT NULL DEFAULT 0,
+    strikes      INTEGER NOT NULL DEFAULT 0,
+    state_reason INTEGER,
+    updated_at   INTEGER NOT NULL,
+    PRIMARY KEY (app, provider, device, version)
+) STRICT, WITHOUT ROWID;
+-- One owner per token. The hash is the first 16 bytes of SHA-256: half the size of a token in the index.
+CREATE UNIQUE INDEX addresses_by_token ON addresses (app, provider, kind, token_hash);
+CREATE INDEX addresses_by_device ON addresses (device);
+
+-- What backends asked to send. `id` is time-ordered: purge and listing are ranges.
+CREATE TABLE messages (
+    id          INTEGER PRIMARY KEY,
+    app         INTEGER NOT NULL,
+    -- 0 sending, 1 scheduled, 2 cancelling, 3 cancelled; `done` is derived from the counters
+    state       INTEGER NOT NULL DEFAULT 0,
+    class       INTEGER NOT NULL,
+    -- the request as it will be carried out: content, audience, route, options
+    spec        TEXT    NOT NULL,
+    label       TEXT,
+    created_at  INTEGER NOT NULL,
+    deadline_at INTEGER NOT NULL,
+    send_at     INTEGER,
+    -- set when the whole audience is in pages; until then `targeted` still grows
+    expanded_at INTEGER,
+    targeted    INTEGER NOT NULL DEFAULT 0,
+    -- raised by cancel and recall: a slice that was cut under an older one is not sent
+    generation  INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX messages_by_app ON messages (app, id);
+CREATE INDEX messages_by_label ON messages (app, label, id) WHERE label IS NOT NULL;
+
+-- Written only for calls that carry an Idempotency-Key, in the message's own transaction.
+CREATE TABLE idempotency (
+    app        INTEGER NOT NULL,
+    key_hash   BLOB    NOT NULL,
+    body_hash  BLOB    NOT NULL,
+    message    INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (app, key_hash)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX idempotency_by_time ON idempotency (created_at);
+
+-- Targets that are no devices: addresses given in the call, ids that name nothing. Target = 2^40 + idx.
+CREATE TABLE message_targets (
+    message  INTEGER NOT NULL,
+    idx      INTEGER NOT NULL,
+    provider TEXT,
+    kind     TEXT,
+    token    TEXT,
+    params   TEXT,
+    given    TEXT,
+    PRIMARY KEY (message, idx)
+) STRICT, WITHOUT ROWID;
+
+-- The unit of truth. A row appears with the first outcome; before that the target is in a work item's page.
+CREATE TABLE deliveries (
+    message      INTEGER NOT NULL,
+    target       INTEGER NOT NULL,
+    state        INTEGER NOT NULL,
+    reason       INTEGER,
+    -- 0: no channel took it
+    channel      INTEGER NOT NULL DEFAULT 0,
+    vendor_id    TEXT,
+    updated_ms   INTEGER NOT NULL,
+    accepted_ms  INTEGER,
+    delivered_ms INTEGER,
+    displayed_ms INTEGER,
+    clicked_ms   INTEGER,
+    trail        BLOB,
+    PRIMARY KEY (message, target)
+) STRICT, WITHOUT ROWID;
+-- What did this device get?
+CREATE INDEX deliveries_by_target ON deliveries (target, message);
+
+-- Counters, moved in the transaction of the rows that they count.
+-- kind 0: `now`, code = state; kind 1: `reached`, code = state. Pending is never counted: it is what is left.
+CREATE TABLE message_stats (
+    message INTEGER NOT NULL,
+    channel INTEGER NOT NULL,
+    kind    INTEGER NOT NULL,
+    code    INTEGER NOT NULL,
+    reason  INTEGER NOT NULL DEFAULT 0,
+    n       INTEGER NOT NULL,
+    PRIMARY KEY (message, channel, kind, code, reason)
+) STRICT, WITHOUT ROWID;
+
+-- Whatever must happen later. One row covers a batch, never a single delivery.
+CREATE TABLE work (
+    id          INTEGER PRIMARY KEY,
+    -- 0 expand, 1 page, 2 expire; room for escalate, poll receipts, webhook, purge
+    kind        INTEGER NOT NULL,
+    -- whose turn it waits for: the channel of a page, 0 for the gateway's own work
+    channel     INTEGER NOT NULL DEFAULT 0,
+    -- 0 transactional, 1 marketing
+    lane        INTEGER NOT NULL DEFAULT 0,
+    app         INTEGER NOT NULL,
+    message     INTEGER NOT NULL,
+    due_at      INTEGER NOT NULL,
+    attempt     INTEGER NOT NULL DEFAULT 0,
+    -- who works on it, under which epoch (the fencing token), until when; 0 = free
+    owner       INTEGER NOT NULL DEFAULT 0,
+    epoch       INTEGER NOT NULL DEFAULT 0,
+    lease_until INTEGER NOT NULL DEFAULT 0,
+    payload     BLOB    NOT NULL
+) STRICT;
+CREATE INDEX work_by_turn ON work (kind, channel, lane, due_at);
+CREATE INDEX work_by_message ON work (message);
+CREATE INDEX work_leased ON work (owner) WHERE owner > 0;
+
+-- Messages that wait for a phone to take them over its own connection.
+CREATE TABLE inbox (
+    device     INTEGER NOT NULL,
+    -- strictly increasing per device in commit order
+    pos        INTEGER NOT NULL,
+    message    INTEGER NOT NULL,
+    class      INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    -- when it was first given to the phone: an acknowledgement ends only what was handed out
+    handed_at  INTEGER,
+    variables  TEXT,
+    PRIMARY KEY (device, pos)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX inbox_by_message ON inbox (message, device);

@@ -1,0 +1,124 @@
+//! What a provider declares about itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::Schema;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::capability::Capabilities;
+use super::provider::{ConfigError, Environment, Provider};
+
+/// A provider's entry in the catalogue: what it is, and how to make one from a channel's configuration.
+pub struct Registration {
+    /// What it is.
+    pub descriptor: Descriptor,
+    /// Builds an instance from a channel's configuration (secrets included). Checks everything that can be
+    /// checked without the network and reports all mistakes at once.
+    pub build: fn(config: &Value, environment: &Environment) -> Result<Arc<dyn Provider>, ConfigError>,
+    /// The JSON Schema of the configuration. Every property has a title, a description and an example; secret
+    /// ones are `writeOnly`. It validates the API and draws the ops form.
+    pub config_schema: fn() -> Schema,
+    /// Checks a message's `overrides.<id>` against the adapter's allow-list; the error names the field.
+    pub check_overrides: fn(overrides: &Value) -> Result<(), String>,
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").field("id", &self.descriptor.id).finish_non_exhaustive()
+    }
+}
+
+/// What a provider is.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Descriptor {
+    /// `[a-z][a-z0-9_]*`; the same in folder, API, metrics, tables, sandbox path and docs.
+    pub id: &'static str,
+    /// The name that people know.
+    pub name: &'static str,
+    /// Its place in the default order.
+    pub tier: Tier,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// What its addresses look like.
+    pub address: AddressSpec,
+    /// Quotas that the vendor states, as data.
+    pub quotas: &'static [Quota],
+}
+
+/// A provider's place in the default order of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// The gateway's own connection.
+    Direct,
+    /// The phone maker's service.
+    Maker,
+    /// A service for all phones of a platform.
+    Global,
+    /// A push platform.
+    Platform,
+    /// Somebody else's broker.
+    Broker,
+    /// Text message. Never by default.
+    Sms,
+}
+
+impl Tier {
+    /// All tiers in default order.
+    pub const ALL: [Self; 6] =
+        [Self::Direct, Self::Maker, Self::Global, Self::Platform, Self::Broker, Self::Sms];
+
+    /// The name that users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Maker => "maker",
+            Self::Global => "global",
+            Self::Platform => "platform",
+            Self::Broker => "broker",
+            Self::Sms => "sms",
+        }
+    }
+}
+
+/// What addresses a provider sends to.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct AddressSpec {
+    /// Which address serves this provider: its own id, or `phone` for every SMS provider.
+    pub provider: &'static str,
+    /// The kinds of token it takes; the first is the default.
+    pub kinds: &'static [&'static str],
+    /// Longest token in bytes.
+    pub max_token_bytes: u32,
+    /// Names of the `params` that it understands.
+    pub params: &'static [&'static str],
+}
+
+/// One quota as the vendor states it.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Quota {
+    /// What is counted: `project`, `device`, `class`, …
+    pub scope: &'static str,
+    /// How many targets.
+    pub limit: u64,
+    /// In which time.
+    pub period: QuotaPeriod,
+    /// Where the vendor says so, with the date it was read.
+    pub source: &'static str,
+}
+
+/// The time that a quota counts over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaPeriod {
+    /// A second.
+    Second,
+    /// A minute.
+    Minute,
+    /// An hour.
+    Hour,
+    /// A day in the vendor's time zone.
+    Day,
+}

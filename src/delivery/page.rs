@@ -1,0 +1,101 @@
+//! A page: up to 1000 targets of one message that go to one channel, inside one work item.
+//!
+//! Stored sorted by target, target numbers as differences: two to six bytes a target.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Targets of one message for one channel, sorted by target.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// Which language or variant of the content; `None` = the only one.
+    pub variant: Option<String>,
+    /// Where a repeat after an unclean end may find some of its targets already recorded. Stays stable over
+    /// retries, so that vendor keys do too.
+    pub number: u32,
+    /// The targets.
+    pub entries: Vec<Entry>,
+}
+
+/// One target of a page.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Device number, or [`crate::ids::GIVEN_TARGETS`] + index. Stored as the difference to the one before.
+    pub target: u64,
+    /// The address as it was when the route was decided; 0 for targets given in the call.
+    pub address_version: u32,
+    /// Which step of the route this is.
+    pub step: u8,
+    /// Channels that have been tried and given up for this delivery.
+    pub tried: Vec<i64>,
+    /// Values for this target alone.
+    pub variables: Option<BTreeMap<String, String>>,
+}
+
+/// First byte of every stored page: the version of its form.
+const FORM: u8 = 1;
+
+impl Page {
+    /// Most targets of a page.
+    pub const MAX: usize = 1000;
+
+    /// The stored form.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut page = self.clone();
+        page.entries.sort_by_key(|entry| entry.target);
+        let mut last = 0;
+        for entry in &mut page.entries {
+            let target = entry.target;
+            entry.target -= last;
+            last = target;
+        }
+        let mut bytes = vec![FORM];
+        bytes.extend(postcard::to_allocvec(&page).expect("plain data always serialises into memory"));
+        bytes
+    }
+
+    /// Reads the stored form; `None` where it is damaged or newer than this program.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        let (&FORM, rest) = bytes.split_first()? else { return None };
+        let mut page: Self = postcard::from_bytes(rest).ok()?;
+        let mut last = 0u64;
+        for entry in &mut page.entries {
+            last = last.checked_add(entry.target)?;
+            entry.target = last;
+        }
+        Some(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_page_reads_back_sorted(targets in prop::collection::btree_set(0u64..(1 << 41), 0..50)) {
+            let mut entries: Vec<_> = targets.iter().rev()
+                .map(|&target| Entry { target, address_version: 3, ..Entry::default() }).collect();
+            let page = Page { variant: None, number: 7, entries: entries.clone() };
+            let back = Page::decode(&page.encode()).unwrap();
+            entries.reverse();
+            prop_assert_eq!(back.entries, entries);
+        }
+
+        #[test]
+        fn damaged_pages_are_refused_without_panic(bytes: Vec<u8>) {
+            let _ = Page::decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_page_of_a_thousand_neighbours_takes_at_most_six_bytes_a_target() {
+        let entries =
+            (0..1000).map(|i| Entry { target: 500_000 + i * 3, address_version: 1, ..Entry::default() });
+        let page = Page { variant: None, number: 0, entries: entries.collect() };
+        assert!(page.encode().len() <= 6_000, "{}", page.encode().len());
+    }
+}

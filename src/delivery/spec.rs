@@ -1,0 +1,61 @@
+//! A message as it is stored and carried out: what the API accepted, with every default filled in.
+
+use std::collections::BTreeMap;
+
+use anypush_providers::contract::{Address, Content};
+use serde::{Deserialize, Serialize};
+
+use crate::routing::StepSpec;
+
+/// What `messages.spec` holds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spec {
+    /// What it says.
+    pub content: Content,
+    /// The route that the backend asked for; empty = the app's rules.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<StepSpec>,
+    /// Time to live in whole seconds; 0 = only if reachable now.
+    pub ttl_seconds: u32,
+    /// Comes back in webhooks.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// Whom a message is for, as an expand work item carries it. Given lists are expanded in one transaction; an
+/// expression is walked by device number, and `after` is saved with each round of pages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Audience {
+    /// Devices by the backend's ids.
+    Devices(Vec<String>),
+    /// All devices of these users.
+    Users(Vec<String>),
+    /// Addresses given in the call.
+    Addresses(Vec<GivenAddress>),
+    /// Devices that fit an expression.
+    Matching {
+        /// The expression.
+        expression: Expression,
+        /// The last device number that is in a page.
+        after: u64,
+    },
+}
+
+/// An address given in the call.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GivenAddress {
+    /// Which provider can use it.
+    pub provider: String,
+    /// Where to find the phone.
+    pub address: Address,
+}
+
+/// A set of devices. Room for `attr`, `near`, `and`, `or`, `not`: one syntax tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Expression {
+    /// Every device of the app.
+    All,
+    /// Devices with this tag.
+    Tag(String),
+}

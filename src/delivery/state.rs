@@ -1,0 +1,296 @@
+//! States of a delivery, and the one rule that moves them: a receipt or outcome never lowers the rank.
+
+use anypush_providers::contract::Reason;
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::trail::{self, TrailEntry};
+use crate::ids::Id;
+
+/// Where a delivery is. Exactly one at any time. The numbers are stored: never change one, append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum State {
+    /// Not yet handed to a vendor, or between tries.
+    Pending = 0,
+    /// The vendor or the inbox has it.
+    Accepted = 1,
+    /// The phone has it.
+    Delivered = 2,
+    /// It was shown.
+    Displayed = 3,
+    /// A person tapped it.
+    Clicked = 4,
+    /// No channel took it, or it failed later.
+    Failed = 5,
+    /// At most once, and the outcome was never learned.
+    Unknown = 6,
+    /// The TTL was over first.
+    Expired = 7,
+    /// The backend cancelled it.
+    Cancelled = 8,
+    /// Never meant to be sent: no route, unknown target, duplicate.
+    Suppressed = 9,
+}
+
+impl State {
+    /// All states, in stored order.
+    pub const ALL: [Self; 10] = [
+        Self::Pending,
+        Self::Accepted,
+        Self::Delivered,
+        Self::Displayed,
+        Self::Clicked,
+        Self::Failed,
+        Self::Unknown,
+        Self::Expired,
+        Self::Cancelled,
+        Self::Suppressed,
+    ];
+
+    /// The number that is stored.
+    pub fn code(self) -> u8 {
+        self as u8
+    }
+
+    /// Reads a stored number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+
+    /// The name that users see.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Accepted => "accepted",
+            Self::Delivered => "delivered",
+            Self::Displayed => "displayed",
+            Self::Clicked => "clicked",
+            Self::Failed => "failed",
+            Self::Unknown => "unknown",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Suppressed => "suppressed",
+        }
+    }
+
+    /// `pending < accepted < failed | unknown | expired | cancelled | suppressed < delivered < displayed < clicked`.
+    pub fn rank(self) -> u8 {
+        match self {
+            Self::Pending => 0,
+            Self::Accepted => 1,
+            Self::Failed | Self::Unknown | Self::Expired | Self::Cancelled | Self::Suppressed => 2,
+            Self::Delivered => 3,
+            Self::Displayed => 4,
+            Self::Clicked => 5,
+        }
+    }
+}
+
+/// A delivery as it is stored. Times ending in `_ms` count from the message's creation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The message.
+    pub message: Id,
+    /// Device number, or [`crate::ids::GIVEN_TARGETS`] + index.
+    pub target: u64,
+    /// Where it is.
+    pub state: State,
+    /// Why, where the state is not a success.
+    pub reason: Option<Reason>,
+    /// The channel that last had it; 0 = none.
+    pub channel: i64,
+    /// The vendor's message id.
+    pub vendor_id: Option<String>,
+    /// When the row last changed.
+    pub updated_ms: u64,
+    /// When it first reached each of accepted, delivered, displayed, clicked.
+    pub reached_ms: [Option<u64>; 4],
+    /// Encoded by [`trail::encode`]: appended, never rewritten.
+    pub trail: Vec<u8>,
+}
+
+/// Something that happened to a delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Event {
+    /// The message.
+    pub message: Id,
+    /// The target.
+    pub target: u64,
+    /// The state that this event speaks for.
+    pub state: State,
+    /// Why, where it is not a success.
+    pub reason: Option<Reason>,
+    /// Through which channel; 0 = none.
+    pub channel: i64,
+    /// The vendor's message id, where this event brings one.
+    pub vendor_id: Option<String>,
+    /// Milliseconds since the message's creation.
+    pub at_ms: u64,
+    /// What the trail gets, in order.
+    pub trail: Vec<TrailEntry>,
+}
+
+/// How a counter moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CounterKey {
+    /// The message.
+    pub message: Id,
+    /// The channel; 0 = none.
+    pub channel: i64,
+    /// `Now` or `Reached`.
+    pub view: View,
+    /// The state.
+    pub state: State,
+    /// The reason, in view `Now` only.
+    pub reason: Option<Reason>,
+}
+
+/// The two views of counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum View {
+    /// How many are in each state.
+    Now = 0,
+    /// How many ever reached accepted, delivered, displayed, clicked.
+    Reached = 1,
+}
+
+/// Applies an event to a delivery (absent = never recorded) and says how the counters move.
+///
+/// Pending is never counted: it is `targeted` minus all others. A state at or below the present rank leaves the
+/// state alone, but its times and trail are kept.
+pub fn apply(row: Option<Delivery>, event: &Event) -> (Delivery, Vec<(CounterKey, i64)>) {
+    let mut moves = Vec::new();
+    let before = row.as_ref().map(|r| (r.state, r.reason, r.channel));
+    let mut row = row.unwrap_or_else(|| Delivery {
+        message: event.message,
+        target: event.target,
+        state: State::Pending,
+        reason: None,
+        channel: event.channel,
+        vendor_id: None,
+        updated_ms: event.at_ms,
+        reached_ms: [None; 4],
+        trail: Vec::new(),
+    });
+    let rises = event.state.rank() > row.state.rank();
+    if rises || (event.state == State::Pending && row.state == State::Pending) {
+        row.state = event.state;
+        row.reason = event.reason;
+        row.channel = event.channel;
+    }
+    if event.vendor_id.is_some() {
+        row.vendor_id.clone_from(&event.vendor_id);
+    }
+    row.updated_ms = row.updated_ms.max(event.at_ms);
+    row.trail.extend(trail::encode(&event.trail));
+    for step in reached_by(event.state) {
+        let slot = &mut row.reached_ms[usize::from(step.code()) - 1];
+        if slot.is_none() {
+            *slot = Some(event.at_ms);
+            let channel = if rises { event.channel } else { row.channel };
+            moves.push((counter(event.message, channel, View::Reached, *step, None), 1));
+        }
+    }
+    let after = (row.state, row.reason, row.channel);
+    if before != Some(after) {
+        if let Some((state, reason, channel)) = before.filter(|(state, ..)| *state != State::Pending) {
+            moves.push((counter(event.message, channel, View::Now, state, reason), -1));
+        }
+        if row.state != State::Pending {
+            moves.push((counter(event.message, row.channel, View::Now, row.state, row.reason), 1));
+        }
+    }
+    (row, moves)
+}
+
+/// What a state implies: a displayed message was delivered, a delivered one accepted.
+fn reached_by(state: State) -> &'static [State] {
+    match state {
+        State::Accepted => &[State::Accepted],
+        State::Delivered => &[State::Accepted, State::Delivered],
+        State::Displayed => &[State::Accepted, State::Delivered, State::Displayed],
+        State::Clicked => &[State::Accepted, State::Delivered, State::Displayed, State::Clicked],
+        _ => &[],
+    }
+}
+
+fn counter(message: Id, channel: i64, view: View, state: State, reason: Option<Reason>) -> CounterKey {
+    CounterKey { message, channel, view, state, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn event(state: State, at_ms: u64) -> Event {
+        let reason = (state.rank() == 2).then_some(Reason::Expired);
+        Event { message: Id(1), target: 2, state, reason, channel: 3, vendor_id: None, at_ms, trail: vec![] }
+    }
+
+    fn replay(states: &[State]) -> (Option<Delivery>, BTreeMap<CounterKey, i64>) {
+        let mut row = None;
+        let mut counters = BTreeMap::new();
+        for (at, state) in states.iter().enumerate() {
+            let (next, moves) = apply(row, &event(*state, at as u64));
+            row = Some(next);
+            for (key, n) in moves {
+                *counters.entry(key).or_insert(0) += n;
+            }
+        }
+        counters.retain(|_, n| *n != 0);
+        (row, counters)
+    }
+
+    fn receipts() -> impl Strategy<Value = Vec<State>> {
+        let any = prop::sample::select(vec![
+            State::Pending,
+            State::Accepted,
+            State::Delivered,
+            State::Displayed,
+            State::Clicked,
+        ]);
+        prop::collection::vec(any, 1..12)
+    }
+
+    proptest! {
+        #[test]
+        fn receipts_in_any_order_and_number_give_one_final_state(states in receipts(), seed: u64) {
+            let (row, counters) = replay(&states);
+            let mut shuffled = states.clone();
+            let len = shuffled.len();
+            for i in 0..len {
+                shuffled.swap(i, (seed.rotate_left(i as u32) % len as u64) as usize);
+            }
+            shuffled.extend(states.iter().copied());
+            let (again, same) = replay(&shuffled);
+            prop_assert_eq!(row.unwrap().state, again.unwrap().state);
+            prop_assert_eq!(counters, same);
+        }
+
+        #[test]
+        fn the_rank_never_falls(codes in prop::collection::vec(0u8..10, 1..20)) {
+            let mut row = None;
+            let mut rank = 0;
+            for code in codes {
+                let (next, _) = apply(row, &event(State::from_code(code).unwrap(), 0));
+                prop_assert!(next.state.rank() >= rank);
+                rank = next.state.rank();
+                row = Some(next);
+            }
+        }
+
+        #[test]
+        fn each_recorded_delivery_counts_once_in_now(codes in prop::collection::vec(0u8..10, 1..20)) {
+            let states: Vec<_> = codes.into_iter().filter_map(State::from_code).collect();
+            let (row, counters) = replay(&states);
+            let now: i64 = counters.iter().filter(|(k, _)| k.view == View::Now).map(|(_, n)| n).sum();
+            prop_assert_eq!(now, i64::from(row.unwrap().state != State::Pending));
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! anypush: one call reaches any phone.
+//!
+//! The way of a message is the way through the folders: [`api`] → [`delivery`] (accept, expand, dispatch, record) →
+//! a provider, with [`routing`] deciding and [`store`] remembering; phones come in through [`direct`].
+//! `docs/architecture.md` has the picture.
+
+pub mod clock;
+pub mod delivery;
+pub mod ids;
+pub mod routing;
+pub mod store;

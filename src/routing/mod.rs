@@ -1,0 +1,161 @@
+//! The route of one delivery: a pure function of message, device, channels and connectedness.
+//!
+//! What `dry_run` and the trail explain is what [`decide`] returned, not a second computation. Nothing here reads a
+//! clock, a store or a socket.
+
+use std::collections::BTreeMap;
+
+use anypush_providers::contract::{Capabilities, Needs, Reason, Tier};
+use serde::{Deserialize, Serialize};
+
+use crate::delivery::trail::Skip;
+
+/// What to do with a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// Try these channels in this order.
+    Send(Vec<Step>),
+    /// Ask again at this time (quiet hours, a channel that comes back).
+    Defer {
+        /// Unix milliseconds.
+        until_ms: u64,
+    },
+    /// Do not send.
+    Suppress(Reason),
+}
+
+/// One channel of a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Which channel.
+    pub channel: i64,
+    /// Which of the device's addresses; 0 for targets given in the call and for the own connection.
+    pub address_version: u32,
+    /// How long to wait for a witness before the next step; `None`: the step ends with its outcome.
+    pub wait: Option<Wait>,
+}
+
+/// When a step that was accepted still counts as not enough.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// How long to wait.
+    pub seconds: u32,
+    /// For which state.
+    pub until: crate::delivery::state::State,
+}
+
+/// A route and why it is so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What to do.
+    pub route: Route,
+    /// Channels that were left out.
+    pub skipped: Vec<Skip>,
+}
+
+/// One step that a backend asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepSpec {
+    /// A channel name, a provider id, or a tier.
+    #[serde(rename = "use")]
+    pub uses: String,
+}
+
+/// Everything that a decision depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// What the message asks of a channel.
+    pub needs: &'a Needs,
+    /// The route that the backend asked for; empty = default order.
+    pub steps: &'a [StepSpec],
+    /// Whom it is for.
+    pub device: &'a RouteDevice,
+    /// The app's channels, in order of name.
+    pub channels: &'a [RouteChannel],
+    /// Channels that were tried and given up.
+    pub tried: &'a [i64],
+}
+
+/// A device (or a given address) as routing sees it.
+#[derive(Debug, Clone, Default)]
+pub struct RouteDevice {
+    /// Whether it may connect itself.
+    pub connects: bool,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// Whether notifications are switched on.
+    pub enabled: bool,
+    /// Active addresses.
+    pub addresses: Vec<RouteAddress>,
+}
+
+/// An address as routing sees it.
+#[derive(Debug, Clone)]
+pub struct RouteAddress {
+    /// Which provider can use it, or `phone`.
+    pub provider: String,
+    /// Its version; 0 for targets given in the call.
+    pub version: u32,
+    /// Kind and params: which account it belongs to.
+    pub kind: String,
+    /// Params.
+    pub params: BTreeMap<String, String>,
+}
+
+/// A channel as routing sees it.
+#[derive(Clone)]
+pub struct RouteChannel {
+    /// Its number.
+    pub seq: i64,
+    /// Its name in the app.
+    pub name: String,
+    /// Its provider's id.
+    pub provider: String,
+    /// Which addresses serve it: the provider's id, or `phone`; empty for the own connection.
+    pub address_provider: &'static str,
+    /// Its provider's tier.
+    pub tier: Tier,
+    /// What it can do.
+    pub capabilities: Capabilities,
+    /// Whether it can be used now.
+    pub state: ChannelState,
+    /// Whether it serves an address; the error says why not.
+    pub serves: std::sync::Arc<dyn Fn(&RouteAddress) -> Result<(), String> + Send + Sync>,
+}
+
+impl std::fmt::Debug for RouteChannel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RouteChannel")
+            .field("name", &self.name)
+            .field("state", &self.state)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a channel can be used. The numbers are stored: never change one, append only.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum ChannelState {
+    /// It can.
+    #[default]
+    Ok = 0,
+    /// Ops stopped it.
+    Paused = 1,
+    /// Its credentials are refused.
+    AuthFailed = 2,
+    /// Its quota is used up.
+    QuotaExhausted = 3,
+    /// The vendor does not answer.
+    Down = 4,
+}
+
+impl ChannelState {
+    /// Reads a stored number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::Ok, Self::Paused, Self::AuthFailed, Self::QuotaExhausted, Self::Down]
+            .get(usize::from(code))
+            .copied()
+    }
+}

@@ -1,0 +1,190 @@
+//! The store: everything that must last, behind one trait.
+//!
+//! What comes in: whole sets of changes ([`Changes`]), never single rows, so that every implementation can group them
+//! into few statements and one commit. What goes out: pages of rows. What it must never do: answer a write before it
+//! is on disk, or hold a write transaction while somebody else is waited for.
+//!
+//! [`sqlite`] is the embedded store. A second implementation must pass the same conformance suite (`conformance.rs`).
+
+mod records;
+pub mod sqlite;
+
+use async_trait::async_trait;
+
+pub use records::{
+    AcceptAnswer, Ack, AddressVerdict, AppRecord, Changes, ChannelRecord, Counter, DeliveryFilter,
+    DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease, MessageRecord,
+    NewAddress, NewInbox, NewMessage, NewTarget, NewWork, PhoneEvent, SendAddress, StoredAddress,
+    TargetDevice, WorkItem, WorkKind, WorkUpdate,
+};
+
+use crate::delivery::page::Page;
+use crate::delivery::spec::Expression;
+use crate::delivery::state::Delivery;
+use crate::ids::Id;
+
+/// What can go wrong; each variant is something a caller does differently.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// No room on the disk: nothing was stored. Answered 503 `storage_full`.
+    #[error("the disk that holds the data is full")]
+    Full,
+    /// Somebody else holds the database, or too much waits. Answered 503 with Retry-After.
+    #[error("the database is busy: {0}")]
+    Busy(String),
+    /// A name is taken.
+    #[error("{0} exists already")]
+    Exists(String),
+    /// The database itself is in trouble; the process must not go on writing.
+    #[error("the database failed: {0}")]
+    Broken(String),
+}
+
+/// The result of every call.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Everything that must last. Lists are sorted by key and take `after` (exclusive) and a limit.
+#[async_trait]
+pub trait Store: Send + Sync {
+    // --- the installation ---
+
+    /// A fact about the installation, made with `default` where it is not there yet.
+    async fn meta(&self, key: &str, default: &[u8]) -> Result<Vec<u8>>;
+    /// Waits for what is under way, writes everything out and closes.
+    async fn close(&self);
+    /// Statements that wrote, since start: the gateway's proof that it works in batches.
+    fn write_statements(&self) -> u64;
+
+    // --- apps, keys, channels ---
+
+    /// Makes an app; its `direct` channel is made with it. `Exists` where the name is taken.
+    async fn create_app(&self, name: &str, public_ids: (String, String), now_ms: u64) -> Result<AppRecord>;
+    /// All apps, by number.
+    async fn apps(&self) -> Result<Vec<AppRecord>>;
+    /// Keeps a key's MAC.
+    async fn create_key(&self, key: KeyRecord) -> Result<()>;
+    /// A key by id.
+    async fn key(&self, id: &str) -> Result<Option<KeyRecord>>;
+    /// Keys of an app (`None`: admin keys).
+    async fn keys(&self, app: Option<i64>) -> Result<Vec<KeyRecord>>;
+    /// Revokes a key of an app; `false` where there is none.
+    async fn revoke_key(&self, app: Option<i64>, id: &str, now_ms: u64) -> Result<bool>;
+    /// Makes or replaces a channel by (app, name). Secrets come sealed, bound to
+    /// app and name.
+    async fn put_channel(&self, channel: ChannelRecord) -> Result<ChannelRecord>;
+    /// All channels of all apps, deleted ones too (old trails name them).
+    async fn channels(&self) -> Result<Vec<ChannelRecord>>;
+    /// Deletes a channel; `false` where there is none.
+    async fn delete_channel(&self, app: i64, name: &str, now_ms: u64) -> Result<bool>;
+    /// Changes a channel's state.
+    async fn set_channel_state(&self, seq: i64, state: u8, info: Option<String>, now_ms: u64) -> Result<()>;
+
+    // --- devices ---
+
+    /// Makes or replaces devices by (app, id). An address that another device of the app has moves here.
+    async fn put_devices(&self, app: i64, devices: Vec<DevicePut>, now_ms: u64) -> Result<Vec<DeviceRecord>>;
+    /// Changes a device; `None` where there is none.
+    async fn patch_device(
+        &self,
+        app: i64,
+        id: &str,
+        patch: DevicePatch,
+        now_ms: u64,
+    ) -> Result<Option<DeviceRecord>>;
+    /// Deletes a device with its addresses, tags and inbox; `false` where there is none. Deliveries stay.
+    async fn delete_device(&self, app: i64, id: &str) -> Result<bool>;
+    /// Devices that fit a filter, by number.
+    async fn devices(
+        &self,
+        app: i64,
+        filter: &DeviceFilter,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<DeviceRecord>>;
+    /// Sets a device's user name (kept if it has one) and secret, and bumps its epoch. `None` where there is none.
+    async fn set_device_secret(
+        &self,
+        app: i64,
+        id: &str,
+        username: &str,
+        mac: &[u8],
+    ) -> Result<Option<DeviceRecord>>;
+    /// A device by user name, over all apps.
+    async fn device_by_username(&self, username: &str) -> Result<Option<DeviceRecord>>;
+    /// The ids of devices by number: what the API shows for targets.
+    async fn device_ids(&self, devices: &[u64]) -> Result<Vec<(u64, String)>>;
+
+    // --- audience ---
+
+    /// Devices by id, in order of number; ids that name nothing are absent.
+    async fn targets_by_id(&self, app: i64, ids: &[String]) -> Result<Vec<TargetDevice>>;
+    /// All devices of these users, in order of number.
+    async fn targets_by_user(&self, app: i64, users: &[String]) -> Result<Vec<TargetDevice>>;
+    /// Devices that fit an expression, in order of number, after `after`.
+    async fn targets_matching(
+        &self,
+        app: i64,
+        e: &Expression,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<TargetDevice>>;
+    /// Devices by number.
+    async fn targets_by_number(&self, app: i64, devices: &[u64]) -> Result<Vec<TargetDevice>>;
+    /// Active addresses of these devices for one provider: what a page needs, in one range read.
+    async fn send_addresses(&self, app: i64, provider: &str, devices: &[u64]) -> Result<Vec<SendAddress>>;
+    /// Targets given in the call, by index.
+    async fn given_targets(&self, message: Id, indexes: &[u64]) -> Result<Vec<(u64, NewTarget)>>;
+
+    // --- messages ---
+
+    /// Stores a message with its first changes in one transaction, or answers from its idempotency key.
+    async fn accept(&self, message: NewMessage, changes: Changes) -> Result<AcceptAnswer>;
+    /// Applies changes in one transaction. Shares its commit with others that wait.
+    async fn commit(&self, changes: Changes) -> Result<()>;
+    /// A message by id.
+    async fn message(&self, id: Id) -> Result<Option<MessageRecord>>;
+    /// An app's messages before `before`, newest first.
+    async fn messages(
+        &self,
+        app: i64,
+        label: Option<&str>,
+        before: Id,
+        limit: usize,
+    ) -> Result<Vec<MessageRecord>>;
+    /// A message's counters.
+    async fn counters(&self, message: Id) -> Result<Vec<Counter>>;
+    /// A message's recorded deliveries after a target. Targets that only stand in pages are not among them.
+    async fn deliveries(
+        &self,
+        message: Id,
+        f: &DeliveryFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Delivery>>;
+    /// The recorded deliveries of these targets.
+    async fn deliveries_of(&self, message: Id, targets: &[u64]) -> Result<Vec<Delivery>>;
+    /// The pages of a message that wait in work items: where its pending targets are.
+    async fn pending_pages(&self, message: Id, limit: usize) -> Result<Vec<Page>>;
+    /// What a device got, newest first, before a message.
+    async fn deliveries_to(&self, target: u64, before: Id, limit: usize) -> Result<Vec<Delivery>>;
+
+    // --- work ---
+
+    /// Takes over what an earlier life of this node left leased, at once. Returns the new epoch.
+    async fn begin_epoch(&self, node: u8) -> Result<u64>;
+    /// Leases due work of one kind (for pages: of one channel and lane), oldest first.
+    async fn lease(&self, lease: Lease) -> Result<Vec<WorkItem>>;
+    /// When the next free work of this kind (and channel) is due, in Unix milliseconds.
+    async fn next_due(&self, kind: WorkKind, channel: i64) -> Result<Option<u64>>;
+    /// How many work items wait, by kind and channel.
+    async fn backlog(&self) -> Result<Vec<(WorkKind, i64, u64)>>;
+
+    // --- phones ---
+
+    /// What waits for a device after a position, in order; marks it as handed out. Expired entries are left out.
+    async fn inbox(&self, device: u64, after: i64, limit: usize, now_ms: u64) -> Result<Vec<InboxEntry>>;
+    /// Ends deliveries that the phone acknowledges: `delivered`, witness phone. Only what was handed out.
+    async fn acknowledge(&self, device: u64, ack: Ack, now_ms: u64) -> Result<u64>;
+    /// What the phone reports about messages that reached it by any channel. Unknown ones are ignored.
+    async fn phone_events(&self, device: u64, events: Vec<PhoneEvent>, now_ms: u64) -> Result<u64>;
+}
