@@ -4,8 +4,16 @@
 //! a provider, with [`routing`] deciding and [`store`] remembering; phones come in through [`direct`].
 //! `docs/architecture.md` has the picture.
 
+pub mod api;
+pub mod app;
+pub mod channels;
 pub mod clock;
 pub mod delivery;
+pub mod direct;
 pub mod ids;
 pub mod routing;
+pub mod secrets;
+pub mod settings;
 pub mod store;
+pub mod tasks;
+pub mod telemetry;

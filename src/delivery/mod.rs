@@ -12,3 +12,15 @@ pub mod page;
 pub mod spec;
 pub mod state;
 pub mod trail;
+
+mod accept;
+
+pub use accept::{AcceptError, Accepted, SendRequest};
+
+/// The way of a message: hands requests to accept, and keeps expand, dispatch and record running. Cloning shares it.
+#[derive(Clone)]
+pub struct Pipeline {
+    inner: std::sync::Arc<Inner>,
+}
+
+struct Inner {}

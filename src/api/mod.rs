@@ -1,0 +1,3 @@
+//! The HTTP API: handlers parse, call one thing, answer. `openapi.yaml` is what they promise.
+
+pub mod problem;

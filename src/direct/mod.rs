@@ -1,0 +1,42 @@
+//! The gateway's own connections: phones that keep a line open, or come by and ask.
+//!
+//! What comes in: phones over WebSocket and polling; a word from the recorder that a device has something new
+//! ([`Hub::wake`]). What goes out: inbox entries, in order, until the phone acknowledges. What it must never do: end a
+//! delivery that was not handed out, or keep a message anywhere but in the store.
+
+mod hub;
+
+use std::time::Duration;
+
+use anypush_providers::contract::{AddressSpec, Capabilities, Descriptor, ReceiptKey, Receipts, Tier};
+
+pub use hub::{Hub, Seat, Signal};
+
+/// `direct` stands in the catalogue like any provider: accepted = stored in the inbox, delivered = the phone
+/// acknowledged.
+pub static DESCRIPTOR: Descriptor = Descriptor {
+    id: "direct",
+    name: "Own connection",
+    tier: Tier::Direct,
+    capabilities: Capabilities {
+        notification: true,
+        data: true,
+        image: true,
+        sound: true,
+        badge_set: true,
+        badge_add: true,
+        actions: true,
+        dedupe: true,
+        max_targets: 1000,
+        max_payload_bytes: 65_536,
+        max_ttl: Duration::from_secs(2_419_200),
+        receipts: Receipts::Callback,
+        receipt_key: ReceiptKey::Param,
+        witnesses_delivered: true,
+        witnesses_displayed: true,
+        witnesses_clicked: true,
+        ..Capabilities::NONE
+    },
+    address: AddressSpec { provider: "", kinds: &[], max_token_bytes: 0, params: &[] },
+    quotas: &[],
+};

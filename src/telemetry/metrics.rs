@@ -1,0 +1,68 @@
+//! What the gateway counts. The registry is a value: many gateways can live in one process.
+
+use std::fmt::Write as _;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+/// Labels of what happened to targets.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// The provider's id.
+    pub provider: String,
+    /// `accepted`, or the reason.
+    pub outcome: &'static str,
+}
+
+/// Labels of a vendor code that no table knows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct VendorCode {
+    /// The provider's id.
+    pub provider: String,
+    /// The vendor's code, cut to 64 bytes.
+    pub code: String,
+}
+
+/// All metrics and their registry.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Messages accepted.
+    pub messages_accepted: Counter,
+    /// Outcomes of targets, by provider.
+    pub outcomes: Family<OutcomeLabels, Counter>,
+    /// Vendor codes that no table knows.
+    pub unclassified: Family<VendorCode, Counter>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut registry = Registry::with_prefix("anypush");
+        let messages_accepted = Counter::default();
+        let outcomes = Family::<OutcomeLabels, Counter>::default();
+        let unclassified = Family::<VendorCode, Counter>::default();
+        registry.register("messages_accepted", "Messages accepted", messages_accepted.clone());
+        registry.register("outcomes", "Outcomes of targets", outcomes.clone());
+        registry.register("unclassified_codes", "Vendor codes that no table knows", unclassified.clone());
+        Self { registry, messages_accepted, outcomes, unclassified }
+    }
+}
+
+impl Metrics {
+    /// The text form that Prometheus reads. `gauges` (name, help, value) are read at this moment.
+    pub fn render(&self, gauges: &[(&str, &str, u64)]) -> String {
+        let mut text = String::new();
+        // Writing into a String cannot fail.
+        let _ = prometheus_client::encoding::text::encode_registry(&mut text, &self.registry);
+        for (name, help, value) in gauges {
+            let _ = write!(
+                text,
+                "# HELP anypush_{name} {help}.\n# TYPE anypush_{name} gauge\nanypush_{name} {value}\n"
+            );
+        }
+        text.push_str("# EOF\n");
+        text
+    }
+}
