@@ -1,10 +1,12 @@
 //! A page: up to 1000 targets of one message that go to one channel, inside one work item.
 //!
-//! Stored sorted by target, target numbers as differences: two to six bytes a target.
+//! Stored sorted by target, target numbers as differences: three to eight bytes a target.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+use crate::delivery::trail::Skip;
 
 /// Targets of one message for one channel, sorted by target.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,8 +16,21 @@ pub struct Page {
     /// Where a repeat after an unclean end may find some of its targets already recorded. Stays stable over
     /// retries, so that vendor keys do too.
     pub number: u32,
+    /// The decisions that put its entries here; entries name them by index, because many share one.
+    pub decisions: Vec<Decided>,
     /// The targets.
     pub entries: Vec<Entry>,
+}
+
+/// A decision as the trail will tell it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Decided {
+    /// Milliseconds since the message's creation.
+    pub at_ms: u64,
+    /// Channels in the order in which they will be tried.
+    pub channels: Vec<i64>,
+    /// Channels that were left out, and why.
+    pub skipped: Vec<Skip>,
 }
 
 /// One target of a page.
@@ -27,6 +42,8 @@ pub struct Entry {
     pub address_version: u32,
     /// Which step of the route this is.
     pub step: u8,
+    /// Index of the decision that the trail does not tell yet; `None` once it does.
+    pub decision: Option<u16>,
     /// Channels that have been tried and given up for this delivery.
     pub tried: Vec<i64>,
     /// Values for this target alone.
@@ -79,7 +96,7 @@ mod tests {
         fn a_page_reads_back_sorted(targets in prop::collection::btree_set(0u64..(1 << 41), 0..50)) {
             let mut entries: Vec<_> = targets.iter().rev()
                 .map(|&target| Entry { target, address_version: 3, ..Entry::default() }).collect();
-            let page = Page { variant: None, number: 7, entries: entries.clone() };
+            let page = Page { number: 7, entries: entries.clone(), ..Page::default() };
             let back = Page::decode(&page.encode()).unwrap();
             entries.reverse();
             prop_assert_eq!(back.entries, entries);
@@ -92,10 +109,10 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_a_thousand_neighbours_takes_at_most_six_bytes_a_target() {
+    fn a_page_of_a_thousand_neighbours_takes_at_most_eight_bytes_a_target() {
         let entries =
             (0..1000).map(|i| Entry { target: 500_000 + i * 3, address_version: 1, ..Entry::default() });
-        let page = Page { variant: None, number: 0, entries: entries.collect() };
-        assert!(page.encode().len() <= 6_000, "{}", page.encode().len());
+        let page = Page { entries: entries.collect(), ..Page::default() };
+        assert!(page.encode().len() <= 8_000, "{}", page.encode().len());
     }
 }

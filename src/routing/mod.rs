@@ -3,12 +3,16 @@
 //! What `dry_run` and the trail explain is what [`decide`] returned, not a second computation. Nothing here reads a
 //! clock, a store or a socket.
 
+mod decide;
+
 use std::collections::BTreeMap;
 
 use anypush_providers::contract::{Capabilities, Needs, Reason, Tier};
 use serde::{Deserialize, Serialize};
 
 use crate::delivery::trail::Skip;
+
+pub use decide::decide;
 
 /// What to do with a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
