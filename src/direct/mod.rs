@@ -5,6 +5,7 @@
 //! delivery that was not handed out, or keep a message anywhere but in the store.
 
 mod hub;
+pub mod secret;
 
 use std::time::Duration;
 

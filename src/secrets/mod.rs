@@ -4,6 +4,8 @@
 //! live beside this one. The place (`table|column|app|row`) is associated data: a ciphertext that was moved to another
 //! row does not open.
 
+pub mod token;
+
 use std::fmt;
 use std::path::Path;
 
