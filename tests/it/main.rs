@@ -1,1 +1,4 @@
-fn main() {}
+//! The integration tests: what a user would do, from outside. One binary, one link; `hygiene::` also tests that
+//! every file of this folder is in the list below.
+
+mod hygiene;
