@@ -9,6 +9,7 @@ use super::content::{Badge, Content, Priority};
 /// What a provider can carry and witness. Adapters write what is true and close with
 /// `..Capabilities::NONE`; each limit names its source in a comment.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "a flat list of abilities reads best as one")]
 pub struct Capabilities {
     /// Shows a notification without the app running.
     pub notification: bool,
@@ -75,7 +76,7 @@ impl Capabilities {
         max_targets: 1,
         max_in_flight: 100,
         max_payload_bytes: 0,
-        max_ttl: Duration::from_secs(2_419_200),
+        max_ttl: Duration::from_hours(28 * 24),
         ttl_unit: Duration::from_secs(1),
         receipts: Receipts::None,
         receipt_key: ReceiptKey::None,
@@ -105,6 +106,7 @@ impl Capabilities {
 
 /// What a message asks of a channel, computed once per message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "the mirror of `Capabilities`")]
 pub struct Needs {
     /// Has something to show.
     pub notification: bool,

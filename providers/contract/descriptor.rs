@@ -16,7 +16,7 @@ pub struct Registration {
     pub descriptor: Descriptor,
     /// Builds an instance from a channel's configuration (secrets included). Checks everything that can be
     /// checked without the network and reports all mistakes at once.
-    pub build: fn(config: &Value, environment: &Environment) -> Result<Arc<dyn Provider>, ConfigError>,
+    pub build: Build,
     /// The JSON Schema of the configuration. Every property has a title, a description and an example; secret
     /// ones are `writeOnly`. It validates the API and draws the ops form.
     pub config_schema: fn() -> Schema,
@@ -29,6 +29,9 @@ impl fmt::Debug for Registration {
         f.debug_struct("Registration").field("id", &self.descriptor.id).finish_non_exhaustive()
     }
 }
+
+/// See [`Registration::build`].
+pub type Build = fn(config: &Value, environment: &Environment) -> Result<Arc<dyn Provider>, ConfigError>;
 
 /// What a provider is.
 #[derive(Debug, Clone, Copy, Serialize)]

@@ -17,7 +17,7 @@ mod provider;
 pub use batch::{Address, Batch, MessageRef, Target, Token};
 pub use capability::{Capabilities, Cost, DeliveryMode, Gap, Needs, ReceiptKey, Receipts};
 pub use content::{Badge, Class, Click, ClickAction, Content, Notification, Priority};
-pub use descriptor::{AddressSpec, Descriptor, Quota, QuotaPeriod, Registration, Tier};
+pub use descriptor::{AddressSpec, Build, Descriptor, Quota, QuotaPeriod, Registration, Tier};
 pub use outcome::{Certainty, Failure, Hint, Outcome, Outcomes, Reason, Scope, VendorEcho, Verdict};
 pub use provider::{
     CallbackReply, CallbackRequest, CheckReport, ConfigError, Environment, Gate, OpenGate, Pass, Provider,

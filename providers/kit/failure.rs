@@ -1,0 +1,81 @@
+//! What went wrong between us and the vendor, and what that means for a target.
+
+use std::fmt;
+
+use crate::contract::{Failure, Hint, Reason};
+
+/// Why there is no usable answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{detail}")]
+pub struct TransportError {
+    /// How far the request came.
+    pub kind: TransportErrorKind,
+    /// A sentence for the trail; never a secret.
+    pub detail: String,
+}
+
+/// How far a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TransportErrorKind {
+    /// Not a byte of it left: no connection, no free stream in time.
+    NotSent,
+    /// The peer says that it did not look at it (HTTP/2 REFUSED_STREAM, GOAWAY): repeat at once.
+    NotProcessed,
+    /// It left and no answer came: the vendor may have acted on it.
+    MaybeSent,
+    /// An answer came that cannot be read: over the body cap, broken framing.
+    BadAnswer,
+}
+
+impl TransportError {
+    /// An error of this kind.
+    pub fn new(kind: TransportErrorKind, detail: impl fmt::Display) -> Self {
+        Self { kind, detail: detail.to_string() }
+    }
+
+    /// What it means for the target of a send.
+    pub fn to_failure(&self) -> Failure {
+        match self.kind {
+            TransportErrorKind::NotSent => Failure::channel(Reason::VendorUnavailable),
+            TransportErrorKind::NotProcessed => {
+                Failure::channel(Reason::VendorUnavailable).hint(Hint::NotProcessed)
+            }
+            TransportErrorKind::MaybeSent => Failure::channel(Reason::VendorUnavailable).doubtful(),
+            TransportErrorKind::BadAnswer => Failure::channel(Reason::ProtocolError).doubtful(),
+        }
+    }
+}
+
+/// The error and its causes in one sentence. Causes that the text before already quotes are left out.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Certainty;
+
+    #[test]
+    fn only_a_request_that_may_have_arrived_is_doubtful() {
+        let certainty = |kind| TransportError::new(kind, "x").to_failure().certainty == Certainty::Doubtful;
+        assert!(!certainty(TransportErrorKind::NotSent) && !certainty(TransportErrorKind::NotProcessed));
+        assert!(certainty(TransportErrorKind::MaybeSent) && certainty(TransportErrorKind::BadAnswer));
+    }
+
+    #[test]
+    fn a_request_that_was_not_processed_is_repeated_at_once() {
+        let failure = TransportError::new(TransportErrorKind::NotProcessed, "x").to_failure();
+        assert_eq!((failure.reason, failure.hint), (Reason::VendorUnavailable, Hint::NotProcessed));
+    }
+}

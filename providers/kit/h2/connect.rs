@@ -1,0 +1,144 @@
+//! Opens one connection: name, TCP, TLS where asked for, HTTP/2.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use url::{Host, Url};
+
+use crate::kit::failure::{TransportError, TransportErrorKind, chain};
+use crate::kit::http::CONNECT_TIMEOUT;
+use crate::kit::tls;
+
+/// One address of several gets no longer: a name's dead IPv6 address must not use up the time of its living IPv4.
+const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// TLS and HTTP/2 together.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that is silent this long is pinged, also when idle: a dead one is found before it is needed.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where to connect, and how.
+pub(super) struct Connector {
+    host: String,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    one_stream_first: bool,
+}
+
+/// A connection that stands.
+pub(super) struct Opened {
+    pub(super) sender: SendRequest<Full<Bytes>>,
+    pub(super) peer_limit: Arc<AtomicUsize>,
+    /// Ends when the connection does; must be driven for anything to happen.
+    pub(super) driver: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Connector {
+    pub(super) fn new(base: &Url, ca_pem: Option<&str>, one_stream_first: bool) -> Result<Self, String> {
+        let host = match base.host() {
+            Some(Host::Domain(name)) => name.to_owned(),
+            Some(Host::Ipv4(address)) => address.to_string(),
+            Some(Host::Ipv6(address)) => address.to_string(),
+            None => return Err("has no host".to_owned()),
+        };
+        let port = base.port_or_known_default().ok_or("has no port")?;
+        let tls = match base.scheme() {
+            "http" => None,
+            "https" => {
+                let name = ServerName::try_from(host.clone())
+                    .map_err(|_| "has a host that no certificate can name".to_owned())?;
+                Some((TlsConnector::from(tls::http2_client(ca_pem)?), name))
+            }
+            _ => return Err("is neither https nor http".to_owned()),
+        };
+        Ok(Self { host, port, tls, one_stream_first })
+    }
+
+    pub(super) async fn open(&self) -> Result<Opened, TransportError> {
+        let tcp = timeout(CONNECT_TIMEOUT, self.tcp())
+            .await
+            .map_err(|_| self.error(format!("not connected within {CONNECT_TIMEOUT:?}")))?
+            .map_err(|error| self.error(error))?;
+        timeout(HANDSHAKE_TIMEOUT, self.handshake(tcp))
+            .await
+            .map_err(|_| self.error(format!("no handshake within {HANDSHAKE_TIMEOUT:?}")))?
+            .map_err(|error| self.error(error))
+    }
+
+    async fn tcp(&self) -> io::Result<TcpStream> {
+        let addresses: Vec<_> = tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect();
+        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+        for address in addresses {
+            match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
+                Ok(Ok(stream)) => {
+                    stream.set_nodelay(true)?;
+                    return Ok(stream);
+                }
+                Ok(Err(error)) => last = error,
+                Err(_) => last = io::ErrorKind::TimedOut.into(),
+            }
+        }
+        Err(last)
+    }
+
+    async fn handshake(&self, tcp: TcpStream) -> Result<Opened, String> {
+        let Some((connector, name)) = &self.tls else { return self.http2(tcp).await };
+        let stream =
+            connector.connect(name.clone(), tcp).await.map_err(|error| format!("TLS: {}", chain(&error)))?;
+        if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+            return Err("the peer does not speak HTTP/2".to_owned());
+        }
+        self.http2(stream).await
+    }
+
+    async fn http2<S>(&self, stream: S) -> Result<Opened, String>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut builder = Builder::new(TokioExecutor::new());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .keep_alive_while_idle(true);
+        if self.one_stream_first {
+            builder.initial_max_send_streams(1);
+        }
+        let (sender, mut connection) =
+            builder.handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
+        let peer_limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
+        let seen = peer_limit.clone();
+        let driver = Box::pin(async move {
+            let end = poll_fn(|context| {
+                let end = Pin::new(&mut connection).poll(context);
+                seen.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                end
+            })
+            .await;
+            if let Err(error) = end {
+                tracing::debug!(error = %chain(&error), "a connection ended");
+            }
+        });
+        Ok(Opened { sender, peer_limit, driver })
+    }
+
+    fn error(&self, detail: impl std::fmt::Display) -> TransportError {
+        let detail = format!("connecting to {}:{}: {detail}", self.host, self.port);
+        TransportError::new(TransportErrorKind::NotSent, detail)
+    }
+}
