@@ -1,11 +1,16 @@
 //! A validated request becomes durable.
+//!
+//! A small audience is expanded here, in the message's own transaction, and its pages are handed to their desks in
+//! memory: a lone message costs one commit before it is on its way. A larger one leaves an expand item.
 
 use anypush_providers::contract::Class;
 
-use crate::delivery::Pipeline;
+use crate::delivery::job::Job;
+use crate::delivery::pipeline::Pipeline;
 use crate::delivery::spec::{Audience, Spec};
+use crate::delivery::{expand, pipeline};
 use crate::ids::Id;
-use crate::store::StoreError;
+use crate::store::{AcceptAnswer, Changes, MessageRecord, NewMessage, NewWork, StoreError, WorkKind};
 
 /// What a backend asked for, validated.
 #[derive(Debug, Clone)]
@@ -39,15 +44,97 @@ pub enum AcceptError {
     /// The Idempotency-Key was used with another body.
     #[error("this Idempotency-Key was used with another body")]
     KeyReused,
+    /// The message cannot be written down; never by the caller's fault.
+    #[error("the message cannot be written down: {0}")]
+    Unwritable(String),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
+/// Targets that a call may have to be expanded in its own transaction.
+const SMALL: usize = 100;
+
 impl Pipeline {
     /// Stores a message and starts it. When this returns, it survives the loss of power.
     pub async fn accept(&self, request: SendRequest) -> Result<Accepted, AcceptError> {
-        let _ = (&self.inner, request, Class::Marketing);
-        Err(AcceptError::KeyReused)
+        let inner = &self.inner;
+        let created_at = inner.now_ms();
+        let id = inner.next_id();
+        let deadline_at = created_at + u64::from(request.spec.ttl_seconds) * 1000;
+        let spec = serde_json::to_string(&request.spec)
+            .map_err(|error| AcceptError::Unwritable(error.to_string()))?;
+        let record = MessageRecord {
+            id,
+            app: request.app,
+            state: 0,
+            class: request.spec.content.class,
+            spec,
+            label: request.label,
+            created_at,
+            deadline_at,
+            expanded_at: None,
+            targeted: 0,
+            generation: 0,
+        };
+        let job = Job::new(record.clone(), &inner.parts.codec)
+            .ok_or_else(|| AcceptError::Unwritable("the stored form does not read back".into()))?;
+        let mut changes = if is_small(&request.audience) {
+            expand::step(inner, &job, request.audience).await?.0
+        } else {
+            Changes { work: vec![expansion(inner, &job, &request.audience)?], ..Changes::default() }
+        };
+        let handed = inner.lease_at_once(&mut changes.work);
+        let work = changes.work.clone();
+        let message = NewMessage {
+            id,
+            app: record.app,
+            class: record.class,
+            spec: record.spec,
+            label: record.label,
+            created_at,
+            deadline_at,
+            idempotency: request.idempotency,
+        };
+        let answer = inner.parts.store.accept(message, changes).await;
+        if !matches!(answer, Ok(AcceptAnswer::Stored)) {
+            handed.iter().for_each(|(desk, _)| desk.release());
+        }
+        match answer? {
+            AcceptAnswer::Stored => {
+                inner.keep(job);
+                handed.into_iter().for_each(|(desk, item)| desk.hand_over(item));
+                inner.announce(&work);
+                inner.parts.metrics.messages_accepted.inc();
+                Ok(Accepted { id, created_at, replayed: false })
+            }
+            AcceptAnswer::Replayed { id, created_at } => Ok(Accepted { id, created_at, replayed: true }),
+            AcceptAnswer::KeyReused => Err(AcceptError::KeyReused),
+        }
     }
+}
+
+fn is_small(audience: &Audience) -> bool {
+    match audience {
+        Audience::Devices(ids) => ids.len() <= SMALL,
+        Audience::Addresses(addresses) => addresses.len() <= SMALL,
+        // A user may have any number of devices.
+        Audience::Users(_) | Audience::Matching { .. } => false,
+    }
+}
+
+fn expansion(inner: &pipeline::Inner, job: &Job, audience: &Audience) -> Result<NewWork, AcceptError> {
+    let payload = serde_json::to_vec(audience).map_err(|error| AcceptError::Unwritable(error.to_string()))?;
+    Ok(NewWork {
+        id: inner.next_id(),
+        kind: WorkKind::Expand,
+        channel: 0,
+        lane: Class::Transactional,
+        app: job.record.app,
+        message: job.id,
+        due_at: job.record.created_at,
+        attempt: 0,
+        leased: None,
+        payload,
+    })
 }

@@ -2,25 +2,33 @@
 //!
 //! - [`accept`]: a validated request becomes durable, and its small audience pages at once.
 //! - [`expand`]: a large audience becomes pages of up to 1000 targets per channel.
-//! - [`dispatch`]: pages become vendor requests, vendor answers outcomes.
-//! - [`record`]: outcomes become rows, counters, retries and next steps, all in one transaction.
-//! - [`page`], [`spec`], [`state`], [`trail`]: the words that these four share, and how they are stored.
+//! - [`desk`] and [`dispatch`]: each channel's desk takes pages in turn; pages become vendor requests, vendor answers
+//!   outcomes; [`judge`] says what an outcome does, [`gate`] holds requests to rate and concurrency.
+//! - [`record`]: outcomes become rows, counters, retries and next steps, many in one transaction.
+//! - [`direct_page`] is the same for the gateway's own connections; [`onward`] says where targets go that a channel did
+//!   not take.
+//! - [`expire`]: what phones have not taken by the deadline ends.
+//! - [`page`], [`spec`], [`state`], [`trail`]: the words that these share, and how they are stored.
 //!
 //! Nothing here knows a vendor's name, and nothing here waits for one thing per delivery.
 
+mod accept;
+mod desk;
+mod direct_page;
+mod dispatch;
+mod expand;
+mod expire;
+mod gate;
+mod job;
+mod judge;
+mod onward;
 pub mod page;
+mod pipeline;
+mod plan;
+mod record;
 pub mod spec;
 pub mod state;
 pub mod trail;
 
-mod accept;
-
 pub use accept::{AcceptError, Accepted, SendRequest};
-
-/// The way of a message: hands requests to accept, and keeps expand, dispatch and record running. Cloning shares it.
-#[derive(Clone)]
-pub struct Pipeline {
-    inner: std::sync::Arc<Inner>,
-}
-
-struct Inner {}
+pub use pipeline::{Parts, Pipeline};

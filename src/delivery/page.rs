@@ -13,9 +13,6 @@ use crate::delivery::trail::Skip;
 pub struct Page {
     /// Which language or variant of the content; `None` = the only one.
     pub variant: Option<String>,
-    /// Where a repeat after an unclean end may find some of its targets already recorded. Stays stable over
-    /// retries, so that vendor keys do too.
-    pub number: u32,
     /// The decisions that put its entries here; entries name them by index, because many share one.
     pub decisions: Vec<Decided>,
     /// The targets.
@@ -96,7 +93,7 @@ mod tests {
         fn a_page_reads_back_sorted(targets in prop::collection::btree_set(0u64..(1 << 41), 0..50)) {
             let mut entries: Vec<_> = targets.iter().rev()
                 .map(|&target| Entry { target, address_version: 3, ..Entry::default() }).collect();
-            let page = Page { number: 7, entries: entries.clone(), ..Page::default() };
+            let page = Page { entries: entries.clone(), ..Page::default() };
             let back = Page::decode(&page.encode()).unwrap();
             entries.reverse();
             prop_assert_eq!(back.entries, entries);

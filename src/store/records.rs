@@ -197,6 +197,8 @@ pub struct TargetDevice {
     pub seq: u64,
     /// The caller's id.
     pub id: String,
+    /// Whose it is.
+    pub user_id: Option<String>,
     /// Whether notifications are switched on.
     pub enabled: bool,
     /// Whether it may connect itself.
@@ -307,6 +309,21 @@ pub struct Changes {
     pub addresses: Vec<AddressVerdict>,
 }
 
+impl Changes {
+    /// Adds another set: it comes after this one.
+    pub fn append(&mut self, later: Self) {
+        self.events.extend(later.events);
+        self.expanded.extend(later.expanded);
+        self.targets.extend(later.targets);
+        self.work.extend(later.work);
+        self.work_updates.extend(later.work_updates);
+        self.work_done.extend(later.work_done);
+        self.inbox.extend(later.inbox);
+        self.inbox_done.extend(later.inbox_done);
+        self.addresses.extend(later.addresses);
+    }
+}
+
 /// A target that is no device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NewTarget {
@@ -364,6 +381,25 @@ pub struct NewWork {
     pub leased: Option<(u8, u64, u64)>,
     /// What to do it with.
     pub payload: Vec<u8>,
+}
+
+impl NewWork {
+    /// The item as its writer holds it when it leased it to itself.
+    pub fn as_item(&self, epoch: u64) -> WorkItem {
+        WorkItem {
+            id: self.id,
+            kind: self.kind,
+            channel: self.channel,
+            lane: self.lane,
+            app: self.app,
+            message: self.message,
+            due_at: self.due_at,
+            attempt: self.attempt,
+            epoch,
+            resumed: false,
+            payload: self.payload.clone(),
+        }
+    }
 }
 
 /// A change of a work item that goes on.

@@ -1,0 +1,100 @@
+//! A page through the gateway's own connections: accepted means stored in the inbox.
+
+use anypush_providers::contract::Reason;
+
+use crate::delivery::dispatch::InHand;
+use crate::delivery::onward::{self, Leaver};
+use crate::delivery::page::{Entry, Page};
+use crate::delivery::record;
+use crate::delivery::state::State;
+use crate::delivery::trail::{Next, TrailEntry};
+use crate::direct;
+use crate::store::{Changes, NewInbox, NewWork, WorkKind};
+
+/// Puts a page into inboxes, in one transaction with its records, and wakes the phones that are connected.
+pub(super) async fn send(hand: InHand<'_>) {
+    if hand.job.size > direct::DESCRIPTOR.capabilities.max_payload_bytes {
+        return leave_all(hand, Reason::PayloadTooLarge).await;
+    }
+    let now_only = hand.job.spec.ttl_seconds == 0;
+    let (stay, leave): (Vec<_>, Vec<_>) = hand
+        .page
+        .entries
+        .iter()
+        .cloned()
+        .partition(|entry| !now_only || hand.inner.parts.hub.is_connected(entry.target));
+    let mut changes = Changes::default();
+    for entry in &stay {
+        let mut event = hand.event(entry.target, State::Accepted, None);
+        event.trail = hand.story(entry);
+        event.trail.push(attempted(&hand, None));
+        changes.events.push(event);
+        changes.inbox.push(inbox(&hand, entry));
+    }
+    if !stay.is_empty() {
+        changes.work.push(expiry(&hand, &stay));
+    }
+    let devices: Vec<_> = stay.iter().map(|entry| entry.target).collect();
+    if leave.is_empty() {
+        changes.append(record::done(hand.item.id));
+    }
+    if hand.inner.recorder.push_and_wait(changes, hand.urgent()).await {
+        hand.inner.parts.hub.wake(devices);
+        hand.inner.expire_bell.notify_one();
+    }
+    if !leave.is_empty() {
+        leave_these(hand, leave, Reason::DeviceUnavailable).await;
+    }
+}
+
+fn inbox(hand: &InHand<'_>, entry: &Entry) -> NewInbox {
+    let record = &hand.job.record;
+    NewInbox {
+        device: entry.target,
+        message: hand.job.id,
+        class: record.class,
+        size: hand.job.size,
+        expires_at: record.deadline_at.max(record.created_at + crate::delivery::job::ONE_ATTEMPT_MS),
+        variables: entry.variables.as_ref().and_then(|values| serde_json::to_string(values).ok()),
+    }
+}
+
+/// What ends the deliveries that no phone has taken by the deadline.
+fn expiry(hand: &InHand<'_>, stay: &[Entry]) -> NewWork {
+    let bare = |entry: &Entry| Entry { target: entry.target, ..Entry::default() };
+    let page = Page { entries: stay.iter().map(bare).collect(), ..Page::default() };
+    let due_at =
+        hand.job.record.deadline_at.max(hand.job.record.created_at + crate::delivery::job::ONE_ATTEMPT_MS);
+    let work = hand.inner.page_work(&hand.job, 0, &page, due_at, 0);
+    NewWork { kind: WorkKind::Expire, ..work }
+}
+
+fn attempted(hand: &InHand<'_>, reason: Option<Reason>) -> TrailEntry {
+    TrailEntry::Attempted {
+        at_ms: hand.at_ms(),
+        channel: hand.item.channel,
+        attempt: hand.item.attempt + 1,
+        reason,
+        latency_ms: 0,
+        status: None,
+        code: None,
+        words: None,
+        next: Next::Nothing,
+    }
+}
+
+async fn leave_all(hand: InHand<'_>, reason: Reason) {
+    let entries = hand.page.entries.clone();
+    leave_these(hand, entries, reason).await;
+}
+
+async fn leave_these(hand: InHand<'_>, entries: Vec<Entry>, reason: Reason) {
+    let leavers = entries.into_iter().map(|entry| {
+        let mut event = hand.event(entry.target, State::Pending, Some(reason));
+        event.trail = hand.story(&entry);
+        event.trail.push(attempted(&hand, Some(reason)));
+        Leaver { entry, event, reason, else_retry: None }
+    });
+    let leavers = leavers.collect();
+    onward::finish_or_put_back(hand, leavers).await;
+}

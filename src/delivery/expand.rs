@@ -1,0 +1,164 @@
+//! Turns audiences into pages.
+//!
+//! Given lists (up to 10,000) are expanded in one transaction. An expression is walked in order of device number; the
+//! cursor is saved in the transaction of the pages that it covers, so a crash neither skips nor doubles a device.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::delivery::job::Job;
+use crate::delivery::pipeline::Inner;
+use crate::delivery::plan::{Plan, Planner};
+use crate::delivery::record;
+use crate::delivery::spec::Audience;
+use crate::routing::RouteChannel;
+use crate::store::{Changes, Store, StoreError, TargetDevice, WorkItem, WorkKind, WorkUpdate};
+
+/// Devices that one transaction covers.
+const STRIDE: usize = 5000;
+
+/// Runs until the process stops: takes expansions from the store, one after the other.
+pub(super) async fn run(inner: Arc<Inner>) {
+    while !inner.parts.tasks.is_stopping() {
+        let items = match inner.lease(WorkKind::Expand, 0, None, 1).await {
+            Ok(items) => items,
+            Err(error) => {
+                tracing::warn!("audiences cannot be read: {error}");
+                Vec::new()
+            }
+        };
+        if items.is_empty() {
+            tokio::select! {
+                () = inner.parts.tasks.stopped() => return,
+                () = inner.expand_bell.notified() => {}
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+        for item in items {
+            if let Err(error) = expand(&inner, &item).await {
+                tracing::warn!(work.id = item.id.0, "an audience is expanded later: {error}");
+                let due_at = inner.now_ms() + 1000;
+                let update = WorkUpdate {
+                    id: item.id,
+                    epoch: item.epoch,
+                    due_at,
+                    attempt: item.attempt + 1,
+                    payload: None,
+                    lease_until: 0,
+                };
+                inner
+                    .recorder
+                    .push(Changes { work_updates: vec![update], ..Changes::default() }, false)
+                    .await;
+            }
+        }
+    }
+}
+
+async fn expand(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
+    let (Some(job), Ok(mut audience)) =
+        (inner.job(item.message).await?, serde_json::from_slice(&item.payload))
+    else {
+        tracing::error!(work.id = item.id.0, "an audience cannot be read");
+        return Err(StoreError::Busy("an audience cannot be read".into()));
+    };
+    loop {
+        let (changes, next) = step(inner, &job, audience).await?;
+        let mut changes = changes;
+        match &next {
+            None => changes.append(record::done(item.id)),
+            Some(audience) => changes.work_updates.push(WorkUpdate {
+                id: item.id,
+                epoch: item.epoch,
+                due_at: item.due_at,
+                attempt: 0,
+                payload: serde_json::to_vec(audience).ok(),
+                lease_until: i64::MAX as u64,
+            }),
+        }
+        let handed = inner.lease_at_once(&mut changes.work);
+        let work = changes.work.clone();
+        inner.parts.store.commit(changes).await.inspect_err(|_| {
+            for (desk, _) in &handed {
+                desk.release();
+            }
+        })?;
+        for (desk, item) in handed {
+            desk.hand_over(item);
+        }
+        inner.announce(&work);
+        match next {
+            Some(next) if !inner.parts.tasks.is_stopping() => audience = next,
+            _ => return Ok(()),
+        }
+    }
+}
+
+/// One transaction's worth of an audience, and what is left of it.
+pub(super) async fn step(
+    inner: &Arc<Inner>,
+    job: &Job,
+    audience: Audience,
+) -> Result<(Changes, Option<Audience>), StoreError> {
+    let store = &inner.parts.store;
+    let channels = inner.parts.channels.of_app(job.record.app);
+    let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
+    let planner = Planner { job, channels: &routes, hub: &inner.parts.hub, now_ms: inner.now_ms() };
+    let mut plan = Plan::default();
+    let mut rest = None;
+    match audience {
+        Audience::Addresses(addresses) => planner.addresses(&addresses, &mut plan),
+        Audience::Devices(_) | Audience::Users(_) => {
+            let (found, unknown) = look_up(&**store, job.record.app, audience).await?;
+            planner.devices(&found, &mut plan);
+            planner.unknown(unknown, &mut plan);
+        }
+        Audience::Matching { expression, after } => {
+            let found = store.targets_matching(job.record.app, &expression, after, STRIDE).await?;
+            planner.devices(&found, &mut plan);
+            if found.len() == STRIDE {
+                let after = found.last().map_or(after, |device| device.seq);
+                rest = Some(Audience::Matching { expression, after });
+            }
+        }
+    }
+    let pages = plan.pages();
+    let work =
+        pages.iter().map(|(channel, page)| inner.page_work(job, *channel, page, inner.now_ms(), 0)).collect();
+    let expanded_at = rest.is_none().then(|| inner.now_ms());
+    let changes = Changes {
+        events: plan.events,
+        expanded: vec![(job.id, plan.targeted, expanded_at)],
+        targets: plan.given,
+        work,
+        ..Changes::default()
+    };
+    Ok((changes, rest))
+}
+
+/// Devices of a given list, each once and in order of number, and the ids that name nothing.
+async fn look_up(
+    store: &dyn Store,
+    app: i64,
+    audience: Audience,
+) -> Result<(Vec<TargetDevice>, Vec<String>), StoreError> {
+    let mut seen = HashSet::new();
+    match audience {
+        Audience::Devices(mut ids) => {
+            ids.retain(|id| seen.insert(id.clone()));
+            let found = store.targets_by_id(app, &ids).await?;
+            let known: HashSet<_> = found.iter().map(|device| device.id.as_str()).collect();
+            let unknown = ids.into_iter().filter(|id| !known.contains(id.as_str())).collect();
+            Ok((found, unknown))
+        }
+        Audience::Users(mut users) => {
+            users.retain(|user| seen.insert(user.clone()));
+            let found = store.targets_by_user(app, &users).await?;
+            let known: HashSet<_> = found.iter().filter_map(|device| device.user_id.as_deref()).collect();
+            let unknown = users.into_iter().filter(|user| !known.contains(user.as_str())).collect();
+            Ok((found, unknown))
+        }
+        Audience::Addresses(_) | Audience::Matching { .. } => Ok((Vec::new(), Vec::new())),
+    }
+}

@@ -1,0 +1,80 @@
+//! Ends what phones have not taken from their inbox by the deadline.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anypush_providers::contract::Reason;
+
+use crate::delivery::page::Page;
+use crate::delivery::pipeline::Inner;
+use crate::delivery::record;
+use crate::delivery::state::{Event, State};
+use crate::delivery::trail::TrailEntry;
+use crate::store::{Changes, StoreError, WorkItem, WorkKind};
+
+/// Items that are leased at once.
+const AT_ONCE: usize = 8;
+/// Longest sleep: new items are due at their message's deadline, and this one looks in between.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Runs until the process stops.
+pub(super) async fn run(inner: Arc<Inner>) {
+    while !inner.parts.tasks.is_stopping() {
+        let wait = match round(&inner).await {
+            Ok(true) => continue,
+            Ok(false) => LOOK_AGAIN,
+            Err(error) => {
+                tracing::warn!("deliveries cannot be ended at their deadline yet: {error}");
+                Duration::from_secs(1)
+            }
+        };
+        tokio::select! {
+            () = inner.parts.tasks.stopped() => return,
+            () = inner.expire_bell.notified() => {
+                let due = inner.parts.store.next_due(WorkKind::Expire, 0).await.ok().flatten();
+                let left = due.map_or(LOOK_AGAIN, |due| Duration::from_millis(due.saturating_sub(inner.now_ms())));
+                tokio::time::sleep(left.min(Duration::from_secs(1))).await;
+            }
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}
+
+/// One round; `true` where more may be due.
+async fn round(inner: &Arc<Inner>) -> Result<bool, StoreError> {
+    let items = inner.lease(WorkKind::Expire, 0, None, AT_ONCE).await?;
+    let more = items.len() == AT_ONCE;
+    for item in items {
+        let changes = expire(inner, &item).await?;
+        inner.recorder.push_and_wait(changes, false).await;
+    }
+    Ok(more)
+}
+
+async fn expire(inner: &Arc<Inner>, item: &WorkItem) -> Result<Changes, StoreError> {
+    let mut changes = record::done(item.id);
+    let (Some(job), Some(page)) = (inner.job(item.message).await?, Page::decode(&item.payload)) else {
+        tracing::error!(work.id = item.id.0, "an expiry cannot be read and is dropped: its message is gone");
+        return Ok(changes);
+    };
+    let targets: Vec<_> = page.entries.iter().map(|entry| entry.target).collect();
+    let at_ms = job.at_ms(inner.now_ms());
+    for delivery in inner.parts.store.deliveries_of(job.id, &targets).await? {
+        let direct = inner.parts.channels.by_seq(delivery.channel).is_some_and(|channel| channel.is_direct());
+        if delivery.state != State::Accepted || !direct {
+            continue;
+        }
+        changes.inbox_done.push((delivery.target, job.id));
+        changes.events.push(Event {
+            message: job.id,
+            target: delivery.target,
+            state: State::Expired,
+            reason: Some(Reason::Expired),
+            channel: delivery.channel,
+            vendor_id: None,
+            at_ms,
+            trail: vec![TrailEntry::Ended { at_ms, reason: Reason::Expired }],
+        });
+    }
+    Ok(changes)
+}

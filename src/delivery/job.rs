@@ -1,0 +1,52 @@
+//! A message in memory while it is on its way: parsed once, shared by all its pages.
+
+use std::sync::Arc;
+
+use anypush_providers::contract::{Content, Needs};
+
+use crate::delivery::spec::Spec;
+use crate::ids::{Id, IdCodec, Kind};
+use crate::store::MessageRecord;
+
+/// A message on its way.
+#[derive(Debug)]
+pub(super) struct Job {
+    pub(super) id: Id,
+    pub(super) public_id: String,
+    pub(super) record: MessageRecord,
+    pub(super) content: Arc<Content>,
+    pub(super) spec: Spec,
+    pub(super) needs: Needs,
+    /// Size of the content as a phone gets it, in bytes.
+    pub(super) size: u32,
+}
+
+impl Job {
+    /// `None` where the stored spec cannot be read: a newer version wrote it.
+    pub(super) fn new(record: MessageRecord, codec: &IdCodec) -> Option<Self> {
+        let spec: Spec = serde_json::from_str(&record.spec).ok()?;
+        let content = Arc::new(spec.content.clone());
+        Some(Self {
+            id: record.id,
+            public_id: codec.encode(Kind::Message, record.id),
+            needs: Needs::of(&content),
+            size: serde_json::to_vec(&*content).map_or(0, |bytes| bytes.len() as u32),
+            content,
+            spec,
+            record,
+        })
+    }
+
+    /// Milliseconds since the message's creation.
+    pub(super) fn at_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.record.created_at)
+    }
+
+    /// Whether its time is over. A message for "only if reachable now" gets the time of one attempt.
+    pub(super) fn is_over(&self, now_ms: u64) -> bool {
+        now_ms >= self.record.deadline_at.max(self.record.created_at + ONE_ATTEMPT_MS)
+    }
+}
+
+/// How long a message with TTL 0 may take to be handed over.
+pub(super) const ONE_ATTEMPT_MS: u64 = 30_000;

@@ -1,0 +1,196 @@
+//! Where targets go that a channel did not take: the same channel later, the next channel, or the end.
+//!
+//! All of it is written in the transaction that ends their page.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anypush_providers::contract::Reason;
+
+use crate::delivery::dispatch::InHand;
+use crate::delivery::page::{Entry, Page};
+use crate::delivery::plan::{Plan, Planner};
+use crate::delivery::record;
+use crate::delivery::state::{Event, State};
+use crate::delivery::trail::{Next, TrailEntry};
+use crate::ids::GIVEN_TARGETS;
+use crate::routing::{Route, RouteAddress, RouteChannel, RouteDevice};
+use crate::store::{Changes, NewWork, StoreError, WorkUpdate};
+
+/// A target that leaves its channel.
+pub(super) struct Leaver {
+    pub(super) entry: Entry,
+    /// What is recorded of it; the last trail entry says what is next.
+    pub(super) event: Event,
+    /// Why.
+    pub(super) reason: Reason,
+    /// Where there is no next channel: (attempt, seconds) after which this one is tried again.
+    pub(super) else_retry: Option<(u32, u64)>,
+}
+
+/// Targets that are tried again on the same channel, by (attempt, wait in seconds).
+pub(super) type Retries = BTreeMap<(u32, u64), Vec<Entry>>;
+
+/// Gives up a channel for a whole page.
+pub(super) async fn give_up(hand: InHand<'_>, reason: Reason) -> Result<(), StoreError> {
+    let leaver = |entry: &Entry| {
+        let mut event = hand.event(entry.target, State::Pending, Some(reason));
+        event.trail = hand.story(entry);
+        Leaver { entry: entry.clone(), event, reason, else_retry: None }
+    };
+    let leavers = hand.page.entries.iter().map(leaver).collect();
+    finish(hand, leavers, Retries::new(), Vec::new()).await
+}
+
+/// Like [`finish`] with leavers alone; where the store cannot be read, the page is tried again a little later.
+pub(super) async fn finish_or_put_back(hand: InHand<'_>, leavers: Vec<Leaver>) {
+    let (inner, item) = (hand.inner, hand.item);
+    let rest: Vec<_> = leavers.iter().map(|leaver| leaver.entry.clone()).collect();
+    let decisions = hand.page.decisions.clone();
+    if let Err(error) = finish(hand, leavers, Retries::new(), Vec::new()).await {
+        tracing::warn!("a page waits, the store failed: {error}");
+        let due_at = inner.now_ms() + 1000;
+        let payload = Some(Page { entries: rest, decisions, ..Page::default() }.encode());
+        let update = WorkUpdate {
+            id: item.id,
+            epoch: item.epoch,
+            due_at,
+            attempt: item.attempt,
+            payload,
+            lease_until: 0,
+        };
+        inner.recorder.push(Changes { work_updates: vec![update], ..Changes::default() }, true).await;
+        inner.desk(item.channel).nudge(due_at);
+    }
+}
+
+/// Ends a page: leavers go on or end, retries become pages of their own, and what was not sent stays in this one.
+pub(super) async fn finish(
+    hand: InHand<'_>,
+    leavers: Vec<Leaver>,
+    retries: Retries,
+    unsent: Vec<Entry>,
+) -> Result<(), StoreError> {
+    let (inner, job) = (hand.inner, &hand.job);
+    let mut onward = Onward { retries, ..Onward::default() };
+    if !leavers.is_empty() {
+        let channels = inner.parts.channels.of_app(job.record.app);
+        let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
+        let planner = Planner { job, channels: &routes, hub: &inner.parts.hub, now_ms: inner.now_ms() };
+        let devices = route_devices(&hand, &planner, &leavers).await?;
+        for leaver in leavers {
+            let device = devices.get(&leaver.entry.target);
+            onward.go(&planner, hand.item.channel, device, leaver);
+        }
+    }
+    let Onward { mut plan, retries, mut changes } = onward;
+    for (channel, page) in plan.pages() {
+        changes.work.push(inner.page_work(job, channel, &page, inner.now_ms(), 0));
+    }
+    for ((attempt, seconds), entries) in retries {
+        let page = Page { entries, ..Page::default() };
+        // What would come too late comes at the deadline, to end there.
+        let due_at = (inner.now_ms() + seconds * 1000).min(job.record.deadline_at.max(inner.now_ms() + 100));
+        changes.work.push(inner.page_work(job, hand.item.channel, &page, due_at, attempt));
+    }
+    if unsent.is_empty() {
+        changes.append(record::done(hand.item.id));
+    } else {
+        let page = Page { entries: unsent, ..hand.page.clone() };
+        let item = hand.item;
+        changes.work_updates.push(WorkUpdate {
+            id: item.id,
+            epoch: item.epoch,
+            due_at: inner.now_ms(),
+            attempt: item.attempt,
+            payload: Some(page.encode()),
+            lease_until: 0,
+        });
+    }
+    let new_work: Vec<NewWork> = changes.work.clone();
+    if new_work.is_empty() {
+        inner.recorder.push(changes, hand.urgent()).await;
+    } else if inner.recorder.push_and_wait(changes, hand.urgent()).await {
+        inner.announce(&new_work);
+    }
+    Ok(())
+}
+
+/// The devices of the leavers as routing sees them, in one read. Addresses given in the call are their own device.
+async fn route_devices(
+    hand: &InHand<'_>,
+    planner: &Planner<'_>,
+    leavers: &[Leaver],
+) -> Result<HashMap<u64, RouteDevice>, StoreError> {
+    let store = &hand.inner.parts.store;
+    let (given, devices): (Vec<_>, Vec<_>) =
+        leavers.iter().map(|leaver| leaver.entry.target).partition(|target| *target >= GIVEN_TARGETS);
+    let mut found = HashMap::new();
+    if !devices.is_empty() {
+        for device in store.targets_by_number(hand.job.record.app, &devices).await? {
+            found.insert(device.seq, planner.route_device(&device));
+        }
+    }
+    if !given.is_empty() {
+        let indexes: Vec<_> = given.iter().map(|target| target - GIVEN_TARGETS).collect();
+        for (index, target) in store.given_targets(hand.job.id, &indexes).await? {
+            let (Some(provider), Some(kind)) = (target.provider, target.kind) else { continue };
+            let params = target.params.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+            let address = RouteAddress { provider, version: 0, kind, params };
+            let device = RouteDevice { enabled: true, addresses: vec![address], ..RouteDevice::default() };
+            found.insert(GIVEN_TARGETS + index, device);
+        }
+    }
+    Ok(found)
+}
+
+/// Where the leavers of one page go.
+#[derive(Default)]
+struct Onward {
+    plan: Plan,
+    retries: Retries,
+    changes: Changes,
+}
+
+impl Onward {
+    fn go(&mut self, planner: &Planner<'_>, channel: i64, device: Option<&RouteDevice>, leaver: Leaver) {
+        let Leaver { entry, mut event, reason, else_retry } = leaver;
+        let mut tried = entry.tried.clone();
+        tried.push(channel);
+        let decision = device.map(|device| planner.again(device, &tried));
+        let next = decision.as_ref().and_then(|decision| match &decision.route {
+            Route::Send(steps) => steps.first().cloned(),
+            Route::Defer { .. } | Route::Suppress(_) => None,
+        });
+        match (next, decision, else_retry) {
+            (Some(step), Some(decision), _) => {
+                say_next(&mut event, Next::Channel(step.channel));
+                let entry = Entry {
+                    address_version: step.address_version,
+                    step: entry.step.saturating_add(1),
+                    decision: None,
+                    tried,
+                    ..entry
+                };
+                self.plan.add(step.channel, entry, planner.decided(&decision));
+            }
+            (None, _, Some((attempt, seconds))) => {
+                say_next(&mut event, Next::Retry(seconds * 1000));
+                self.retries.entry((attempt, seconds)).or_default().push(Entry { decision: None, ..entry });
+            }
+            _ => {
+                event.state = State::Failed;
+                event.reason = Some(reason);
+                if !matches!(event.trail.last(), Some(TrailEntry::Attempted { .. })) {
+                    event.trail.push(TrailEntry::Ended { at_ms: event.at_ms, reason });
+                }
+            }
+        }
+        self.changes.events.push(event);
+    }
+}
+
+fn say_next(event: &mut Event, what: Next) {
+    if let Some(TrailEntry::Attempted { next, .. }) = event.trail.last_mut() {
+        *next = what;
+    }
+}

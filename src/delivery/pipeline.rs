@@ -1,0 +1,235 @@
+//! Starts and stops the way of a message.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anypush_providers::contract::Class;
+use moka::sync::Cache;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use crate::channels::Channels;
+use crate::clock::Clock;
+use crate::delivery::desk::Desk;
+use crate::delivery::gate::Gates;
+use crate::delivery::job::Job;
+use crate::delivery::page::Page;
+use crate::delivery::record::Recorder;
+use crate::delivery::{expand, expire};
+use crate::direct::Hub;
+use crate::ids::{Id, IdCodec, IdMaker};
+use crate::store::{NewWork, Store, StoreError, WorkItem, WorkKind};
+use crate::tasks::Tasks;
+use crate::telemetry::Metrics;
+
+/// What the pipeline works with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Number of this node.
+    pub node: u8,
+    /// Time.
+    pub clock: Clock,
+    /// Makes internal ids.
+    pub ids: Arc<IdMaker>,
+    /// Translates public ids.
+    pub codec: Arc<IdCodec>,
+    /// Everything that lasts.
+    pub store: Arc<dyn Store>,
+    /// Live channels.
+    pub channels: Channels,
+    /// Connected phones.
+    pub hub: Hub,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What shutdown waits for.
+    pub tasks: Tasks,
+}
+
+/// The way of a message. Cloning shares it.
+#[derive(Clone)]
+pub struct Pipeline {
+    pub(super) inner: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) parts: Parts,
+    pub(super) epoch: u64,
+    pub(super) recorder: Recorder,
+    pub(super) gates: Gates,
+    desks: Mutex<HashMap<i64, Arc<Desk>>>,
+    jobs: Cache<Id, Arc<Job>>,
+    /// Rung when there is something to expand.
+    pub(super) expand_bell: Notify,
+    /// Rung when something will expire.
+    pub(super) expire_bell: Notify,
+    /// Pages that are being sent: stop waits for them before the recorder ends.
+    pub(super) pages: TaskTracker,
+}
+
+/// A lease on one node is ended by its done, or by the next start (owner epoch); never by time.
+const LEASE_MS: u64 = 24 * 3600 * 1000;
+/// Messages kept parsed in memory.
+const JOBS: u64 = 4096;
+
+impl Pipeline {
+    /// Takes over what an earlier life left, and starts the desks.
+    pub async fn start(parts: Parts) -> Result<Self, StoreError> {
+        let epoch = parts.store.begin_epoch(parts.node).await?;
+        let (recorder, recording) = Recorder::new(Arc::clone(&parts.store), parts.tasks.clone());
+        // Not among `tasks`: it must outlive the pages that those stop, and `stop` waits for the last word to it.
+        #[expect(clippy::disallowed_methods, reason = "ends when the last page and the pipeline are gone")]
+        tokio::spawn(recording);
+        let inner = Arc::new(Inner {
+            epoch,
+            recorder,
+            gates: Gates::default(),
+            desks: Mutex::default(),
+            jobs: Cache::new(JOBS),
+            expand_bell: Notify::new(),
+            expire_bell: Notify::new(),
+            pages: TaskTracker::new(),
+            parts,
+        });
+        for channel in inner.parts.channels.all() {
+            inner.desk(channel.record.seq);
+        }
+        // A channel that was deleted may have left pages behind: they go on to the next channel.
+        for (kind, channel, _) in inner.parts.store.backlog().await? {
+            if kind == WorkKind::Page {
+                inner.desk(channel);
+            }
+        }
+        inner.parts.tasks.spawn("expand", expand::run(Arc::clone(&inner)));
+        inner.parts.tasks.spawn("expire", expire::run(Arc::clone(&inner)));
+        Ok(Self { inner })
+    }
+
+    /// Lets a channel's desk look again: it was resumed, or its configuration changed.
+    pub fn nudge(&self, channel: i64) {
+        self.inner.desk(channel).nudge(0);
+    }
+
+    /// Waits for requests in flight (at most this long), writes what they brought, and returns what was not begun.
+    /// Call after the tasks were told to stop.
+    pub async fn stop(&self, deadline: Duration) {
+        self.inner.pages.close();
+        if tokio::time::timeout(deadline, self.inner.pages.wait()).await.is_err() {
+            tracing::warn!(
+                "vendor requests are still in flight; their targets are sent again at the next start"
+            );
+        }
+        // Everything that pages pushed is in the recorder's channel; one more set behind it marks the end.
+        let _ = tokio::time::timeout(
+            deadline,
+            self.inner.recorder.push_and_wait(crate::store::Changes::default(), true),
+        )
+        .await;
+    }
+}
+
+impl Inner {
+    pub(super) fn now_ms(&self) -> u64 {
+        self.parts.clock.now_ms()
+    }
+
+    pub(super) fn next_id(&self) -> Id {
+        self.parts.ids.next(self.now_ms())
+    }
+
+    /// The desk of a channel; its runner is started with it.
+    pub(super) fn desk(self: &Arc<Self>, channel: i64) -> Arc<Desk> {
+        let mut desks = self.desks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(desk) = desks.get(&channel) {
+            return Arc::clone(desk);
+        }
+        let desk = Arc::new(Desk::new(channel));
+        desks.insert(channel, Arc::clone(&desk));
+        self.parts.tasks.spawn("desk", Desk::run(Arc::clone(&desk), Arc::clone(self)));
+        desk
+    }
+
+    /// The message of a work item; `None` where it is gone or cannot be read.
+    pub(super) async fn job(&self, id: Id) -> Result<Option<Arc<Job>>, StoreError> {
+        if let Some(job) = self.jobs.get(&id) {
+            return Ok(Some(job));
+        }
+        let Some(record) = self.parts.store.message(id).await? else { return Ok(None) };
+        let job = Job::new(record, &self.parts.codec).map(Arc::new);
+        if let Some(job) = &job {
+            self.jobs.insert(id, Arc::clone(job));
+        }
+        Ok(job)
+    }
+
+    /// Keeps a message that was just stored, so that its pages need not read it.
+    pub(super) fn keep(&self, job: Job) {
+        self.jobs.insert(job.id, Arc::new(job));
+    }
+
+    /// A page as a work item that is free.
+    pub(super) fn page_work(
+        &self,
+        job: &Job,
+        channel: i64,
+        page: &Page,
+        due_at: u64,
+        attempt: u32,
+    ) -> NewWork {
+        NewWork {
+            id: self.next_id(),
+            kind: WorkKind::Page,
+            channel,
+            lane: job.record.class,
+            app: job.record.app,
+            message: job.id,
+            due_at,
+            attempt,
+            leased: None,
+            payload: page.encode(),
+        }
+    }
+
+    /// Where new work is due now and there is room in memory, it is leased at once and handed over after the commit:
+    /// `handed` says to whom.
+    pub(super) fn lease_at_once(self: &Arc<Self>, work: &mut [NewWork]) -> Vec<(Arc<Desk>, WorkItem)> {
+        let until = self.now_ms() + LEASE_MS;
+        let mut handed = Vec::new();
+        for item in work.iter_mut().filter(|item| item.kind == WorkKind::Page) {
+            let desk = self.desk(item.channel);
+            if desk.reserve() {
+                item.leased = Some((self.parts.node, self.epoch, until));
+                handed.push((desk, item.as_item(self.epoch)));
+            }
+        }
+        handed
+    }
+
+    /// Leases free pages of a channel.
+    pub(super) async fn lease(
+        &self,
+        kind: WorkKind,
+        channel: i64,
+        lane: Option<Class>,
+        limit: usize,
+    ) -> Result<Vec<WorkItem>, StoreError> {
+        let now_ms = self.now_ms();
+        let (node, epoch) = (self.parts.node, self.epoch);
+        let until_ms = now_ms + LEASE_MS;
+        self.parts
+            .store
+            .lease(crate::store::Lease { kind, channel, lane, node, epoch, now_ms, until_ms, limit })
+            .await
+    }
+
+    /// Tells the desks of new pages when these are due.
+    pub(super) fn announce(self: &Arc<Self>, work: &[NewWork]) {
+        for item in work.iter().filter(|item| item.leased.is_none()) {
+            match item.kind {
+                WorkKind::Page => self.desk(item.channel).nudge(item.due_at),
+                WorkKind::Expand => self.expand_bell.notify_one(),
+                WorkKind::Expire => {}
+            }
+        }
+    }
+}

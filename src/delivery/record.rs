@@ -1,0 +1,118 @@
+//! The recorder: gathers what happened and writes it in few, large transactions.
+//!
+//! What comes in: change sets, in the order in which they must become true. What goes out: one commit at a time. A
+//! change set that one person waits for is written at once; those of a campaign are gathered for a moment. When the
+//! store cannot write, nothing is dropped: the channel fills, dispatch waits, nothing more is sent ("no record, no
+//! send").
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::ids::Id;
+use crate::store::{Changes, Store, StoreError};
+use crate::tasks::Tasks;
+
+/// Events that make a transaction worth its while.
+const ENOUGH: usize = 1000;
+/// How long changes of a campaign are gathered.
+const GATHER: Duration = Duration::from_millis(250);
+/// How long changes that a person waits for are gathered.
+const GATHER_URGENT: Duration = Duration::from_millis(5);
+/// Change sets that may wait before dispatch does.
+const WAITING: usize = 4096;
+
+/// The way to the recorder. Every page holds one; when all are dropped and what waits is written, the recorder ends.
+#[derive(Debug, Clone)]
+pub(super) struct Recorder(mpsc::Sender<Entry>);
+
+struct Entry {
+    changes: Changes,
+    urgent: bool,
+    /// Told when it is on disk. Dropped unanswered when the process ends first.
+    done: Option<oneshot::Sender<()>>,
+}
+
+impl Recorder {
+    /// Makes the way, and the work that must be run.
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        tasks: Tasks,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        (Self(sender), run(store, tasks, receiver))
+    }
+
+    /// Hands over changes; waits only where the store is behind.
+    pub(super) async fn push(&self, changes: Changes, urgent: bool) {
+        let _ = self.0.send(Entry { changes, urgent, done: None }).await;
+    }
+
+    /// Hands over changes and waits until they are on disk. `false`: the process is ending, and they are not.
+    pub(super) async fn push_and_wait(&self, changes: Changes, urgent: bool) -> bool {
+        let (sender, done) = oneshot::channel();
+        let _ = self.0.send(Entry { changes, urgent, done: Some(sender) }).await;
+        done.await.is_ok()
+    }
+}
+
+async fn run(store: Arc<dyn Store>, tasks: Tasks, mut receiver: mpsc::Receiver<Entry>) {
+    while let Some(first) = receiver.recv().await {
+        let started = Instant::now();
+        let mut batch = Batch::default();
+        batch.add(first);
+        while batch.changes.events.len() < ENOUGH {
+            let until = started + if batch.urgent { GATHER_URGENT } else { GATHER };
+            match tokio::time::timeout_at(until, receiver.recv()).await {
+                Ok(Some(entry)) => batch.add(entry),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        if !write(&*store, batch.changes).await {
+            tasks.stop();
+            return;
+        }
+        for done in batch.done {
+            let _ = done.send(());
+        }
+    }
+}
+
+#[derive(Default)]
+struct Batch {
+    changes: Changes,
+    urgent: bool,
+    done: Vec<oneshot::Sender<()>>,
+}
+
+impl Batch {
+    fn add(&mut self, entry: Entry) {
+        self.changes.append(entry.changes);
+        self.urgent |= entry.urgent;
+        self.done.extend(entry.done);
+    }
+}
+
+/// Writes until it is written. `false`: the database is broken, and going on would only lose more.
+async fn write(store: &dyn Store, changes: Changes) -> bool {
+    let mut wait = Duration::from_millis(50);
+    loop {
+        match store.commit(changes.clone()).await {
+            Ok(()) => return true,
+            Err(StoreError::Broken(cause)) => {
+                tracing::error!("outcomes cannot be recorded, the gateway stops: {cause}");
+                return false;
+            }
+            Err(error) => tracing::warn!("outcomes wait to be recorded: {error}"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+}
+
+/// A work item that is done, and nothing else.
+pub(super) fn done(id: Id) -> Changes {
+    Changes { work_done: vec![id], ..Changes::default() }
+}
