@@ -187,9 +187,7 @@ impl Channels {
             secrets: Some(sealed),
             limits: serde_json::to_value(put.limits).unwrap_or_default(),
             // A pause is the operator's word; every other state was about the old configuration.
-            state: old
-                .as_ref()
-                .map_or(0, |c| if c.record.state == ChannelState::Paused as u8 { 1 } else { 0 }),
+            state: old.as_ref().map_or(0, |c| u8::from(c.record.state == ChannelState::Paused as u8)),
             state_info: None,
             version: old.as_ref().map_or(1, |c| c.record.version + 1),
             created_at: old.as_ref().map_or(now, |c| c.record.created_at),
@@ -228,7 +226,7 @@ impl Channels {
         route.state = state;
         // The provider stays: its connections and tokens are still good for a channel that was only paused.
         let provider = channel.provider.clone();
-        self.place(Arc::new(Channel { record, route, provider, ..*channel }));
+        self.place(Arc::new(Channel { record, provider, route, ..*channel }));
         Ok(())
     }
 

@@ -98,12 +98,16 @@ impl Pipeline {
         };
         let answer = inner.parts.store.accept(message, changes).await;
         if !matches!(answer, Ok(AcceptAnswer::Stored)) {
-            handed.iter().for_each(|(desk, _)| desk.release());
+            for (desk, _) in &handed {
+                desk.release();
+            }
         }
         match answer? {
             AcceptAnswer::Stored => {
                 inner.keep(job);
-                handed.into_iter().for_each(|(desk, item)| desk.hand_over(item));
+                for (desk, item) in handed {
+                    desk.hand_over(item);
+                }
                 inner.announce(&work);
                 inner.parts.metrics.messages_accepted.inc();
                 Ok(Accepted { id, created_at, replayed: false })

@@ -274,9 +274,10 @@ impl Sending<'_, '_> {
         let mut batched = Vec::new();
         while receiver.recv_many(&mut batched, 256).await > 0 {
             for outcome in batched.drain(..) {
-                match open.get_mut(outcome.target).and_then(Option::take) {
-                    Some(entry) => self.outcome(entry, outcome, &mut changes).await,
-                    None => tracing::error!(channel.name = %self.channel.record.name, "an outcome too many"),
+                if let Some(entry) = open.get_mut(outcome.target).and_then(Option::take) {
+                    self.outcome(entry, outcome, &mut changes).await;
+                } else {
+                    tracing::error!(channel.name = %self.channel.record.name, "an outcome too many");
                 }
             }
             self.flush(&mut changes).await;

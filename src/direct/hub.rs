@@ -12,9 +12,12 @@ use tokio::sync::watch;
 /// were superseded.
 #[derive(Debug, Clone, Default)]
 pub struct Hub {
-    seats: Arc<Mutex<HashMap<u64, (u64, watch::Sender<Signal>)>>>,
+    seats: Arc<Mutex<Seats>>,
     next: Arc<AtomicU64>,
 }
+
+/// By device: the number of its newest seat, and how to reach it.
+type Seats = HashMap<u64, (u64, watch::Sender<Signal>)>;
 
 /// What a connection is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,7 +83,7 @@ impl Hub {
         self.seats().len()
     }
 
-    fn seats(&self) -> MutexGuard<'_, HashMap<u64, (u64, watch::Sender<Signal>)>> {
+    fn seats(&self) -> MutexGuard<'_, Seats> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

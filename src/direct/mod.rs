@@ -30,7 +30,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
         dedupe: true,
         max_targets: 1000,
         max_payload_bytes: 65_536,
-        max_ttl: Duration::from_secs(2_419_200),
+        max_ttl: Duration::from_hours(28 * 24),
         receipts: Receipts::Callback,
         receipt_key: ReceiptKey::Param,
         witnesses_delivered: true,

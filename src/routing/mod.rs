@@ -125,8 +125,11 @@ pub struct RouteChannel {
     /// Whether it can be used now.
     pub state: ChannelState,
     /// Whether it serves an address; the error says why not.
-    pub serves: std::sync::Arc<dyn Fn(&RouteAddress) -> Result<(), String> + Send + Sync>,
+    pub serves: Serves,
 }
+
+/// Whether a channel serves an address; the error says why not, in words for the trail.
+pub type Serves = std::sync::Arc<dyn Fn(&RouteAddress) -> Result<(), String> + Send + Sync>;
 
 impl std::fmt::Debug for RouteChannel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
