@@ -1,0 +1,67 @@
+//! The port: both versions of HTTP, and who may call the control API.
+
+use http::Version;
+use serde_json::Value;
+
+use crate::world::{PROJECT, World, client, to};
+
+#[tokio::test]
+async fn h1_and_h2c_are_served_on_one_port() {
+    let world = World::start().await;
+    let token = world.access_token(PROJECT).await;
+    let url = format!("{}/v1/projects/{PROJECT}/messages:send", world.url);
+    for (h2c, version) in [(false, Version::HTTP_11), (true, Version::HTTP_2)] {
+        let http = client(h2c);
+        let send =
+            async |target: &str| http.post(&url).bearer_auth(&token).json(&to(target, "m")).send().await;
+        let answer = send("a").await.unwrap();
+        assert_eq!((answer.version(), answer.status().as_u16()), (version, 200));
+        assert_eq!(answer.headers()["content-type"], "application/json; charset=UTF-8");
+        assert!(send("reset-1").await.is_err());
+        assert_eq!(send("a").await.unwrap().status(), 200, "the next request is served");
+    }
+}
+
+#[tokio::test]
+async fn pages_of_this_machine_may_use_the_control_api_and_others_may_not() {
+    let world = World::start().await;
+    let url = format!("{}/_sandbox/rules", world.url);
+    for (origin, allowed) in [
+        ("http://127.0.0.1:8080", true),
+        ("http://localhost:3000", true),
+        ("http://localhost", true),
+        ("http://localhost.example.com", false),
+        ("http://127.0.0.1:8080.example.com", false),
+        ("https://example.com", false),
+        ("null", false),
+    ] {
+        for method in [http::Method::OPTIONS, http::Method::GET] {
+            let answer = world.http.request(method, &url).header("origin", origin).send().await.unwrap();
+            let header = answer.headers().get("access-control-allow-origin");
+            assert_eq!(header.is_some_and(|header| header == origin), allowed, "{origin}");
+            assert_eq!(answer.status().is_success(), allowed, "{origin}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn help_lists_every_behaviour() {
+    let world = World::start().await;
+    let text = world.http.get(format!("{}/_sandbox", world.url)).send().await.unwrap().text().await.unwrap();
+    let json: Value = world.get("/_sandbox?format=json").await;
+    let behaviours = json["behaviours"].as_array().unwrap();
+    assert!(behaviours.len() > 20);
+    for behaviour in behaviours {
+        assert!(text.contains(behaviour["prefix"].as_str().unwrap()));
+    }
+}
+
+#[tokio::test]
+async fn an_end_does_not_wait_for_a_request_that_hangs() {
+    let world = World::start().await;
+    let token = world.access_token(PROJECT).await;
+    let body = to("hang-1", "m");
+    let hanging = world.try_post(&token, &body);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(100), hanging).await.is_err());
+    tokio::time::timeout(std::time::Duration::from_secs(5), world.stop()).await.unwrap();
+}
