@@ -6,18 +6,30 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-/// All connections of this node, by device. Cloning shares it.
+use super::auth::DeviceAuth;
+use super::body::Bodies;
+use super::quiet::Quiet;
+
+/// All connections of this node, by device, and what they share. Cloning shares it.
 ///
 /// A connection holds a [`Seat`]; the newest seat of a device is the one that is woken, older ones are told that they
 /// were superseded.
 #[derive(Debug, Clone, Default)]
 pub struct Hub {
-    seats: Arc<Mutex<Seats>>,
+    seats: Arc<Mutex<HashMap<u64, Place>>>,
     next: Arc<AtomicU64>,
+    auth: DeviceAuth,
+    quiet: Quiet,
+    bodies: Bodies,
 }
 
-/// By device: the number of its newest seat, and how to reach it.
-type Seats = HashMap<u64, (u64, watch::Sender<Signal>)>;
+/// The hub's side of a seat.
+#[derive(Debug)]
+struct Place {
+    number: u64,
+    doubtful: bool,
+    sender: watch::Sender<Signal>,
+}
 
 /// What a connection is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,23 +58,26 @@ impl Hub {
     pub fn sit(&self, device: u64) -> Seat {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, signal) = watch::channel(Signal::Inbox(0));
-        if let Some((_, old)) = self.seats().insert(device, (number, sender)) {
-            old.send_replace(Signal::Superseded);
+        if let Some(old) = self.seats().insert(device, Place { number, doubtful: false, sender }) {
+            old.sender.send_replace(Signal::Superseded);
         }
         Seat { hub: self.clone(), device, number, signal }
     }
 
-    /// Whether the device is connected to this node.
+    /// Whether the device is connected to this node, and not in doubt.
     pub fn is_connected(&self, device: u64) -> bool {
-        self.seats().contains_key(&device)
+        self.seats().get(&device).is_some_and(|place| !place.doubtful)
     }
 
-    /// Tells connected devices that there is something in their inbox.
+    /// Tells devices that there is something new in their inbox. To be called after the commit that put it there:
+    /// who looks before would believe for a while that there is nothing.
     pub fn wake(&self, devices: impl IntoIterator<Item = u64>) {
+        let mut quiet = self.quiet.lock();
         let seats = self.seats();
         for device in devices {
-            if let Some((_, sender)) = seats.get(&device) {
-                sender.send_modify(|signal| {
+            quiet.disturb(device);
+            if let Some(place) = seats.get(&device) {
+                place.sender.send_modify(|signal| {
                     if let Signal::Inbox(n) = signal {
                         *n += 1;
                     }
@@ -71,10 +86,13 @@ impl Hub {
         }
     }
 
-    /// Ends a device's connection: it was deleted, or its secret was made anew.
+    /// Ends a device's connection and forgets its secret: it was deleted, or its secret was made anew. To be called
+    /// after the commit.
     pub fn revoke(&self, device: u64) {
-        if let Some((_, sender)) = self.seats().remove(&device) {
-            sender.send_replace(Signal::Revoked);
+        self.auth.forget(device);
+        self.quiet.lock().disturb(device);
+        if let Some(place) = self.seats().remove(&device) {
+            place.sender.send_replace(Signal::Revoked);
         }
     }
 
@@ -83,16 +101,75 @@ impl Hub {
         self.seats().len()
     }
 
-    fn seats(&self) -> MutexGuard<'_, Seats> {
+    /// Who phones are.
+    pub fn auth(&self) -> &DeviceAuth {
+        &self.auth
+    }
+
+    /// Which inboxes are known to be empty.
+    pub(super) fn quiet(&self) -> &Quiet {
+        &self.quiet
+    }
+
+    /// What messages look like on the wire.
+    pub(super) fn bodies(&self) -> &Bodies {
+        &self.bodies
+    }
+
+    fn seats(&self) -> MutexGuard<'_, HashMap<u64, Place>> {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seat {
+    /// Says whether the connection is in doubt: an acknowledgement is late. Routes then treat the device as not
+    /// connected; the inbox keeps what it has.
+    pub fn doubt(&self, doubtful: bool) {
+        if let Some(place) = self.hub.seats().get_mut(&self.device)
+            && place.number == self.number
+        {
+            place.doubtful = doubtful;
+        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut seats = self.hub.seats();
-        if seats.get(&self.device).is_some_and(|(number, _)| *number == self.number) {
+        if seats.get(&self.device).is_some_and(|place| place.number == self.number) {
             seats.remove(&self.device);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_seat_is_woken_and_the_older_one_told() {
+        let hub = Hub::default();
+        let old = hub.sit(7);
+        let new = hub.sit(7);
+        assert_eq!(*old.signal.borrow(), Signal::Superseded);
+        drop(old);
+        assert!(hub.is_connected(7));
+        hub.wake([7, 8]);
+        assert_eq!(*new.signal.borrow(), Signal::Inbox(1));
+        hub.revoke(7);
+        assert_eq!(*new.signal.borrow(), Signal::Revoked);
+        assert_eq!(hub.connected(), 0);
+    }
+
+    #[test]
+    fn a_seat_in_doubt_counts_as_not_connected() {
+        let hub = Hub::default();
+        let old = hub.sit(7);
+        old.doubt(true);
+        assert!(!hub.is_connected(7));
+        assert_eq!(hub.connected(), 1);
+        let _new = hub.sit(7);
+        old.doubt(true);
+        assert!(hub.is_connected(7), "only the newest seat may doubt");
     }
 }

@@ -4,13 +4,19 @@
 //! ([`Hub::wake`]). What goes out: inbox entries, in order, until the phone acknowledges. What it must never do: end a
 //! delivery that was not handed out, or keep a message anywhere but in the store.
 
+mod auth;
+mod body;
+mod cursor;
 mod hub;
+mod quiet;
 pub mod secret;
+mod session;
 
 use std::time::Duration;
 
 use anypush_providers::contract::{AddressSpec, Capabilities, Descriptor, ReceiptKey, Receipts, Tier};
 
+pub use auth::{DeviceAuth, Phone};
 pub use hub::{Hub, Seat, Signal};
 
 /// `direct` stands in the catalogue like any provider: accepted = stored in the inbox, delivered = the phone
