@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Starts tasks and ends them: first they are told to stop, then they are waited for. Cloning shares it.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +26,11 @@ impl Tasks {
                 tracing::error!(task.name = name, "a task panicked");
             }
         });
+    }
+
+    /// Counts work that somebody else has started, until it is dropped: shutdown waits for it too.
+    pub fn guard(&self) -> TaskTrackerToken {
+        self.tracker.token()
     }
 
     /// Resolves when the process is to stop.

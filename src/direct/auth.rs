@@ -146,7 +146,7 @@ impl DeviceAuth {
 }
 
 /// Who calls a phone endpoint.
-pub struct Caller(pub Arc<Phone>);
+pub(super) struct Caller(pub(super) Arc<Phone>);
 
 impl FromRequestParts<Arc<Gateway>> for Caller {
     type Rejection = Problem;
@@ -180,7 +180,7 @@ fn not_a_secret(text: &str) -> Problem {
 }
 
 /// 401: the secret is of no device, or no longer.
-pub fn wrong() -> Problem {
+pub(super) fn wrong() -> Problem {
     unauthorized(
         "send the device's secret as `Authorization: Bearer aps_…`; if it was made anew, the app's backend has the new \
          one",

@@ -4,13 +4,22 @@
 //! ([`Hub::wake`]). What goes out: inbox entries, in order, until the phone acknowledges. What it must never do: end a
 //! delivery that was not handed out, or keep a message anywhere but in the store.
 
+mod ask;
 mod auth;
 mod body;
 mod cursor;
+mod frame;
 mod hub;
+mod own;
+mod poll;
 mod quiet;
+mod report;
+mod routes;
 pub mod secret;
 mod session;
+mod socket;
+mod tuning;
+mod upgrade;
 
 use std::time::Duration;
 
@@ -18,6 +27,7 @@ use anypush_providers::contract::{AddressSpec, Capabilities, Descriptor, Receipt
 
 pub use auth::{DeviceAuth, Phone};
 pub use hub::{Hub, Seat, Signal};
+pub use routes::routes;
 
 /// `direct` stands in the catalogue like any provider: accepted = stored in the inbox, delivered = the phone
 /// acknowledged.

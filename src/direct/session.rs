@@ -34,6 +34,7 @@ pub(super) struct Session {
     heard_at: u64,
     pinged_at: u64,
     waits_for_pong: bool,
+    doubted: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -166,6 +167,16 @@ impl Session {
         self.oldest().is_some_and(|at| now >= at + ACK_LATE_MS)
     }
 
+    /// Whether this doubt is another than the last one that was told here.
+    pub(super) fn changes_doubt(&mut self, doubtful: bool) -> bool {
+        std::mem::replace(&mut self.doubted, doubtful) != doubtful
+    }
+
+    /// The phone may be silent for longer.
+    pub(super) fn allow_silence(&mut self, silence_ms: u64) {
+        self.silence_ms = silence_ms;
+    }
+
     /// What time asks for now.
     pub(super) fn on_time(&mut self, now: u64) -> Verdict {
         let silent_at = self.heard_at + self.silence_ms;
@@ -200,6 +211,7 @@ impl Due {
     }
 
     /// How much there is.
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         usize::from(self.up_to.is_some()) + self.messages.len() + self.events.len()
     }

@@ -1,0 +1,100 @@
+//! What phones say by single requests: acknowledgements, receipts, and that they need a ticket.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::ask::{self, Body, fresh};
+use super::auth::Caller;
+use super::frame;
+use crate::api::problem::{Answer, Problem};
+use crate::app::Gateway;
+use crate::clock::rfc3339;
+use crate::ids::Kind;
+use crate::store::{Ack, PhoneEvent};
+
+/// Messages that one request may acknowledge.
+const MOST_ACKS: usize = 1000;
+/// Receipts that one request may bring.
+const MOST_RECEIPTS: usize = 100;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Acks {
+    cursor: Option<String>,
+    messages: Option<Vec<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Receipt {
+    message_id: String,
+    event: String,
+    /// When it happened on the phone. Checked, not believed: phones' clocks are wrong.
+    #[serde(rename = "at", default)]
+    _at: Option<jiff::Timestamp>,
+}
+
+/// `POST /v1/device/ack`: `{"cursor": …}`, everything handed out up to it, or `{"messages": […]}`, exactly these.
+/// What was not handed out, and what is unknown, is left alone.
+pub(super) async fn ack(
+    State(gateway): State<Arc<Gateway>>,
+    Caller(phone): Caller,
+    Body(bytes): Body,
+) -> Answer<Response> {
+    let acks: Acks = ask::body(&bytes)?;
+    let ack = match (acks.cursor, acks.messages) {
+        (Some(text), None) => ask::cursor(&phone, &text)?.map(Ack::UpTo),
+        (None, Some(ids)) if ids.len() <= MOST_ACKS => {
+            Some(Ack::Messages(ids.iter().filter_map(|id| gateway.codec.decode(Kind::Message, id)).collect()))
+        }
+        (None, Some(_)) => {
+            return Err(ask::refused("invalid_field", "`messages` has at most 1000 ids").at("/messages"));
+        }
+        _ => return Err(ask::refused("invalid_field", "give either `cursor` or `messages`")),
+    };
+    let acknowledged = match ack {
+        Some(ack) => gateway.store.acknowledge(phone.device, ack, gateway.clock.now_ms()).await?,
+        None => 0,
+    };
+    Ok(fresh(json!({ "acknowledged": acknowledged })))
+}
+
+/// `POST /v1/device/receipts`: what became of messages on the phone, by whatever channel they came. A message that is
+/// unknown or was not for this phone is left alone.
+pub(super) async fn receipts(
+    State(gateway): State<Arc<Gateway>>,
+    Caller(phone): Caller,
+    Body(bytes): Body,
+) -> Answer<Response> {
+    let receipts: Vec<Receipt> = ask::body(&bytes)?;
+    if receipts.len() > MOST_RECEIPTS {
+        return Err(Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "too_many_receipts",
+            "send at most 100 at once",
+        ));
+    }
+    let mut events = Vec::with_capacity(receipts.len());
+    for (at, receipt) in receipts.iter().enumerate() {
+        let state = frame::state(&receipt.event).ok_or_else(|| {
+            ask::refused("invalid_field", "`event` is delivered, displayed, clicked or dismissed")
+                .at(format!("/{at}/event"))
+        })?;
+        if let Some(message) = gateway.codec.decode(Kind::Message, &receipt.message_id) {
+            events.push(PhoneEvent { message, state });
+        }
+    }
+    let recorded = gateway.store.phone_events(phone.device, events, gateway.clock.now_ms()).await?;
+    Ok(fresh(json!({ "recorded": recorded })))
+}
+
+/// `POST /v1/device/ticket`: for browsers, which cannot set headers on a socket. A secret never goes into a URL.
+pub(super) async fn ticket(State(gateway): State<Arc<Gateway>>, Caller(phone): Caller) -> Response {
+    let (ticket, until) = gateway.hub.auth().make_ticket(&gateway, phone).await;
+    fresh(json!({ "ticket": ticket, "expires_at": rfc3339(until) }))
+}
