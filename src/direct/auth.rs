@@ -19,7 +19,7 @@ const KNOWN: Duration = Duration::from_secs(5);
 /// Phones that are known at the most.
 const MOST_KNOWN: u64 = 100_000;
 /// How long a ticket is good for.
-const TICKET: Duration = Duration::from_secs(60);
+const TICKET: Duration = Duration::from_mins(1);
 /// Tickets at the most: one for each device that asked in the last minute.
 const MOST_TICKETS: u64 = 100_000;
 const TICKET_PREFIX: &str = "apt_";

@@ -99,18 +99,14 @@ pub(super) fn take(
 /// A report, where message and event are known.
 pub(super) fn event(codec: &IdCodec, message: &str, event: &str) -> Option<PhoneEvent> {
     let message = codec.decode(Kind::Message, message)?;
-    Some(PhoneEvent { message, state: state(event)? })
-}
-
-/// The state that an event speaks for; `Some(None)` is dismissed, an event without a state.
-pub(super) fn state(event: &str) -> Option<Option<State>> {
-    match event {
-        "delivered" => Some(Some(State::Delivered)),
-        "displayed" => Some(Some(State::Displayed)),
-        "clicked" => Some(Some(State::Clicked)),
-        "dismissed" => Some(None),
+    let state = match event {
+        "delivered" => Some(State::Delivered),
+        "displayed" => Some(State::Displayed),
+        "clicked" => Some(State::Clicked),
         _ => None,
-    }
+    };
+    // Dismissed is an event without a state.
+    (state.is_some() || event == "dismissed").then_some(PhoneEvent { message, state })
 }
 
 /// The first frame.

@@ -43,7 +43,7 @@ fn twenty() -> usize {
 }
 
 #[derive(Serialize)]
-struct Messages {
+struct Inbox {
     messages: Vec<Box<RawValue>>,
     cursor: String,
     more: bool,
@@ -169,7 +169,7 @@ impl Poll<'_> {
             let message = gateway.hub.bodies().message(&gateway.codec, phone, entry).await;
             messages.push(RawValue::from_string(message).map_err(|_| Problem::internal())?);
         }
-        Ok(fresh(Messages {
+        Ok(fresh(Inbox {
             messages,
             cursor: cursor::encode(phone.device, phone.epoch, pos),
             more,

@@ -21,6 +21,7 @@ use crate::store::{Ack, PhoneEvent};
 const MOST_ACKS: usize = 1000;
 /// Receipts that one request may bring.
 const MOST_RECEIPTS: usize = 100;
+const EVENTS: [&str; 4] = ["delivered", "displayed", "clicked", "dismissed"];
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -79,16 +80,12 @@ pub(super) async fn receipts(
             "send at most 100 at once",
         ));
     }
-    let mut events = Vec::with_capacity(receipts.len());
-    for (at, receipt) in receipts.iter().enumerate() {
-        let state = frame::state(&receipt.event).ok_or_else(|| {
-            ask::refused("invalid_field", "`event` is delivered, displayed, clicked or dismissed")
-                .at(format!("/{at}/event"))
-        })?;
-        if let Some(message) = gateway.codec.decode(Kind::Message, &receipt.message_id) {
-            events.push(PhoneEvent { message, state });
-        }
+    if let Some(at) = receipts.iter().position(|receipt| !EVENTS.contains(&receipt.event.as_str())) {
+        let why = "`event` is delivered, displayed, clicked or dismissed";
+        return Err(ask::refused("invalid_field", why).at(format!("/{at}/event")));
     }
+    let known = receipts.iter().filter_map(|r| frame::event(&gateway.codec, &r.message_id, &r.event));
+    let events: Vec<PhoneEvent> = known.collect();
     let recorded = gateway.store.phone_events(phone.device, events, gateway.clock.now_ms()).await?;
     Ok(fresh(json!({ "recorded": recorded })))
 }

@@ -34,7 +34,6 @@ pub(super) struct Session {
     heard_at: u64,
     pinged_at: u64,
     waits_for_pong: bool,
-    doubted: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -165,11 +164,6 @@ impl Session {
     /// Whether an acknowledgement is late.
     pub(super) fn is_doubtful(&self, now: u64) -> bool {
         self.oldest().is_some_and(|at| now >= at + ACK_LATE_MS)
-    }
-
-    /// Whether this doubt is another than the last one that was told here.
-    pub(super) fn changes_doubt(&mut self, doubtful: bool) -> bool {
-        std::mem::replace(&mut self.doubted, doubtful) != doubtful
     }
 
     /// The phone may be silent for longer.

@@ -77,6 +77,7 @@ struct Connection {
     seat: Seat,
     session: Session,
     began: Instant,
+    doubted: bool,
 }
 
 /// Serves a phone until one of the two has enough.
@@ -87,7 +88,7 @@ pub(super) async fn serve(socket: WebSocket, gateway: Arc<Gateway>, phone: Arc<P
     let heartbeat = Heartbeat::of(&gateway.settings);
     let session = Session::new(heartbeat.silence_ms(), 0);
     let began = Instant::now();
-    let mut connection = Connection { gateway, phone, socket, seat, session, began };
+    let mut connection = Connection { gateway, phone, socket, seat, session, began, doubted: false };
     let end = match connection.run(heartbeat).await {
         Ok(()) => End::Gone,
         Err(end) => end,
@@ -167,7 +168,7 @@ impl Connection {
 
     fn seat_doubt(&mut self, now: u64) {
         let doubtful = self.session.is_doubtful(now);
-        if self.session.changes_doubt(doubtful) {
+        if std::mem::replace(&mut self.doubted, doubtful) != doubtful {
             self.seat.doubt(doubtful);
         }
     }
@@ -196,9 +197,8 @@ impl Connection {
 
     async fn take(&mut self, heard: Option<Result<Message, axum::Error>>) -> Result<bool, End> {
         let text = match heard {
-            None => return Ok(false),
             Some(Err(error)) => return Err(broken(error)),
-            Some(Ok(Message::Close(_))) => return Ok(false),
+            None | Some(Ok(Message::Close(_))) => return Ok(false),
             Some(Ok(Message::Binary(_))) => return Err(End::Policy),
             // The library answers pings.
             Some(Ok(Message::Ping(_) | Message::Pong(_))) => None,

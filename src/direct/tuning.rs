@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::settings::Settings;
 
 /// How long a single write may be blocked before the phone counts as gone.
-pub(super) const WRITE_BLOCKED: Duration = Duration::from_secs(60);
+pub(super) const WRITE_BLOCKED: Duration = Duration::from_mins(1);
 /// Largest message from a phone, and largest body on its endpoints.
 pub(super) const MOST_BYTES: usize = 64 << 10;
 /// Phones that are sent away at a shutdown come back spread over so many milliseconds.
