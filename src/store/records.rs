@@ -499,6 +499,8 @@ pub struct InboxEntry {
     pub created_at: u64,
     /// Unix milliseconds.
     pub expires_at: u64,
+    /// Values for this device alone, as JSON.
+    pub variables: Option<String>,
 }
 
 /// What a phone acknowledges.

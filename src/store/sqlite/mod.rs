@@ -1,1 +1,123 @@
-//! The embedded store: one file, WAL, FULL, one writer.
+//! The embedded store: SQLite in one file, one writer, a few readers.
+//!
+//! - [`writer`]: everything that waits becomes one transaction; the only connection that writes.
+//! - [`accept`], [`changes`], [`deliveries`], [`inbox`], [`work`]: the parts of such a transaction, one statement for
+//!   each kind of change of the whole group.
+//! - [`devices`], [`addresses`], [`admin`]: what is rare, a call at a time inside the same transactions.
+//! - [`reads`], [`audience`]: what goes out, over read-only connections.
+//! - [`open`], [`checkpoint`], [`session`], [`rows`]: files and schema, the log's way back, connections, columns.
+//!
+//! Nothing is answered before its commit is on disk, and nothing but the writer's own statements happens between
+//! BEGIN and COMMIT.
+
+mod accept;
+mod addresses;
+mod admin;
+mod audience;
+mod changes;
+mod checkpoint;
+mod deliveries;
+mod devices;
+mod inbox;
+mod open;
+mod reads;
+mod rows;
+mod session;
+mod store;
+mod work;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use sqlx::SqlitePool;
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+pub use open::{OpenError, SqliteOptions};
+
+use self::session::{Session, Sql, told};
+use self::writer::{Function, Inbox, Job};
+use crate::store::{Result, StoreError};
+
+/// What close() waits for: the writer, then the checkpointer, which is told to stop.
+type Tasks = (JoinHandle<()>, oneshot::Sender<()>, JoinHandle<()>);
+
+/// The embedded store.
+pub struct SqliteStore {
+    /// Gone once it is closed.
+    inbox: RwLock<Option<Inbox>>,
+    pool: SqlitePool,
+    statements: Arc<AtomicU64>,
+    /// How long a caller waits for a place in the writer's inbox.
+    patience: Duration,
+    tasks: Mutex<Option<Tasks>>,
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
+impl SqliteStore {
+    /// Hands a job to the writer and waits for its answer.
+    async fn send<T>(
+        &self,
+        lane: impl FnOnce(Inbox) -> mpsc::Sender<Job>,
+        job: impl FnOnce(oneshot::Sender<Result<T>>) -> Job,
+    ) -> Result<T> {
+        let closed = || StoreError::Busy("the store is closed".into());
+        let inbox = self.inbox.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let lane = lane(inbox.ok_or_else(closed)?);
+        let (reply, answer) = oneshot::channel();
+        lane.send_timeout(job(reply), self.patience).await.map_err(|error| match error {
+            mpsc::error::SendTimeoutError::Timeout(_) => {
+                StoreError::Busy("too much waits to be written".into())
+            }
+            mpsc::error::SendTimeoutError::Closed(_) => closed(),
+        })?;
+        drop(lane);
+        answer.await.unwrap_or_else(|_| Err(StoreError::Broken("the writer stopped".into())))
+    }
+
+    /// A rare write. The function may run twice, the first time in vain.
+    async fn call<T, F>(&self, work: F) -> Result<T>
+    where
+        F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Sql<Result<T>>> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.send(|inbox| inbox.rest, |reply| Job::Call(Box::new(Function::new(work, reply)))).await
+    }
+
+    /// A read.
+    async fn read<T>(&self, work: impl AsyncFnOnce(&mut Session) -> Sql<T>) -> Result<T> {
+        let connection = self.pool.acquire().await.map_err(|e| told(&e))?;
+        work(&mut Session::pooled(connection)).await.map_err(|e| told(&e))
+    }
+
+    fn statements(&self) -> u64 {
+        self.statements.load(Ordering::Relaxed)
+    }
+
+    /// Drains the writer, copies the log back, closes. A second call finds nothing to do.
+    async fn shut(&self) {
+        drop(self.inbox.write().unwrap_or_else(PoisonError::into_inner).take());
+        let Some((writer, stop, copier)) = self.tasks.lock().await.take() else { return };
+        let ended = |what: &str, outcome: std::result::Result<(), tokio::task::JoinError>| {
+            if let Err(error) = outcome {
+                tracing::error!("the {what} ended badly: {error}");
+            }
+        };
+        ended("writer", writer.await);
+        self.pool.close().await;
+        let _ = stop.send(());
+        ended("checkpointer", copier.await);
+    }
+}

@@ -1,0 +1,169 @@
+//! Accepts of a group: idempotency decided, then all messages in one statement.
+
+use std::collections::{HashMap, HashSet};
+
+use super::rows;
+use super::session::{Session, Sql, hex, json};
+use crate::ids::Id;
+use crate::store::{AcceptAnswer, Changes, NewMessage};
+
+/// How long an Idempotency-Key is remembered.
+pub(super) const KEY_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
+/// How often old keys are looked for, and how many go at a time: pruning must never be felt.
+const PRUNE_EVERY_MS: u64 = 60_000;
+const PRUNE_ROWS: u64 = 1000;
+
+/// Who used which key: app and hash.
+type Key = (i64, [u8; 32]);
+
+/// What a key stands for.
+#[derive(Clone, Copy)]
+struct Used {
+    body: [u8; 32],
+    message: Id,
+    created_at: u64,
+}
+
+/// What became of a group's accepts.
+pub(super) struct Accepted<'j> {
+    /// One for each, in order.
+    pub(super) answers: Vec<AcceptAnswer>,
+    /// The changes of those that were stored.
+    pub(super) changes: Vec<&'j Changes>,
+    /// Messages that did not exist before this transaction: nothing else can know them yet.
+    pub(super) fresh: HashSet<Id>,
+}
+
+/// Stores the messages of a group.
+pub(super) async fn store<'j>(
+    session: &mut Session,
+    accepts: &[(&'j NewMessage, &'j Changes)],
+    prune_at: &mut u64,
+) -> Sql<Accepted<'j>> {
+    let mut used = used_keys(session, accepts).await?;
+    let mut answers = Vec::with_capacity(accepts.len());
+    let mut stored = Vec::with_capacity(accepts.len());
+    for &(message, changes) in accepts {
+        let answer = answer(&mut used, message);
+        if answer == AcceptAnswer::Stored {
+            stored.push((message, changes));
+        }
+        answers.push(answer);
+    }
+    insert_messages(session, &stored).await?;
+    insert_keys(session, &stored, prune_at).await?;
+    Ok(Accepted {
+        answers,
+        fresh: stored.iter().map(|(message, _)| message.id).collect(),
+        changes: stored.into_iter().map(|(_, changes)| changes).collect(),
+    })
+}
+
+/// Decides one accept; what it stores is known to the next of its group.
+fn answer(used: &mut HashMap<Key, Used>, message: &NewMessage) -> AcceptAnswer {
+    let Some((key, body)) = message.idempotency else { return AcceptAnswer::Stored };
+    let key = (message.app, key);
+    match used.get(&key).filter(|used| used.created_at + KEY_LIFE_MS > message.created_at) {
+        Some(used) if used.body == body => {
+            AcceptAnswer::Replayed { id: used.message, created_at: used.created_at }
+        }
+        Some(_) => AcceptAnswer::KeyReused,
+        None => {
+            used.insert(key, Used { body, message: message.id, created_at: message.created_at });
+            AcceptAnswer::Stored
+        }
+    }
+}
+
+/// The keys of a group that were used before, in one read.
+async fn used_keys(session: &mut Session, accepts: &[(&NewMessage, &Changes)]) -> Sql<HashMap<Key, Used>> {
+    let keys: Vec<(i64, String)> = accepts
+        .iter()
+        .filter_map(|(message, _)| message.idempotency.map(|(key, _)| (message.app, hex(&key))))
+        .collect();
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let query = sqlx::query(
+        "SELECT i.app, i.key_hash, i.body_hash, i.message, i.created_at
+         FROM json_each(?1) AS k CROSS JOIN idempotency AS i
+         ON i.app = k.value ->> 0 AND i.key_hash = unhex(k.value ->> 1)",
+    );
+    let found = session.rows(query.bind(json(&keys))).await?;
+    let mut used = HashMap::with_capacity(found.len());
+    for row in &found {
+        use sqlx::Row as _;
+        let entry = Used {
+            body: hash(row.try_get(2)?)?,
+            message: rows::id(row, 3)?,
+            created_at: rows::number(row, 4)?,
+        };
+        used.insert((row.try_get(0)?, hash(row.try_get(1)?)?), entry);
+    }
+    Ok(used)
+}
+
+fn hash(bytes: &[u8]) -> Sql<[u8; 32]> {
+    bytes.try_into().map_err(|_| sqlx::Error::Decode("a stored hash has another length".into()))
+}
+
+async fn insert_messages(session: &mut Session, stored: &[(&NewMessage, &Changes)]) -> Sql<()> {
+    let head = "INSERT INTO messages
+        (id, app, class, spec, label, created_at, deadline_at, targeted, expanded_at) ";
+    session
+        .insert_rows(head, "", stored, |row, (message, changes)| {
+            // What the same call says about its own audience goes in with it: no second statement.
+            let (targeted, expanded_at) = growth(changes, message.id);
+            row.push_bind(message.id.0)
+                .push_bind(message.app)
+                .push_bind(rows::class_code(message.class))
+                .push_bind(message.spec.as_str())
+                .push_bind(message.label.as_deref())
+                .push_bind(message.created_at as i64)
+                .push_bind(message.deadline_at as i64)
+                .push_bind(targeted as i64)
+                .push_bind(expanded_at.map(|at| at as i64));
+        })
+        .await
+}
+
+fn growth(changes: &Changes, message: Id) -> (u64, Option<u64>) {
+    let own = changes.expanded.iter().filter(|(id, ..)| *id == message);
+    own.fold((0, None), |(sum, at), (_, more, when)| (sum + more, when.or(at)))
+}
+
+/// A key that is too old to count is taken over by the call that uses it anew.
+async fn insert_keys(
+    session: &mut Session,
+    stored: &[(&NewMessage, &Changes)],
+    prune_at: &mut u64,
+) -> Sql<()> {
+    let keyed: Vec<_> = stored.iter().filter_map(|(m, _)| m.idempotency.map(|hashes| (*m, hashes))).collect();
+    let Some(now) = keyed.iter().map(|(message, _)| message.created_at).max() else { return Ok(()) };
+    let head = "INSERT INTO idempotency (app, key_hash, body_hash, message, created_at) ";
+    let tail = " ON CONFLICT (app, key_hash) DO UPDATE SET body_hash = excluded.body_hash,
+        message = excluded.message, created_at = excluded.created_at";
+    session
+        .insert_rows(head, tail, &keyed, |row, (message, (key, body))| {
+            row.push_bind(message.app)
+                .push_bind(key.to_vec())
+                .push_bind(body.to_vec())
+                .push_bind(message.id.0)
+                .push_bind(message.created_at as i64);
+        })
+        .await?;
+    if now >= *prune_at {
+        let gone = prune(session, now.saturating_sub(KEY_LIFE_MS)).await?;
+        // A full chunk means that more wait: go on with the next group.
+        *prune_at = if gone < PRUNE_ROWS { now + PRUNE_EVERY_MS } else { now };
+    }
+    Ok(())
+}
+
+async fn prune(session: &mut Session, before: u64) -> Sql<u64> {
+    let query = sqlx::query(
+        "DELETE FROM idempotency WHERE (app, key_hash) IN
+            (SELECT app, key_hash FROM idempotency WHERE created_at <= ?1 ORDER BY created_at LIMIT ?2)",
+    );
+    session.run(query.bind(before as i64).bind(PRUNE_ROWS as i64)).await
+}

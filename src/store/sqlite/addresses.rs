@@ -1,0 +1,160 @@
+//! Addresses of devices: replaced by difference, one owner per token.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use aws_lc_rs::digest;
+
+use super::rows;
+use super::session::{Session, Sql, hex, json};
+use crate::store::{DeviceRecord, NewAddress, StoredAddress};
+
+/// What is indexed of a token: the first 16 bytes of its SHA-256.
+pub(super) fn token_hash(token: &str) -> Vec<u8> {
+    digest::digest(&digest::SHA256, token.as_bytes()).as_ref()[..16].to_vec()
+}
+
+/// What makes an address one of a kind within an app.
+type Key = (String, String, String);
+
+fn key(provider: &str, kind: &str, token: &str) -> Key {
+    (provider.into(), kind.into(), token.into())
+}
+
+/// An address row's key.
+type Row = (String, u64, u32);
+
+/// Gives each device exactly these addresses: (device, its last version, addresses). What it has already and is in
+/// use keeps its version; everything else gets a new one, and other devices lose it.
+pub(super) async fn replace(
+    session: &mut Session,
+    app: i64,
+    wanted: &[(u64, u32, &[NewAddress])],
+    now_ms: u64,
+) -> Sql<()> {
+    // Of two devices in one call that name one token, the last one gets it.
+    let mut owner: HashMap<Key, u64> = HashMap::new();
+    for (device, _, addresses) in wanted {
+        owner.extend(addresses.iter().map(|a| (key(&a.provider, &a.kind, &a.token), *device)));
+    }
+    let devices: Vec<u64> = wanted.iter().map(|(device, ..)| *device).collect();
+    let mut old: HashMap<(u64, Key), StoredAddress> = HashMap::new();
+    for (device, stored) in of_devices(session, &devices).await? {
+        old.insert((device, key(&stored.provider, &stored.kind, &stored.token)), stored);
+    }
+    let mut gone = elsewhere(session, app, &owner, &devices).await?;
+    let mut come = Vec::new();
+    let mut versions = Vec::new();
+    for (device, last, addresses) in wanted {
+        let mut version = *last;
+        let mut seen = HashSet::new();
+        for address in *addresses {
+            let name = key(&address.provider, &address.kind, &address.token);
+            if owner.get(&name) != Some(device) || !seen.insert(name.clone()) {
+                continue;
+            }
+            let held = old.get(&(*device, name.clone()));
+            if held.is_some_and(|held| held.active && held.params == address.params) {
+                old.remove(&(*device, name));
+                continue;
+            }
+            version += 1;
+            come.push((*device, version, address));
+        }
+        if version != *last {
+            versions.push((*device, version));
+        }
+    }
+    gone.extend(old.into_iter().map(|((device, _), stored)| (stored.provider, device, stored.version)));
+    delete(session, app, &gone).await?;
+    insert(session, app, &come, now_ms).await?;
+    if versions.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(
+        "UPDATE devices SET address_version = v.value ->> 1 FROM json_each(?1) AS v
+         WHERE devices.seq = v.value ->> 0",
+    );
+    session.run(query.bind(json(&versions))).await.map(drop)
+}
+
+/// The addresses of these devices, in order of device, provider and version.
+pub(super) async fn of_devices(session: &mut Session, devices: &[u64]) -> Sql<Vec<(u64, StoredAddress)>> {
+    let query = sqlx::query(
+        "SELECT a.device, a.provider, a.version, a.kind, a.token, a.params, a.state, a.state_reason
+         FROM json_each(?1) AS d CROSS JOIN addresses AS a ON a.device = d.value",
+    );
+    let found = session.rows(query.bind(json(devices))).await?;
+    let mut addresses = found.iter().map(rows::address).collect::<Sql<Vec<_>>>()?;
+    addresses.sort_by(|(a, x), (b, y)| (a, &x.provider, x.version).cmp(&(b, &y.provider, y.version)));
+    Ok(addresses)
+}
+
+/// Fills in the addresses of records.
+pub(super) async fn attach(session: &mut Session, records: &mut [DeviceRecord]) -> Sql<()> {
+    let devices: Vec<u64> = records.iter().map(|record| record.seq).collect();
+    let mut by_device: BTreeMap<u64, Vec<StoredAddress>> = BTreeMap::new();
+    for (device, stored) in of_devices(session, &devices).await? {
+        by_device.entry(device).or_default().push(stored);
+    }
+    for record in records {
+        record.addresses = by_device.remove(&record.seq).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Rows of other devices that hold one of these tokens.
+async fn elsewhere(
+    session: &mut Session,
+    app: i64,
+    owner: &HashMap<Key, u64>,
+    devices: &[u64],
+) -> Sql<Vec<Row>> {
+    if owner.is_empty() {
+        return Ok(Vec::new());
+    }
+    let asked: Vec<_> =
+        owner.keys().map(|(provider, kind, token)| (provider, kind, hex(&token_hash(token)))).collect();
+    let query = sqlx::query(
+        "SELECT a.provider, a.device, a.version FROM json_each(?2) AS t CROSS JOIN addresses AS a
+         ON a.app = ?1 AND a.provider = t.value ->> 0 AND a.kind = t.value ->> 1
+            AND a.token_hash = unhex(t.value ->> 2)",
+    );
+    let devices: HashSet<u64> = devices.iter().copied().collect();
+    let mut gone = Vec::new();
+    for row in &session.rows(query.bind(app).bind(json(&asked))).await? {
+        use sqlx::Row as _;
+        let device = rows::number(row, 1)?;
+        if !devices.contains(&device) {
+            gone.push((row.try_get(0)?, device, rows::number(row, 2)? as u32));
+        }
+    }
+    Ok(gone)
+}
+
+async fn delete(session: &mut Session, app: i64, gone: &[Row]) -> Sql<()> {
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(
+        "DELETE FROM addresses WHERE (app, provider, device, version) IN
+            (SELECT ?1, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?2))",
+    );
+    session.run(query.bind(app).bind(json(gone))).await.map(drop)
+}
+
+async fn insert(session: &mut Session, app: i64, come: &[(u64, u32, &NewAddress)], now_ms: u64) -> Sql<()> {
+    let head = "INSERT INTO addresses (app, provider, device, version, kind, token, token_hash, params, updated_at) ";
+    session
+        .insert_rows(head, "", come, |row, (device, version, address)| {
+            row.push_bind(app)
+                .push_bind(address.provider.as_str())
+                .push_bind(*device as i64)
+                .push_bind(i64::from(*version))
+                .push_bind(address.kind.as_str())
+                .push_bind(address.token.as_str())
+                .push_bind(token_hash(&address.token))
+                .push_bind(json(&address.params))
+                .push_bind(now_ms as i64);
+        })
+        .await
+}

@@ -1,0 +1,160 @@
+//! What ops and the console change: apps, keys, channels, facts about the installation.
+
+use sqlx::Row as _;
+
+use super::rows;
+use super::session::{Session, Sql, is_taken, json};
+use crate::store::{AppRecord, ChannelRecord, KeyRecord, Result, StoreError};
+
+/// The columns that [`rows::channel`] reads.
+macro_rules! channel_columns {
+    () => {
+        "seq, public_id, app, name, provider, config, secrets, limits, state, state_info, version, created_at,
+         updated_at, deleted_at"
+    };
+}
+
+/// A fact, made where it is missing.
+pub(super) async fn meta(session: &mut Session, key: &str, default: &[u8]) -> Sql<Vec<u8>> {
+    let query = sqlx::query("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING");
+    session.run(query.bind(key).bind(default)).await?;
+    let row = session.row(sqlx::query("SELECT value FROM meta WHERE key = ?1").bind(key)).await?;
+    row.map_or(Ok(Vec::new()), |row| row.try_get(0))
+}
+
+/// Makes an app with its direct channel.
+pub(super) async fn create_app(
+    session: &mut Session,
+    name: &str,
+    (app_id, channel_id): &(String, String),
+    now_ms: u64,
+) -> Sql<Result<AppRecord>> {
+    let query = sqlx::query(
+        "INSERT INTO apps (public_id, name, created_at) VALUES (?1, ?2, ?3)
+         RETURNING seq, public_id, name, created_at",
+    );
+    let app = match session.rows(query.bind(app_id).bind(name).bind(now_ms as i64)).await {
+        Err(error) if is_taken(&error) => return Ok(Err(StoreError::Exists(format!("app {name}")))),
+        found => rows::app(found?.first().ok_or(sqlx::Error::RowNotFound)?)?,
+    };
+    let query = sqlx::query(
+        "INSERT INTO channels (public_id, app, name, provider, config, created_at, updated_at)
+         VALUES (?1, ?2, 'direct', 'direct', '{}', ?3, ?3)",
+    );
+    session.run(query.bind(channel_id).bind(app.seq).bind(now_ms as i64)).await?;
+    Ok(Ok(app))
+}
+
+/// All apps.
+pub(super) async fn apps(session: &mut Session) -> Sql<Vec<AppRecord>> {
+    let query = sqlx::query("SELECT seq, public_id, name, created_at FROM apps ORDER BY seq");
+    session.rows(query).await?.iter().map(rows::app).collect()
+}
+
+/// Keeps a key.
+pub(super) async fn create_key(session: &mut Session, key: &KeyRecord) -> Sql<Result<()>> {
+    let query = sqlx::query(
+        "INSERT INTO api_keys (id, app, name, mac, scopes, created_at, expires_at, revoked_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    );
+    let query = query
+        .bind(&key.id)
+        .bind(key.app)
+        .bind(&key.name)
+        .bind(&key.mac)
+        .bind(json(&key.scopes))
+        .bind(key.created_at as i64)
+        .bind(key.expires_at.map(|at| at as i64))
+        .bind(key.revoked_at.map(|at| at as i64));
+    match session.run(query).await {
+        Err(error) if is_taken(&error) => Ok(Err(StoreError::Exists(format!("key {}", key.id)))),
+        other => other.map(|_| Ok(())),
+    }
+}
+
+/// A key by id.
+pub(super) async fn key(session: &mut Session, id: &str) -> Sql<Option<KeyRecord>> {
+    let query = sqlx::query(
+        "SELECT id, app, name, mac, scopes, created_at, expires_at, revoked_at FROM api_keys WHERE id = ?1",
+    );
+    session.row(query.bind(id)).await?.as_ref().map(rows::key).transpose()
+}
+
+/// Keys of an app, or admin keys.
+pub(super) async fn keys(session: &mut Session, app: Option<i64>) -> Sql<Vec<KeyRecord>> {
+    let query = sqlx::query(
+        "SELECT id, app, name, mac, scopes, created_at, expires_at, revoked_at FROM api_keys
+         WHERE app IS ?1 ORDER BY id",
+    );
+    session.rows(query.bind(app)).await?.iter().map(rows::key).collect()
+}
+
+/// Revokes a key; the first time counts.
+pub(super) async fn revoke_key(session: &mut Session, app: Option<i64>, id: &str, now_ms: u64) -> Sql<bool> {
+    let query =
+        sqlx::query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?3) WHERE id = ?2 AND app IS ?1");
+    Ok(session.run(query.bind(app).bind(id).bind(now_ms as i64)).await? > 0)
+}
+
+/// Makes or replaces a channel. A replaced one keeps its number, its public id and its age.
+pub(super) async fn put_channel(
+    session: &mut Session,
+    channel: &ChannelRecord,
+) -> Sql<Result<ChannelRecord>> {
+    let query = sqlx::query(concat!(
+        "INSERT INTO channels (public_id, app, name, provider, config, secrets, limits, state, state_info,
+            created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+         ON CONFLICT (app, name) WHERE deleted_at IS NULL DO UPDATE SET provider = excluded.provider,
+            config = excluded.config, secrets = excluded.secrets, limits = excluded.limits, state = excluded.state,
+            state_info = excluded.state_info, version = version + 1, updated_at = excluded.updated_at
+         RETURNING ",
+        channel_columns!()
+    ));
+    let query = query
+        .bind(&channel.public_id)
+        .bind(channel.app)
+        .bind(&channel.name)
+        .bind(&channel.provider)
+        .bind(json(&channel.config))
+        .bind(&channel.secrets)
+        .bind(json(&channel.limits))
+        .bind(i64::from(channel.state))
+        .bind(&channel.state_info)
+        .bind(channel.created_at as i64)
+        .bind(channel.updated_at as i64);
+    match session.rows(query).await {
+        Err(error) if is_taken(&error) => {
+            Ok(Err(StoreError::Exists(format!("channel id {}", channel.public_id))))
+        }
+        found => rows::channel(found?.first().ok_or(sqlx::Error::RowNotFound)?).map(Ok),
+    }
+}
+
+/// All channels, deleted ones too.
+pub(super) async fn channels(session: &mut Session) -> Sql<Vec<ChannelRecord>> {
+    let query = sqlx::query(concat!("SELECT ", channel_columns!(), " FROM channels ORDER BY seq"));
+    session.rows(query).await?.iter().map(rows::channel).collect()
+}
+
+/// Deletes a channel; its row stays for old trails, its secrets do not.
+pub(super) async fn delete_channel(session: &mut Session, app: i64, name: &str, now_ms: u64) -> Sql<bool> {
+    let query = sqlx::query(
+        "UPDATE channels SET deleted_at = ?3, updated_at = ?3, secrets = NULL
+         WHERE app = ?1 AND name = ?2 AND deleted_at IS NULL",
+    );
+    Ok(session.run(query.bind(app).bind(name).bind(now_ms as i64)).await? > 0)
+}
+
+/// Changes a channel's state.
+pub(super) async fn set_channel_state(
+    session: &mut Session,
+    seq: i64,
+    state: u8,
+    info: Option<&str>,
+    now_ms: u64,
+) -> Sql<()> {
+    let query =
+        sqlx::query("UPDATE channels SET state = ?2, state_info = ?3, updated_at = ?4 WHERE seq = ?1");
+    session.run(query.bind(seq).bind(i64::from(state)).bind(info).bind(now_ms as i64)).await.map(drop)
+}

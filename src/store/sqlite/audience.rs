@@ -1,0 +1,181 @@
+//! Devices, read: for the API as they are, for expansion without tokens, for dispatch one provider's addresses.
+
+use std::collections::HashMap;
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+
+use super::addresses::{self, token_hash};
+use super::devices::{self, columns};
+use super::rows;
+use super::session::{Session, Sql, json};
+use crate::delivery::spec::Expression;
+use crate::store::{DeviceFilter, DeviceRecord, SendAddress, TargetDevice};
+
+/// Devices that fit a filter, by number.
+pub(super) async fn devices(
+    session: &mut Session,
+    app: i64,
+    filter: &DeviceFilter,
+    after: u64,
+    limit: usize,
+) -> Sql<Vec<DeviceRecord>> {
+    let mut query =
+        QueryBuilder::<Sqlite>::new(concat!("SELECT ", columns!(), " FROM devices AS d WHERE d.app = "));
+    query.push_bind(app);
+    query.push(" AND d.seq > ").push_bind(after as i64);
+    if let Some(id) = &filter.id {
+        query.push(" AND d.id = ").push_bind(id);
+    }
+    if let Some(user) = &filter.user_id {
+        query.push(" AND d.user_id = ").push_bind(user);
+    }
+    if let Some(tag) = &filter.tag {
+        query.push(" AND d.seq IN (SELECT device FROM device_tags WHERE app = ").push_bind(app);
+        query.push(" AND tag = ").push_bind(tag);
+        query.push(" AND device > ").push_bind(after as i64).push(")");
+    }
+    if let Some((provider, token)) = &filter.token {
+        // The index has the kind before the hash: its few values are walked one by one.
+        query.push(" AND d.seq IN (WITH RECURSIVE k (app, provider, kind) AS (SELECT * FROM (VALUES (");
+        query.push_bind(app).push(", ").push_bind(provider);
+        query.push(
+            ", '')) UNION ALL SELECT k.app, k.provider, (SELECT min(n.kind) FROM addresses AS n
+                WHERE n.app = k.app AND n.provider = k.provider AND n.kind > k.kind)
+                FROM k WHERE k.kind IS NOT NULL)
+             SELECT a.device FROM k CROSS JOIN addresses AS a
+             ON a.app = k.app AND a.provider = k.provider AND a.kind = k.kind AND a.token_hash = ",
+        );
+        query.push_bind(token_hash(token)).push(")");
+    }
+    query.push(" ORDER BY d.seq LIMIT ").push_bind(limit as i64);
+    let found = session.rows(query.build()).await?;
+    let mut records =
+        found.iter().map(|row| devices::device(row).map(|(record, _)| record)).collect::<Sql<Vec<_>>>()?;
+    addresses::attach(session, &mut records).await?;
+    Ok(records)
+}
+
+/// A device by user name.
+pub(super) async fn by_username(session: &mut Session, username: &str) -> Sql<Option<DeviceRecord>> {
+    let query = sqlx::query(concat!("SELECT ", columns!(), " FROM devices AS d WHERE d.username = ?1"));
+    let Some(row) = session.row(query.bind(username)).await? else { return Ok(None) };
+    let mut records = vec![devices::device(&row)?.0];
+    addresses::attach(session, &mut records).await?;
+    Ok(records.pop())
+}
+
+/// The ids of devices by number.
+pub(super) async fn ids(session: &mut Session, devices: &[u64]) -> Sql<Vec<(u64, String)>> {
+    let query = sqlx::query(
+        "SELECT seq, id FROM devices WHERE seq IN (SELECT value FROM json_each(?1)) ORDER BY seq",
+    );
+    let found = session.rows(query.bind(json(devices))).await?;
+    found.iter().map(|row| Ok((rows::number(row, 0)?, row.try_get(1)?))).collect()
+}
+
+/// Devices by id.
+pub(super) async fn by_id(session: &mut Session, app: i64, ids: &[String]) -> Sql<Vec<TargetDevice>> {
+    let query = sqlx::query(
+        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL FROM devices AS d
+         WHERE d.app = ?1 AND d.id IN (SELECT value FROM json_each(?2)) ORDER BY d.seq",
+    );
+    let found = session.rows(query.bind(app).bind(json(ids))).await?;
+    targets(session, &found).await
+}
+
+/// All devices of these users.
+pub(super) async fn by_user(session: &mut Session, app: i64, users: &[String]) -> Sql<Vec<TargetDevice>> {
+    let query = sqlx::query(
+        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL FROM devices AS d
+         WHERE d.app = ?1 AND d.user_id IN (SELECT value FROM json_each(?2)) ORDER BY d.seq",
+    );
+    let found = session.rows(query.bind(app).bind(json(users))).await?;
+    targets(session, &found).await
+}
+
+/// Devices by number.
+pub(super) async fn by_number(session: &mut Session, app: i64, devices: &[u64]) -> Sql<Vec<TargetDevice>> {
+    let query = sqlx::query(
+        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL FROM devices AS d
+         WHERE d.seq IN (SELECT value FROM json_each(?2)) AND d.app = ?1 ORDER BY d.seq",
+    );
+    let found = session.rows(query.bind(app).bind(json(devices))).await?;
+    targets(session, &found).await
+}
+
+/// Devices that fit an expression, by number.
+pub(super) async fn matching(
+    session: &mut Session,
+    app: i64,
+    expression: &Expression,
+    after: u64,
+    limit: usize,
+) -> Sql<Vec<TargetDevice>> {
+    let query = match expression {
+        Expression::All => sqlx::query(
+            "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL FROM devices AS d
+             WHERE d.app = ?1 AND d.seq > ?2 ORDER BY d.seq LIMIT ?3",
+        ),
+        Expression::Tag(_) => sqlx::query(
+            "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL FROM device_tags AS t
+             CROSS JOIN devices AS d ON d.seq = t.device
+             WHERE t.app = ?1 AND t.device > ?2 AND t.tag = ?4 ORDER BY t.device LIMIT ?3",
+        ),
+    };
+    let query = query.bind(app).bind(after as i64).bind(limit as i64);
+    let query = match expression {
+        Expression::All => query,
+        Expression::Tag(tag) => query.bind(tag),
+    };
+    let found = session.rows(query).await?;
+    targets(session, &found).await
+}
+
+/// Adds the active addresses.
+async fn targets(session: &mut Session, found: &[SqliteRow]) -> Sql<Vec<TargetDevice>> {
+    let mut targets = Vec::with_capacity(found.len());
+    for row in found {
+        targets.push(TargetDevice {
+            seq: rows::number(row, 0)?,
+            id: row.try_get(1)?,
+            enabled: row.try_get::<i64, _>(2)? != 0,
+            connects: row.try_get::<i64, _>(3)? != 0,
+            addresses: Vec::new(),
+        });
+    }
+    let places: HashMap<u64, usize> = targets.iter().enumerate().map(|(i, target)| (target.seq, i)).collect();
+    let devices: Vec<u64> = targets.iter().map(|target| target.seq).collect();
+    for (device, stored) in addresses::of_devices(session, &devices).await? {
+        if let Some(place) = places.get(&device).filter(|_| stored.active) {
+            let address = (stored.provider, stored.version, stored.kind, stored.params);
+            targets[*place].addresses.push(address);
+        }
+    }
+    Ok(targets)
+}
+
+/// Active addresses of these devices for one provider, by device and version.
+pub(super) async fn send_addresses(
+    session: &mut Session,
+    app: i64,
+    provider: &str,
+    devices: &[u64],
+) -> Sql<Vec<SendAddress>> {
+    let query = sqlx::query(
+        "SELECT device, version, kind, token, params FROM addresses
+         WHERE app = ?1 AND provider = ?2 AND device IN (SELECT value FROM json_each(?3)) AND state = 0
+         ORDER BY device, version",
+    );
+    let found = session.rows(query.bind(app).bind(provider).bind(json(devices))).await?;
+    let address = |row: &SqliteRow| -> Sql<SendAddress> {
+        Ok(SendAddress {
+            device: rows::number(row, 0)?,
+            version: rows::number(row, 1)? as u32,
+            kind: row.try_get(2)?,
+            token: row.try_get(3)?,
+            params: rows::params(row, 4)?,
+        })
+    };
+    found.iter().map(address).collect()
+}

@@ -1,0 +1,122 @@
+//! The sets of changes of a group, applied together: one statement for each kind of change, not for each set.
+
+use std::collections::{BTreeMap, HashSet};
+
+use anypush_providers::contract::Reason;
+
+use super::deliveries::{self, Happening};
+use super::inbox::{self, Positions};
+use super::session::{Session, Sql, json};
+use super::work;
+use super::writer::PhoneCall;
+use crate::ids::Id;
+use crate::store::{AddressVerdict, Changes};
+
+/// What a group brings besides messages.
+pub(super) struct Batch<'j> {
+    /// Sets of changes, in order.
+    pub(super) sets: Vec<&'j Changes>,
+    /// Messages that did not exist before this transaction.
+    pub(super) fresh: HashSet<Id>,
+    /// What phones say, in order.
+    pub(super) phones: Vec<PhoneCall<'j>>,
+    /// Unix milliseconds.
+    pub(super) now_ms: u64,
+}
+
+/// Applies everything; answers how many deliveries each phone call changed.
+pub(super) async fn apply(
+    session: &mut Session,
+    positions: &mut Positions,
+    batch: &Batch<'_>,
+) -> Sql<Vec<u64>> {
+    insert_targets(session, batch).await?;
+    expand(session, batch).await?;
+    work_changes(session, batch).await?;
+    judge_addresses(session, batch).await?;
+    let acknowledged = inbox::acknowledged(session, &batch.phones).await?;
+    let filled = inbox::fill(session, positions, batch, &acknowledged).await?;
+    let mut happenings: Vec<Happening> = acknowledged.into_iter().map(|a| a.happening).collect();
+    happenings.extend(filled.ended);
+    deliveries::apply(session, batch, &filled.refused, happenings).await
+}
+
+async fn insert_targets(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
+    let targets: Vec<_> = batch.sets.iter().flat_map(|set| &set.targets).collect();
+    let head = "INSERT INTO message_targets (message, idx, provider, kind, token, params, given) ";
+    session
+        .insert_rows(head, "", &targets, |row, (message, index, target)| {
+            row.push_bind(message.0)
+                .push_bind(*index as i64)
+                .push_bind(target.provider.as_deref())
+                .push_bind(target.kind.as_deref())
+                .push_bind(target.token.as_deref())
+                .push_bind(target.params.as_deref())
+                .push_bind(target.given.as_deref());
+        })
+        .await
+}
+
+/// Audiences that grew. Those of fresh messages went in with them.
+async fn expand(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
+    let mut grown: BTreeMap<Id, (u64, Option<u64>)> = BTreeMap::new();
+    for (message, more, at) in batch.sets.iter().flat_map(|set| &set.expanded) {
+        if !batch.fresh.contains(message) {
+            let entry = grown.entry(*message).or_default();
+            *entry = (entry.0 + more, at.or(entry.1));
+        }
+    }
+    if grown.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = grown.into_iter().map(|(id, (more, at))| (id.0, more, at)).collect();
+    let query = sqlx::query(
+        "UPDATE messages SET targeted = targeted + (g.value ->> 1),
+            expanded_at = coalesce(g.value ->> 2, expanded_at)
+         FROM json_each(?1) AS g WHERE messages.id = g.value ->> 0",
+    );
+    session.run(query.bind(json(&rows))).await.map(drop)
+}
+
+/// In this order: an item may be added, changed and ended in one group.
+async fn work_changes(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
+    let added: Vec<_> = batch.sets.iter().flat_map(|set| &set.work).collect();
+    work::insert(session, &added).await?;
+    let updates: Vec<_> = batch.sets.iter().flat_map(|set| &set.work_updates).collect();
+    work::update(session, &updates).await?;
+    let done: Vec<_> = batch.sets.iter().flat_map(|set| set.work_done.iter().copied()).collect();
+    if done.is_empty() {
+        return Ok(());
+    }
+    work::delete(session, &done).await
+}
+
+/// What vendors say about addresses. The version must be the one that was sent to; one that is retired stays so.
+async fn judge_addresses(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
+    let mut judged: BTreeMap<(i64, &str, u64, u32), (Reason, bool)> = BTreeMap::new();
+    for AddressVerdict { app, provider, device, version, reason, retire } in
+        batch.sets.iter().flat_map(|set| &set.addresses)
+    {
+        let entry = judged.entry((*app, provider, *device, *version)).or_insert((*reason, *retire));
+        if *retire || !entry.1 {
+            *entry = (*reason, *retire);
+        }
+    }
+    if judged.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> = judged
+        .into_iter()
+        .map(|((app, provider, device, version), (reason, retire))| {
+            (app, provider, device, version, reason.code(), u8::from(retire))
+        })
+        .collect();
+    let query = sqlx::query(
+        "UPDATE addresses SET state = v.value ->> 5, state_reason = v.value ->> 4, strikes = strikes + 1,
+            updated_at = ?2
+         FROM json_each(?1) AS v
+         WHERE addresses.app = v.value ->> 0 AND addresses.provider = v.value ->> 1
+           AND addresses.device = v.value ->> 2 AND addresses.version = v.value ->> 3 AND addresses.state = 0",
+    );
+    session.run(query.bind(json(&rows)).bind(batch.now_ms as i64)).await.map(drop)
+}

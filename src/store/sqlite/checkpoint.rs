@@ -1,0 +1,82 @@
+//! Checkpoints on a connection of their own, so that the writer never does one between two callers.
+//!
+//! The writer tells how much it wrote; the checkpointer copies every second, or sooner when much was written, and
+//! truncates the log once it is quiet. It gives way: PASSIVE never waits for anybody.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use sqlx::sqlite::SqliteConnection;
+use sqlx::{Connection as _, Row as _};
+use tokio::sync::{Notify, oneshot};
+
+use super::session::Sql;
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Seconds without a write after which the log is cut to nothing.
+const QUIET: u32 = 5;
+const PAGE_BYTES: u64 = 4096;
+/// About how many pages are copied at the latest.
+const PAGES: u64 = 1000;
+
+/// How much was written since the last checkpoint, by estimate: every transaction touches a few pages besides what
+/// it brings.
+#[derive(Debug, Default)]
+pub(super) struct Written {
+    pages: AtomicU64,
+    much: Notify,
+}
+
+impl Written {
+    /// Counts a transaction.
+    pub(super) fn add(&self, bytes: usize) {
+        let pages = 4 + 2 * bytes as u64 / PAGE_BYTES;
+        if self.pages.fetch_add(pages, Ordering::Relaxed) + pages >= PAGES {
+            self.much.notify_one();
+        }
+    }
+}
+
+/// Runs until `stop` is dropped or used, then writes everything back one last time.
+pub(super) async fn run(
+    mut connection: SqliteConnection,
+    written: std::sync::Arc<Written>,
+    mut stop: oneshot::Receiver<()>,
+) {
+    let mut quiet = 0;
+    loop {
+        let stopping = tokio::select! {
+            _ = &mut stop => true,
+            () = written.much.notified() => false,
+            () = tokio::time::sleep(EVERY) => false,
+        };
+        let wrote = written.pages.swap(0, Ordering::Relaxed) > 0;
+        quiet = if wrote { 0 } else { quiet + 1 };
+        let outcome = if stopping || quiet == QUIET {
+            checkpoint(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await
+        } else if wrote {
+            checkpoint(&mut connection, "PRAGMA wal_checkpoint(PASSIVE)").await
+        } else {
+            Ok(true)
+        };
+        match outcome {
+            // Somebody read or wrote just then: what is left is copied with the next round.
+            Ok(false) => drop(written.pages.fetch_add(1, Ordering::Relaxed)),
+            Ok(true) => {}
+            Err(error) => tracing::warn!("writing the log back into the database failed: {error}"),
+        }
+        if stopping {
+            break;
+        }
+    }
+    if let Err(error) = connection.close().await {
+        tracing::warn!("closing the checkpoint connection failed: {error}");
+    }
+}
+
+/// Whether the whole log was copied.
+async fn checkpoint(connection: &mut SqliteConnection, sql: &'static str) -> Sql<bool> {
+    let row = sqlx::query(sql).fetch_one(connection).await?;
+    let (busy, log, copied): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    Ok(busy == 0 && log == copied)
+}

@@ -1,0 +1,248 @@
+//! What happened to deliveries: one read of their rows, the rule applied in memory, one upsert, one move of counters.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use anypush_providers::contract::{Reason, Witness};
+
+use super::changes::Batch;
+use super::rows;
+use super::session::{Session, Sql, json};
+use super::writer::PhoneSays;
+use crate::delivery::state::{self, CounterKey, Delivery, Event, State};
+use crate::delivery::trail::TrailEntry;
+use crate::ids::Id;
+
+/// A delivery's key.
+pub(super) type Pair = (Id, u64);
+
+/// Something that the store itself finds out: a phone's word, or an inbox without room. Unlike an [`Event`] it knows
+/// the time of day but neither the message's age nor the channel; both are read in the same transaction.
+#[derive(Debug, Clone)]
+pub(super) struct Happening {
+    pub(super) pair: Pair,
+    pub(super) state: State,
+    pub(super) reason: Option<Reason>,
+    pub(super) now_ms: u64,
+    /// Which phone call it belongs to; `None` = the store's own doing.
+    pub(super) call: Option<usize>,
+    /// A repeat or a word about an unknown delivery leaves no trace.
+    pub(super) only_news: bool,
+}
+
+/// The rows of a group while it is applied.
+struct Book {
+    rows: BTreeMap<Pair, Option<Delivery>>,
+    touched: BTreeSet<Pair>,
+    counters: BTreeMap<CounterKey, i64>,
+}
+
+impl Book {
+    /// Applies an event; answers whether it moved anything.
+    fn apply(&mut self, event: &Event) -> bool {
+        let pair = (event.message, event.target);
+        let row = self.rows.get_mut(&pair).and_then(Option::take);
+        let (row, moves) = state::apply(row, event);
+        self.rows.insert(pair, Some(row));
+        self.touched.insert(pair);
+        let moved = !moves.is_empty();
+        for (key, by) in moves {
+            *self.counters.entry(key).or_insert(0) += by;
+        }
+        moved
+    }
+
+    fn row(&self, pair: Pair) -> Option<&Delivery> {
+        self.rows.get(&pair).and_then(Option::as_ref)
+    }
+}
+
+/// Applies events and happenings; answers how many deliveries each phone call changed.
+pub(super) async fn apply(
+    session: &mut Session,
+    batch: &Batch<'_>,
+    refused: &HashSet<Pair>,
+    mut happenings: Vec<Happening>,
+) -> Sql<Vec<u64>> {
+    happenings.extend(reported(batch));
+    let mut changed = vec![0; batch.phones.len()];
+    let mut pairs: BTreeSet<Pair> = happenings.iter().map(|happening| happening.pair).collect();
+    pairs.extend(batch.sets.iter().flat_map(|set| &set.events).map(|event| (event.message, event.target)));
+    if pairs.is_empty() {
+        return Ok(changed);
+    }
+    let rows = load(session, &pairs, &batch.fresh).await?;
+    let mut book = Book { rows, touched: BTreeSet::new(), counters: BTreeMap::new() };
+    for event in batch.sets.iter().flat_map(|set| &set.events) {
+        if refused.contains(&(event.message, event.target)) && event.state == State::Accepted {
+            book.apply(&refusal(event));
+        } else {
+            book.apply(event);
+        }
+    }
+    let ages = created_at(session, &happenings).await?;
+    let mut left_inbox = BTreeSet::new();
+    for happening in &happenings {
+        let created = ages.get(&happening.pair.0).copied().unwrap_or_else(|| happening.pair.0.unix_ms());
+        let moved = happen(&mut book, happening, created);
+        if let Some(call) = happening.call {
+            changed[call] += u64::from(moved);
+            if happening.only_news && book.row(happening.pair).is_some() {
+                left_inbox.insert((happening.pair.0.0, happening.pair.1));
+            }
+        }
+    }
+    write(session, &book).await?;
+    if !left_inbox.is_empty() {
+        super::inbox::delete_pairs(session, &left_inbox).await?;
+    }
+    Ok(changed)
+}
+
+/// What phones report, beyond acknowledging. A phone speaks of delivered and what comes after, of nothing else.
+fn reported(batch: &Batch<'_>) -> Vec<Happening> {
+    let mut happenings = Vec::new();
+    for (call, phone) in batch.phones.iter().enumerate() {
+        let PhoneSays::Events(events) = phone.says else { continue };
+        for event in events {
+            let Some(state @ (State::Delivered | State::Displayed | State::Clicked)) = event.state else {
+                continue;
+            };
+            happenings.push(Happening {
+                pair: (event.message, phone.device),
+                state,
+                reason: None,
+                now_ms: phone.now_ms,
+                call: Some(call),
+                only_news: true,
+            });
+        }
+    }
+    happenings
+}
+
+/// "Stored in the inbox" becomes "no room": the trail keeps how it came to this channel.
+fn refusal(event: &Event) -> Event {
+    let mut event = event.clone();
+    event.state = State::Failed;
+    event.reason = Some(Reason::InboxFull);
+    for entry in &mut event.trail {
+        if let TrailEntry::Attempted { reason: reason @ None, .. } = entry {
+            *reason = Some(Reason::InboxFull);
+        }
+    }
+    event.trail.push(TrailEntry::Ended { at_ms: event.at_ms, reason: Reason::InboxFull });
+    event
+}
+
+/// Turns a happening into an event on its row. Answers whether it moved anything.
+fn happen(book: &mut Book, happening: &Happening, created_at: u64) -> bool {
+    let (message, target) = happening.pair;
+    let row = book.row(happening.pair);
+    if happening.only_news && !row.is_some_and(|row| is_news(row, happening.state)) {
+        return false;
+    }
+    let channel = row.map_or(0, |row| row.channel);
+    let at_ms = happening.now_ms.saturating_sub(created_at);
+    let entry = match happening.reason {
+        Some(reason) => TrailEntry::Ended { at_ms, reason },
+        None => TrailEntry::Received { at_ms, channel, state: happening.state, witness: Witness::Phone },
+    };
+    book.apply(&Event {
+        message,
+        target,
+        state: happening.state,
+        reason: happening.reason,
+        channel,
+        vendor_id: None,
+        at_ms,
+        trail: vec![entry],
+    })
+}
+
+/// Whether a row has not reached this state yet, by its own time column.
+fn is_news(row: &Delivery, state: State) -> bool {
+    row.reached_ms[usize::from(state.code()) - 1].is_none()
+}
+
+/// The recorded rows of these pairs, in one read. Fresh messages have none.
+async fn load(
+    session: &mut Session,
+    pairs: &BTreeSet<Pair>,
+    fresh: &HashSet<Id>,
+) -> Sql<BTreeMap<Pair, Option<Delivery>>> {
+    let mut asked: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
+    for (message, target) in pairs.iter().filter(|(message, _)| !fresh.contains(message)) {
+        asked.entry(message.0).or_default().push(*target);
+    }
+    if asked.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let query = sqlx::query(
+        "SELECT d.message, d.target, d.state, d.reason, d.channel, d.vendor_id, d.updated_ms, d.accepted_ms,
+            d.delivered_ms, d.displayed_ms, d.clicked_ms, d.trail
+         FROM json_each(?1) AS m CROSS JOIN json_each(m.value) AS t
+            CROSS JOIN deliveries AS d ON d.message = CAST(m.key AS INTEGER) AND d.target = t.value",
+    );
+    let found = session.rows(query.bind(json(&asked))).await?;
+    found.iter().map(|row| rows::delivery(row).map(|row| ((row.message, row.target), Some(row)))).collect()
+}
+
+/// When the messages of these happenings were made.
+async fn created_at(session: &mut Session, happenings: &[Happening]) -> Sql<HashMap<Id, u64>> {
+    let ids: BTreeSet<i64> = happenings.iter().map(|happening| happening.pair.0.0).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let query =
+        sqlx::query("SELECT id, created_at FROM messages WHERE id IN (SELECT value FROM json_each(?1))");
+    let found = session.rows(query.bind(json(&ids))).await?;
+    found.iter().map(|row| Ok((rows::id(row, 0)?, rows::number(row, 1)?))).collect()
+}
+
+async fn write(session: &mut Session, book: &Book) -> Sql<()> {
+    let touched: Vec<&Delivery> = book.touched.iter().filter_map(|pair| book.row(*pair)).collect();
+    let head = "INSERT INTO deliveries (message, target, state, reason, channel, vendor_id, updated_ms,
+        accepted_ms, delivered_ms, displayed_ms, clicked_ms, trail) ";
+    let tail =
+        " ON CONFLICT (message, target) DO UPDATE SET state = excluded.state, reason = excluded.reason,
+        channel = excluded.channel, vendor_id = excluded.vendor_id, updated_ms = excluded.updated_ms,
+        accepted_ms = excluded.accepted_ms, delivered_ms = excluded.delivered_ms,
+        displayed_ms = excluded.displayed_ms, clicked_ms = excluded.clicked_ms, trail = excluded.trail";
+    session
+        .insert_rows(head, tail, &touched, |values, row| {
+            let time = |at: Option<u64>| at.map(|at| at as i64);
+            values
+                .push_bind(row.message.0)
+                .push_bind(row.target as i64)
+                .push_bind(i64::from(row.state.code()))
+                .push_bind(rows::reason_code(row.reason))
+                .push_bind(row.channel)
+                .push_bind(row.vendor_id.as_deref())
+                .push_bind(row.updated_ms as i64)
+                .push_bind(time(row.reached_ms[0]))
+                .push_bind(time(row.reached_ms[1]))
+                .push_bind(time(row.reached_ms[2]))
+                .push_bind(time(row.reached_ms[3]))
+                .push_bind((!row.trail.is_empty()).then_some(row.trail.as_slice()));
+        })
+        .await?;
+    let counters: Vec<_> = book
+        .counters
+        .iter()
+        .filter(|(_, by)| **by != 0)
+        .map(|(key, by)| {
+            let reason = rows::reason_code(key.reason).unwrap_or(0);
+            (key.message.0, key.channel, key.view as u8, key.state.code(), reason, *by)
+        })
+        .collect();
+    if counters.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(
+        "INSERT INTO message_stats (message, channel, kind, code, reason, n)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?1)
+         WHERE true
+         ON CONFLICT DO UPDATE SET n = n + excluded.n",
+    );
+    session.run(query.bind(json(&counters))).await.map(drop)
+}

@@ -1,0 +1,145 @@
+//! Messages and deliveries, read.
+
+use sqlx::{QueryBuilder, Row as _, Sqlite};
+
+use super::rows;
+use super::session::{Session, Sql, json};
+use crate::delivery::page::Page;
+use crate::delivery::state::Delivery;
+use crate::ids::Id;
+use crate::store::{Counter, DeliveryFilter, MessageRecord, NewTarget, WorkKind};
+
+macro_rules! message_columns {
+    () => {
+        "id, app, state, class, spec, label, created_at, deadline_at, expanded_at, targeted, generation"
+    };
+}
+
+/// The columns that [`rows::delivery`] reads.
+macro_rules! delivery_columns {
+    () => {
+        "message, target, state, reason, channel, vendor_id, updated_ms, accepted_ms, delivered_ms, displayed_ms,
+         clicked_ms, trail"
+    };
+}
+
+/// A message by id.
+pub(super) async fn message(session: &mut Session, id: Id) -> Sql<Option<MessageRecord>> {
+    let query = sqlx::query(concat!("SELECT ", message_columns!(), " FROM messages WHERE id = ?1"));
+    session.row(query.bind(id.0)).await?.as_ref().map(rows::message).transpose()
+}
+
+/// An app's messages before one, newest first.
+pub(super) async fn messages(
+    session: &mut Session,
+    app: i64,
+    label: Option<&str>,
+    before: Id,
+    limit: usize,
+) -> Sql<Vec<MessageRecord>> {
+    let mut query =
+        QueryBuilder::<Sqlite>::new(concat!("SELECT ", message_columns!(), " FROM messages WHERE app = "));
+    query.push_bind(app);
+    if let Some(label) = label {
+        query.push(" AND label = ").push_bind(label);
+    }
+    query.push(" AND id < ").push_bind(before.0);
+    query.push(" ORDER BY id DESC LIMIT ").push_bind(limit as i64);
+    session.rows(query.build()).await?.iter().map(rows::message).collect()
+}
+
+/// A message's counters.
+pub(super) async fn counters(session: &mut Session, message: Id) -> Sql<Vec<Counter>> {
+    let query = sqlx::query(
+        "SELECT channel, kind, code, reason, n FROM message_stats WHERE message = ?1 AND n > 0
+         ORDER BY channel, kind, code, reason",
+    );
+    session.rows(query.bind(message.0)).await?.iter().map(rows::counter).collect()
+}
+
+/// A message's recorded deliveries after a target.
+pub(super) async fn deliveries(
+    session: &mut Session,
+    message: Id,
+    filter: DeliveryFilter,
+    after: Option<u64>,
+    limit: usize,
+) -> Sql<Vec<Delivery>> {
+    let mut query = QueryBuilder::<Sqlite>::new(concat!(
+        "SELECT ",
+        delivery_columns!(),
+        " FROM deliveries WHERE message = "
+    ));
+    query.push_bind(message.0);
+    query.push(" AND target > ").push_bind(after.map_or(-1, |after| after as i64));
+    if let Some(state) = filter.state {
+        query.push(" AND state = ").push_bind(i64::from(state.code()));
+    }
+    if let Some(channel) = filter.channel {
+        query.push(" AND channel = ").push_bind(channel);
+    }
+    if filter.reason.is_some() {
+        query.push(" AND reason = ").push_bind(rows::reason_code(filter.reason));
+    }
+    query.push(" ORDER BY target LIMIT ").push_bind(limit as i64);
+    session.rows(query.build()).await?.iter().map(rows::delivery).collect()
+}
+
+/// The recorded deliveries of these targets, by target.
+pub(super) async fn deliveries_of(session: &mut Session, message: Id, targets: &[u64]) -> Sql<Vec<Delivery>> {
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        delivery_columns!(),
+        " FROM deliveries WHERE message = ?1 AND target IN (SELECT value FROM json_each(?2)) ORDER BY target"
+    ));
+    session.rows(query.bind(message.0).bind(json(targets))).await?.iter().map(rows::delivery).collect()
+}
+
+/// The pages of a message that wait in work items.
+pub(super) async fn pending_pages(session: &mut Session, message: Id, limit: usize) -> Sql<Vec<Page>> {
+    let query = sqlx::query("SELECT payload FROM work WHERE message = ?1 AND kind = ?2 ORDER BY id LIMIT ?3");
+    let query = query.bind(message.0).bind(i64::from(WorkKind::Page as u8)).bind(limit as i64);
+    let found = session.rows(query).await?;
+    let pages = found.iter().map(|row| row.try_get::<&[u8], _>(0).map(Page::decode));
+    Ok(pages.collect::<Sql<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// What a target got before a message, newest first.
+pub(super) async fn deliveries_to(
+    session: &mut Session,
+    target: u64,
+    before: Id,
+    limit: usize,
+) -> Sql<Vec<Delivery>> {
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        delivery_columns!(),
+        " FROM deliveries WHERE target = ?1 AND message < ?2 ORDER BY message DESC LIMIT ?3"
+    ));
+    let query = query.bind(target as i64).bind(before.0).bind(limit as i64);
+    session.rows(query).await?.iter().map(rows::delivery).collect()
+}
+
+/// Targets given in the call, by index.
+pub(super) async fn given_targets(
+    session: &mut Session,
+    message: Id,
+    indexes: &[u64],
+) -> Sql<Vec<(u64, NewTarget)>> {
+    let query = sqlx::query(
+        "SELECT idx, provider, kind, token, params, given FROM message_targets
+         WHERE message = ?1 AND idx IN (SELECT value FROM json_each(?2)) ORDER BY idx",
+    );
+    let found = session.rows(query.bind(message.0).bind(json(indexes))).await?;
+    let target = |row| -> Sql<(u64, NewTarget)> {
+        let target = NewTarget {
+            provider: sqlx::Row::try_get(row, 1)?,
+            kind: sqlx::Row::try_get(row, 2)?,
+            token: sqlx::Row::try_get(row, 3)?,
+            params: sqlx::Row::try_get(row, 4)?,
+            given: sqlx::Row::try_get(row, 5)?,
+        };
+        Ok((rows::number(row, 0)?, target))
+    };
+    found.iter().map(target).collect()
+}

@@ -1,0 +1,177 @@
+//! One connection and its count of statements; and what SQLite's errors mean to a caller.
+//!
+//! Everything that talks to the database goes through [`Session`], so that the count of statements is complete.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+use sqlx::pool::PoolConnection;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
+use sqlx::{QueryBuilder, Sqlite};
+
+use crate::store::StoreError;
+
+/// What the database answers, before it is told to a caller.
+pub(super) type Sql<T> = Result<T, sqlx::Error>;
+
+/// Most rows of one statement. Twelve columns of a thousand rows stay under SQLite's 32,766 parameters, and a
+/// thousand rows is where a statement's own cost no longer shows.
+pub(super) const ROWS: usize = 1000;
+
+/// Whose connection it is.
+enum Handle {
+    Own(Box<SqliteConnection>),
+    Pooled(PoolConnection<Sqlite>),
+}
+
+/// A connection that counts its statements.
+pub(super) struct Session {
+    handle: Handle,
+    statements: Arc<AtomicU64>,
+}
+
+impl Session {
+    /// The writer's.
+    pub(super) fn own(connection: SqliteConnection, statements: Arc<AtomicU64>) -> Self {
+        Self { handle: Handle::Own(Box::new(connection)), statements }
+    }
+
+    /// A reader's; its statements are nobody's proof of anything.
+    pub(super) fn pooled(connection: PoolConnection<Sqlite>) -> Self {
+        Self { handle: Handle::Pooled(connection), statements: Arc::default() }
+    }
+
+    fn connection(&mut self) -> &mut SqliteConnection {
+        match &mut self.handle {
+            Handle::Own(connection) => connection,
+            Handle::Pooled(connection) => connection,
+        }
+    }
+
+    /// Runs a statement; answers how many rows it changed.
+    pub(super) async fn run(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Sql<u64> {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        Ok(query.execute(self.connection()).await?.rows_affected())
+    }
+
+    /// Runs a statement that frames others (BEGIN, COMMIT, ROLLBACK): not counted.
+    pub(super) async fn frame(&mut self, sql: &'static str) -> Sql<()> {
+        sqlx::query(sql).execute(self.connection()).await.map(drop)
+    }
+
+    /// All rows of a query.
+    pub(super) async fn rows(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Sql<Vec<SqliteRow>> {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        query.fetch_all(self.connection()).await
+    }
+
+    /// The first row of a query.
+    pub(super) async fn row(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Sql<Option<SqliteRow>> {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        query.fetch_optional(self.connection()).await
+    }
+
+    /// Inserts rows with as few statements as there are thousands of them. Only statements of one row and of a full
+    /// thousand are kept prepared: the sizes between are too many to be worth their memory.
+    pub(super) async fn insert_rows<T, F>(
+        &mut self,
+        head: &'static str,
+        tail: &'static str,
+        rows: &[T],
+        mut bind: F,
+    ) -> Sql<()>
+    where
+        F: FnMut(&mut sqlx::query_builder::Separated<'_, Sqlite, &'static str>, &T) + Send,
+        T: Sync,
+    {
+        for rows in rows.chunks(ROWS) {
+            let mut builder = QueryBuilder::<Sqlite>::new(head);
+            builder.push_values(rows, |mut separated, row| bind(&mut separated, row));
+            builder.push(tail);
+            self.run(builder.build().persistent(rows.len() == 1 || rows.len() == ROWS)).await?;
+        }
+        Ok(())
+    }
+
+    /// Closes the writer's connection; a reader's goes back to its pool.
+    pub(super) async fn close(self) -> Sql<()> {
+        use sqlx::Connection as _;
+        match self.handle {
+            Handle::Own(connection) => connection.close().await,
+            Handle::Pooled(_) => Ok(()),
+        }
+    }
+}
+
+/// Many rows as one parameter, for `json_each`.
+pub(super) fn json<T: Serialize + ?Sized>(rows: &T) -> String {
+    serde_json::to_string(rows).expect("numbers and strings always serialise")
+}
+
+/// A hash as it goes through JSON; `unhex` turns it back.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// What an error is about, and so what is done with the jobs that met it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The disk is full.
+    Full,
+    /// Somebody else holds the database.
+    Busy,
+    /// The database, the disk or the connection: nothing can be trusted to be written any more.
+    Broken,
+    /// One job's own statement: the others can do without it.
+    Poison,
+}
+
+/// SQLite's primary result codes, the low byte of the extended ones.
+pub(super) fn fault(error: &sqlx::Error) -> Fault {
+    match error {
+        sqlx::Error::Database(e) => {
+            match e.code().and_then(|code| code.parse::<u32>().ok()).map(|c| c & 0xff) {
+                // FULL
+                Some(13) => Fault::Full,
+                // BUSY, LOCKED
+                Some(5 | 6) => Fault::Busy,
+                // READONLY, IOERR, CORRUPT, CANTOPEN, NOTADB
+                Some(8 | 10 | 11 | 14 | 26) => Fault::Broken,
+                _ => Fault::Poison,
+            }
+        }
+        sqlx::Error::PoolTimedOut => Fault::Busy,
+        sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => Fault::Broken,
+        _ => Fault::Poison,
+    }
+}
+
+/// Whether a row's key is there already.
+pub(super) fn is_taken(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Database(e) if e.is_unique_violation())
+}
+
+/// What a caller is told.
+pub(super) fn told(error: &sqlx::Error) -> StoreError {
+    match fault(error) {
+        Fault::Full => StoreError::Full,
+        Fault::Busy => StoreError::Busy("another process holds it, or all readers are at work".into()),
+        Fault::Poison if is_taken(error) => StoreError::Exists(taken(error)),
+        Fault::Broken | Fault::Poison => StoreError::Broken(error.to_string()),
+    }
+}
+
+fn taken(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(e) => {
+            e.message().rsplit_once(": ").map_or_else(|| e.message(), |(_, key)| key).to_owned()
+        }
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,287 @@
+//! [`Store`] for [`SqliteStore`]: each method is a job for the writer or a read.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::writer::Job;
+use super::{SqliteStore, admin, audience, devices, inbox, reads, work};
+use crate::delivery::page::Page;
+use crate::delivery::spec::Expression;
+use crate::delivery::state::Delivery;
+use crate::ids::Id;
+use crate::store::{
+    AcceptAnswer, Ack, AppRecord, Changes, ChannelRecord, Counter, DeliveryFilter, DeviceFilter, DevicePatch,
+    DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease, MessageRecord, NewMessage, NewTarget, PhoneEvent,
+    Result, SendAddress, Store, TargetDevice, WorkItem, WorkKind,
+};
+
+#[async_trait]
+impl Store for SqliteStore {
+    async fn meta(&self, key: &str, default: &[u8]) -> Result<Vec<u8>> {
+        let given = Arc::new((key.to_owned(), default.to_owned()));
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { admin::meta(s, &given.0, &given.1).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn close(&self) {
+        self.shut().await;
+    }
+
+    fn write_statements(&self) -> u64 {
+        self.statements()
+    }
+
+    async fn create_app(&self, name: &str, public_ids: (String, String), now_ms: u64) -> Result<AppRecord> {
+        let given = Arc::new((name.to_owned(), public_ids));
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { admin::create_app(s, &given.0, &given.1, now_ms).await })
+        })
+        .await
+    }
+
+    async fn apps(&self) -> Result<Vec<AppRecord>> {
+        self.read(admin::apps).await
+    }
+
+    async fn create_key(&self, key: KeyRecord) -> Result<()> {
+        let given = Arc::new(key);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { admin::create_key(s, &given).await })
+        })
+        .await
+    }
+
+    async fn key(&self, id: &str) -> Result<Option<KeyRecord>> {
+        self.read(async |s| admin::key(s, id).await).await
+    }
+
+    async fn keys(&self, app: Option<i64>) -> Result<Vec<KeyRecord>> {
+        self.read(async |s| admin::keys(s, app).await).await
+    }
+
+    async fn revoke_key(&self, app: Option<i64>, id: &str, now_ms: u64) -> Result<bool> {
+        let given = Arc::<str>::from(id);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { admin::revoke_key(s, app, &given, now_ms).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn put_channel(&self, channel: ChannelRecord) -> Result<ChannelRecord> {
+        let given = Arc::new(channel);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { admin::put_channel(s, &given).await })
+        })
+        .await
+    }
+
+    async fn channels(&self) -> Result<Vec<ChannelRecord>> {
+        self.read(admin::channels).await
+    }
+
+    async fn delete_channel(&self, app: i64, name: &str, now_ms: u64) -> Result<bool> {
+        let given = Arc::<str>::from(name);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { admin::delete_channel(s, app, &given, now_ms).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn set_channel_state(&self, seq: i64, state: u8, info: Option<String>, now_ms: u64) -> Result<()> {
+        self.call(move |s| {
+            let info = info.clone();
+            Box::pin(
+                async move { admin::set_channel_state(s, seq, state, info.as_deref(), now_ms).await.map(Ok) },
+            )
+        })
+        .await
+    }
+
+    async fn put_devices(&self, app: i64, devices: Vec<DevicePut>, now_ms: u64) -> Result<Vec<DeviceRecord>> {
+        let given = Arc::new(devices);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { devices::put(s, app, &given, now_ms).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn patch_device(
+        &self,
+        app: i64,
+        id: &str,
+        patch: DevicePatch,
+        now_ms: u64,
+    ) -> Result<Option<DeviceRecord>> {
+        let given = Arc::new((id.to_owned(), patch));
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { devices::patch(s, app, &given.0, &given.1, now_ms).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn delete_device(&self, app: i64, id: &str) -> Result<bool> {
+        let given = Arc::<str>::from(id);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { devices::delete(s, app, &given).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn devices(
+        &self,
+        app: i64,
+        filter: &DeviceFilter,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<DeviceRecord>> {
+        self.read(async |s| audience::devices(s, app, filter, after, limit).await).await
+    }
+
+    async fn set_device_secret(
+        &self,
+        app: i64,
+        id: &str,
+        username: &str,
+        mac: &[u8],
+    ) -> Result<Option<DeviceRecord>> {
+        let given = Arc::new((id.to_owned(), username.to_owned(), mac.to_owned()));
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { devices::set_secret(s, app, &given.0, &given.1, &given.2).await })
+        })
+        .await
+    }
+
+    async fn device_by_username(&self, username: &str) -> Result<Option<DeviceRecord>> {
+        self.read(async |s| audience::by_username(s, username).await).await
+    }
+
+    async fn device_ids(&self, devices: &[u64]) -> Result<Vec<(u64, String)>> {
+        self.read(async |s| audience::ids(s, devices).await).await
+    }
+
+    async fn targets_by_id(&self, app: i64, ids: &[String]) -> Result<Vec<TargetDevice>> {
+        self.read(async |s| audience::by_id(s, app, ids).await).await
+    }
+
+    async fn targets_by_user(&self, app: i64, users: &[String]) -> Result<Vec<TargetDevice>> {
+        self.read(async |s| audience::by_user(s, app, users).await).await
+    }
+
+    async fn targets_matching(
+        &self,
+        app: i64,
+        e: &Expression,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<TargetDevice>> {
+        self.read(async |s| audience::matching(s, app, e, after, limit).await).await
+    }
+
+    async fn targets_by_number(&self, app: i64, devices: &[u64]) -> Result<Vec<TargetDevice>> {
+        self.read(async |s| audience::by_number(s, app, devices).await).await
+    }
+
+    async fn send_addresses(&self, app: i64, provider: &str, devices: &[u64]) -> Result<Vec<SendAddress>> {
+        self.read(async |s| audience::send_addresses(s, app, provider, devices).await).await
+    }
+
+    async fn given_targets(&self, message: Id, indexes: &[u64]) -> Result<Vec<(u64, NewTarget)>> {
+        self.read(async |s| reads::given_targets(s, message, indexes).await).await
+    }
+
+    async fn accept(&self, message: NewMessage, changes: Changes) -> Result<AcceptAnswer> {
+        self.send(|inbox| inbox.accepts, |reply| Job::Accept(Box::new((message, changes)), reply)).await
+    }
+
+    async fn commit(&self, changes: Changes) -> Result<()> {
+        self.send(|inbox| inbox.rest, |reply| Job::Commit(Box::new(changes), reply)).await
+    }
+
+    async fn message(&self, id: Id) -> Result<Option<MessageRecord>> {
+        self.read(async |s| reads::message(s, id).await).await
+    }
+
+    async fn messages(
+        &self,
+        app: i64,
+        label: Option<&str>,
+        before: Id,
+        limit: usize,
+    ) -> Result<Vec<MessageRecord>> {
+        self.read(async |s| reads::messages(s, app, label, before, limit).await).await
+    }
+
+    async fn counters(&self, message: Id) -> Result<Vec<Counter>> {
+        self.read(async |s| reads::counters(s, message).await).await
+    }
+
+    async fn deliveries(
+        &self,
+        message: Id,
+        f: &DeliveryFilter,
+        after: Option<u64>,
+        limit: usize,
+    ) -> Result<Vec<Delivery>> {
+        self.read(async |s| reads::deliveries(s, message, *f, after, limit).await).await
+    }
+
+    async fn deliveries_of(&self, message: Id, targets: &[u64]) -> Result<Vec<Delivery>> {
+        self.read(async |s| reads::deliveries_of(s, message, targets).await).await
+    }
+
+    async fn pending_pages(&self, message: Id, limit: usize) -> Result<Vec<Page>> {
+        self.read(async |s| reads::pending_pages(s, message, limit).await).await
+    }
+
+    async fn deliveries_to(&self, target: u64, before: Id, limit: usize) -> Result<Vec<Delivery>> {
+        self.read(async |s| reads::deliveries_to(s, target, before, limit).await).await
+    }
+
+    async fn begin_epoch(&self, node: u8) -> Result<u64> {
+        self.call(move |s| Box::pin(async move { work::begin_epoch(s, node).await.map(Ok) })).await
+    }
+
+    async fn lease(&self, lease: Lease) -> Result<Vec<WorkItem>> {
+        self.call(move |s| Box::pin(async move { work::lease(s, &lease).await.map(Ok) })).await
+    }
+
+    async fn next_due(&self, kind: WorkKind, channel: i64) -> Result<Option<u64>> {
+        self.read(async |s| work::next_due(s, kind, channel).await).await
+    }
+
+    async fn backlog(&self) -> Result<Vec<(WorkKind, i64, u64)>> {
+        self.read(work::backlog).await
+    }
+
+    async fn inbox(&self, device: u64, after: i64, limit: usize, now_ms: u64) -> Result<Vec<InboxEntry>> {
+        let waiting = self.read(async |s| inbox::waiting(s, device, after, limit, now_ms).await).await?;
+        let new: Vec<_> =
+            waiting.iter().filter(|(_, handed)| !handed).map(|(e, _)| (device, e.pos)).collect();
+        if !new.is_empty() {
+            // Before the phone sees them: its acknowledgement ends only what was handed out.
+            self.send(|inbox| inbox.rest, |reply| Job::HandOut(new, now_ms, reply)).await?;
+        }
+        Ok(waiting.into_iter().map(|(entry, _)| entry).collect())
+    }
+
+    async fn acknowledge(&self, device: u64, ack: Ack, now_ms: u64) -> Result<u64> {
+        self.send(|inbox| inbox.rest, |reply| Job::Acknowledge(device, ack, now_ms, reply)).await
+    }
+
+    async fn phone_events(&self, device: u64, events: Vec<PhoneEvent>, now_ms: u64) -> Result<u64> {
+        self.send(|inbox| inbox.rest, |reply| Job::Report(device, events, now_ms, reply)).await
+    }
+}

@@ -1,0 +1,161 @@
+//! Work items: what must happen later, who has it, and until when.
+
+use std::collections::BTreeMap;
+
+use sqlx::{QueryBuilder, Sqlite};
+
+use super::rows;
+use super::session::{ROWS, Session, Sql, json};
+use crate::ids::Id;
+use crate::store::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};
+
+/// Adds work.
+pub(super) async fn insert(session: &mut Session, work: &[&NewWork]) -> Sql<()> {
+    let head = "INSERT INTO work
+        (id, kind, channel, lane, app, message, due_at, attempt, owner, epoch, lease_until, payload) ";
+    session
+        .insert_rows(head, "", work, |row, item| {
+            let (node, epoch, until) =
+                item.leased.map_or((0, 0, 0), |(node, epoch, until)| (owner(node), epoch, until));
+            row.push_bind(item.id.0)
+                .push_bind(i64::from(item.kind as u8))
+                .push_bind(item.channel)
+                .push_bind(rows::class_code(item.lane))
+                .push_bind(item.app)
+                .push_bind(item.message.0)
+                .push_bind(item.due_at as i64)
+                .push_bind(i64::from(item.attempt))
+                .push_bind(node)
+                .push_bind(epoch as i64)
+                .push_bind(until as i64)
+                .push_bind(item.payload.as_slice());
+        })
+        .await
+}
+
+/// The owner that is stored for a node: 0 means free, so nodes count from 1.
+fn owner(node: u8) -> i64 {
+    i64::from(node) + 1
+}
+
+/// Changes work that goes on, where the epoch is still the lease's.
+pub(super) async fn update(session: &mut Session, updates: &[&WorkUpdate]) -> Sql<()> {
+    // Several changes of one item in a group: the last one holds, with the last payload that was given.
+    let mut last: BTreeMap<(Id, u64), WorkUpdate> = BTreeMap::new();
+    for &update in updates {
+        let entry = last.entry((update.id, update.epoch)).or_insert_with(|| update.clone());
+        let payload = update.payload.clone().or_else(|| entry.payload.take());
+        *entry = WorkUpdate { payload, ..update.clone() };
+    }
+    let last: Vec<_> = last.into_values().collect();
+    for updates in last.chunks(ROWS) {
+        let mut builder =
+            QueryBuilder::<Sqlite>::new("WITH u (id, epoch, due_at, attempt, payload, lease_until) AS (");
+        builder.push_values(updates, |mut row, update| {
+            row.push_bind(update.id.0)
+                .push_bind(update.epoch as i64)
+                .push_bind(update.due_at as i64)
+                .push_bind(i64::from(update.attempt))
+                .push_bind(update.payload.as_deref())
+                .push_bind(update.lease_until as i64);
+        });
+        builder.push(
+            ") UPDATE work SET due_at = u.due_at, attempt = u.attempt, payload = coalesce(u.payload, work.payload),
+                owner = iif(u.lease_until = 0, 0, work.owner), lease_until = u.lease_until
+             FROM u WHERE work.id = u.id AND work.epoch = u.epoch",
+        );
+        session.run(builder.build().persistent(updates.len() == 1)).await?;
+    }
+    Ok(())
+}
+
+/// Ends work.
+pub(super) async fn delete(session: &mut Session, done: &[Id]) -> Sql<()> {
+    let ids: Vec<i64> = done.iter().map(|id| id.0).collect();
+    let query = sqlx::query("DELETE FROM work WHERE id IN (SELECT value FROM json_each(?1))");
+    session.run(query.bind(json(&ids))).await.map(drop)
+}
+
+/// Frees what an earlier life of this node left, and counts a new life. The old epoch stays on the rows: whoever
+/// leases them next learns that they were begun.
+pub(super) async fn begin_epoch(session: &mut Session, node: u8) -> Sql<u64> {
+    let query = sqlx::query("UPDATE work SET owner = 0, lease_until = 0 WHERE owner = ?1");
+    session.run(query.bind(owner(node))).await?;
+    let epoch = 1 + read_number(session, "store.epoch").await?;
+    write_number(session, "store.epoch", epoch).await?;
+    Ok(epoch)
+}
+
+/// A number in `meta`; 0 where it was never written.
+pub(super) async fn read_number(session: &mut Session, key: &str) -> Sql<u64> {
+    use sqlx::Row as _;
+    let row = session.row(sqlx::query("SELECT value FROM meta WHERE key = ?1").bind(key)).await?;
+    let Some(row) = row else { return Ok(0) };
+    let bytes: &[u8] = row.try_get(0)?;
+    Ok(bytes.try_into().map_or(0, u64::from_be_bytes))
+}
+
+/// Writes a number to `meta`.
+pub(super) async fn write_number(session: &mut Session, key: &str, number: u64) -> Sql<()> {
+    let query =
+        sqlx::query("INSERT INTO meta (key, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2");
+    session.run(query.bind(key).bind(number.to_be_bytes().to_vec())).await.map(drop)
+}
+
+/// Leases due work, oldest first.
+pub(super) async fn lease(session: &mut Session, lease: &Lease) -> Sql<Vec<WorkItem>> {
+    // NULL as lane means any: the index is then walked once for each of the two.
+    let query = sqlx::query(
+        "SELECT id, kind, channel, lane, app, message, due_at, attempt, owner, epoch, payload FROM work
+         WHERE kind = ?1 AND channel = ?2 AND lane IN (coalesce(?3, 0), coalesce(?3, 1))
+           AND due_at <= ?4 AND lease_until <= ?4
+         ORDER BY due_at, id LIMIT ?5",
+    );
+    let query = query
+        .bind(i64::from(lease.kind as u8))
+        .bind(lease.channel)
+        .bind(lease.lane.map(rows::class_code))
+        .bind(lease.now_ms as i64)
+        .bind(lease.limit as i64);
+    let mut items = session.rows(query).await?.iter().map(rows::work).collect::<Sql<Vec<_>>>()?;
+    if items.is_empty() {
+        return Ok(items);
+    }
+    let ids: Vec<i64> = items.iter().map(|item| item.id.0).collect();
+    let query = sqlx::query(
+        "UPDATE work SET owner = ?2, epoch = ?3, lease_until = ?4
+         WHERE id IN (SELECT value FROM json_each(?1))",
+    );
+    let query =
+        query.bind(json(&ids)).bind(owner(lease.node)).bind(lease.epoch as i64).bind(lease.until_ms as i64);
+    session.run(query).await?;
+    for item in &mut items {
+        item.epoch = lease.epoch;
+    }
+    Ok(items)
+}
+
+/// When the next free work is due.
+pub(super) async fn next_due(session: &mut Session, kind: WorkKind, channel: i64) -> Sql<Option<u64>> {
+    let query = sqlx::query(
+        "SELECT min(due_at) FROM (
+            SELECT * FROM (SELECT due_at FROM work
+                WHERE kind = ?1 AND channel = ?2 AND lane = 0 AND owner = 0 ORDER BY due_at LIMIT 1)
+            UNION ALL
+            SELECT * FROM (SELECT due_at FROM work
+                WHERE kind = ?1 AND channel = ?2 AND lane = 1 AND owner = 0 ORDER BY due_at LIMIT 1))",
+    );
+    let row = session.row(query.bind(i64::from(kind as u8)).bind(channel)).await?;
+    row.map_or(Ok(None), |row| rows::maybe(&row, 0))
+}
+
+/// How many items wait, by kind and channel.
+pub(super) async fn backlog(session: &mut Session) -> Sql<Vec<(WorkKind, i64, u64)>> {
+    use sqlx::Row as _;
+    let query = sqlx::query("SELECT kind, channel, count(*) FROM work GROUP BY kind, channel");
+    let found = session.rows(query).await?;
+    found
+        .iter()
+        .map(|row| Ok((rows::work_kind(row.try_get(0)?)?, row.try_get(1)?, rows::number(row, 2)?)))
+        .collect()
+}

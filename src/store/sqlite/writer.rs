@@ -1,0 +1,329 @@
+//! The one writer: takes everything that waits, writes it in one transaction, then answers.
+//!
+//! Callers send a [`Job`] with the sending end of its answer. The writer ends when all senders are dropped, after it
+//! has written what they sent. A dropped answer means that the caller went away: the job is written all the same.
+//!
+//! A group is all or nothing. Where one job's own statement is what fails, each is tried alone, so that nobody pays
+//! for another's mistake; where the disk or the database fails, all are told. After a failed fsync nothing that the
+//! database says can be believed, so nothing is written any more until a new start has recovered.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use super::accept;
+use super::changes::{self, Batch};
+use super::checkpoint::Written;
+use super::inbox::{self, Positions};
+use super::session::{Fault, Session, Sql, fault, told};
+use crate::clock::Clock;
+use crate::store::{AcceptAnswer, Ack, Changes, NewMessage, PhoneEvent, Result, StoreError};
+
+/// Most accepts, events and bytes of one transaction. What is over waits for the next: a few milliseconds.
+const ACCEPTS: usize = 512;
+const EVENTS: usize = 5000;
+const BYTES: usize = 4 * 1024 * 1024;
+
+/// Where an answer goes.
+type Reply<T> = oneshot::Sender<Result<T>>;
+
+/// Something to write.
+pub(super) enum Job {
+    /// A message and its first changes.
+    Accept(Box<(NewMessage, Changes)>, Reply<AcceptAnswer>),
+    /// Changes.
+    Commit(Box<Changes>, Reply<()>),
+    /// What a phone acknowledges, and when.
+    Acknowledge(u64, Ack, u64, Reply<u64>),
+    /// What a phone reports, and when.
+    Report(u64, Vec<PhoneEvent>, u64, Reply<u64>),
+    /// Inbox entries that are handed out, and when.
+    HandOut(Vec<(u64, i64)>, u64, Reply<()>),
+    /// Everything that is rare.
+    Call(Box<dyn Call>),
+}
+
+/// A rare write. It may be run again where its group failed.
+pub(super) trait Call: Send {
+    /// Writes.
+    fn run<'a>(&'a mut self, session: &'a mut Session) -> BoxFuture<'a, Sql<()>>;
+    /// Answers, once it is on disk or has failed.
+    fn answer(self: Box<Self>, outcome: Result<()>);
+}
+
+/// A [`Call`] made of a function.
+pub(super) struct Function<F, T> {
+    work: F,
+    value: Option<Result<T>>,
+    reply: Reply<T>,
+}
+
+impl<F, T> Function<F, T> {
+    /// A call that runs this function.
+    pub(super) fn new(work: F, reply: Reply<T>) -> Self {
+        Self { work, value: None, reply }
+    }
+}
+
+impl<F, T> Call for Function<F, T>
+where
+    F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Sql<Result<T>>> + Send,
+    T: Send,
+{
+    fn run<'a>(&'a mut self, session: &'a mut Session) -> BoxFuture<'a, Sql<()>> {
+        let work = (self.work)(session);
+        let value = &mut self.value;
+        Box::pin(async move {
+            *value = Some(work.await?);
+            Ok(())
+        })
+    }
+
+    fn answer(self: Box<Self>, outcome: Result<()>) {
+        let value = self.value.unwrap_or_else(|| Err(StoreError::Broken("the write did not run".into())));
+        let _ = self.reply.send(outcome.and(value));
+    }
+}
+
+/// What a phone says.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum PhoneSays<'j> {
+    /// It has these.
+    Ack(&'j Ack),
+    /// This became of those.
+    Events(&'j [PhoneEvent]),
+}
+
+/// A phone's word, as a part of a group.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PhoneCall<'j> {
+    pub(super) device: u64,
+    pub(super) says: PhoneSays<'j>,
+    pub(super) now_ms: u64,
+}
+
+impl Job {
+    fn events(&self) -> usize {
+        match self {
+            Self::Accept(accept, _) => accept.1.events.len(),
+            Self::Commit(changes, _) => changes.events.len(),
+            Self::Acknowledge(..) | Self::Report(..) | Self::HandOut(..) | Self::Call(_) => 1,
+        }
+    }
+
+    /// About how many bytes it will write.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Accept(accept, _) => 300 + accept.0.spec.len() + weight(&accept.1),
+            Self::Commit(changes, _) => weight(changes),
+            _ => 500,
+        }
+    }
+
+    fn fail(self, error: StoreError) {
+        match self {
+            Self::Accept(_, reply) => drop(reply.send(Err(error))),
+            Self::Commit(_, reply) | Self::HandOut(_, _, reply) => drop(reply.send(Err(error))),
+            Self::Acknowledge(_, _, _, reply) | Self::Report(_, _, _, reply) => drop(reply.send(Err(error))),
+            Self::Call(call) => call.answer(Err(error)),
+        }
+    }
+}
+
+fn weight(changes: &Changes) -> usize {
+    let payloads: usize = changes.work.iter().map(|work| work.payload.len()).sum();
+    let updates: usize =
+        changes.work_updates.iter().filter_map(|work| work.payload.as_ref()).map(Vec::len).sum();
+    payloads + updates + 200 * changes.events.len() + 150 * (changes.inbox.len() + changes.targets.len())
+}
+
+/// The sending ends.
+#[derive(Clone)]
+pub(super) struct Inbox {
+    pub(super) accepts: mpsc::Sender<Job>,
+    pub(super) rest: mpsc::Sender<Job>,
+}
+
+/// The writer's own.
+pub(super) struct Writer {
+    pub(super) session: Session,
+    pub(super) accepts: mpsc::Receiver<Job>,
+    pub(super) rest: mpsc::Receiver<Job>,
+    pub(super) positions: Positions,
+    pub(super) clock: Clock,
+    pub(super) written: Arc<Written>,
+    /// When old idempotency keys are looked for next.
+    pub(super) prune_at: u64,
+    /// Set once the disk or the database failed.
+    pub(super) broken: Option<String>,
+}
+
+/// What is answered to each job of a group; calls keep their own.
+enum Answer {
+    Accept(AcceptAnswer),
+    Count(u64),
+    Done,
+}
+
+impl Writer {
+    /// Writes until all senders are gone.
+    pub(super) async fn run(mut self) {
+        while let Some(first) = self.next().await {
+            let group = self.gather(first);
+            self.serve(group).await;
+        }
+        if let Err(error) = self.session.close().await {
+            tracing::warn!("closing the database's writing end failed: {error}");
+        }
+    }
+
+    async fn next(&mut self) -> Option<Job> {
+        tokio::select! {
+            biased;
+            Some(job) = self.accepts.recv() => Some(job),
+            Some(job) = self.rest.recv() => Some(job),
+            else => None,
+        }
+    }
+
+    /// Everything that waits, accepts first, up to the limits.
+    fn gather(&mut self, first: Job) -> Vec<Job> {
+        let (mut accepts, mut events, mut bytes) = (0, first.events(), first.bytes());
+        let mut group = vec![first];
+        for lane in [&mut self.accepts, &mut self.rest] {
+            while accepts < ACCEPTS && events < EVENTS && bytes < BYTES {
+                let Ok(job) = lane.try_recv() else { break };
+                accepts += usize::from(matches!(job, Job::Accept(..)));
+                events += job.events();
+                bytes += job.bytes();
+                group.push(job);
+            }
+        }
+        group
+    }
+
+    async fn serve(&mut self, mut group: Vec<Job>) {
+        let error = match self.attempt(&mut group).await {
+            Ok(answers) => return group.into_iter().zip(answers).for_each(|(job, answer)| give(job, answer)),
+            Err(error) => error,
+        };
+        if group.len() > 1 && fault(&error) == Fault::Poison {
+            tracing::warn!("one of {} writes is refused, so each is tried alone: {error}", group.len());
+            for job in group {
+                Box::pin(self.serve(vec![job])).await;
+            }
+            return;
+        }
+        let told = self.told(&error);
+        group.into_iter().for_each(|job| job.fail(told.clone()));
+    }
+
+    /// What callers are told; what breaks the database breaks it for good.
+    fn told(&mut self, error: &sqlx::Error) -> StoreError {
+        if let Some(cause) = &self.broken {
+            return StoreError::Broken(cause.clone());
+        }
+        let told = told(error);
+        if fault(error) == Fault::Broken {
+            tracing::error!("the database failed, nothing more is written until a new start: {error}");
+            self.broken = Some(error.to_string());
+        }
+        told
+    }
+
+    async fn attempt(&mut self, group: &mut [Job]) -> Sql<Vec<Answer>> {
+        if self.broken.is_some() {
+            return Err(sqlx::Error::WorkerCrashed);
+        }
+        self.session.frame("BEGIN IMMEDIATE").await?;
+        let positions = self.positions;
+        let outcome = match self.apply(group).await {
+            Ok(answers) => self.session.frame("COMMIT").await.map(|()| answers),
+            Err(error) => Err(error),
+        };
+        match &outcome {
+            Ok(_) => self.written.add(group.iter().map(Job::bytes).sum()),
+            Err(_) => {
+                self.positions.restore(positions);
+                // After some errors SQLite has rolled back by itself: then this one only says so.
+                let _ = self.session.frame("ROLLBACK").await;
+            }
+        }
+        outcome
+    }
+
+    /// Writes a group inside its transaction.
+    async fn apply(&mut self, group: &mut [Job]) -> Sql<Vec<Answer>> {
+        let mut parts = Parts::default();
+        for job in group.iter() {
+            parts.add(job);
+        }
+        let accepted = accept::store(&mut self.session, &parts.accepts, &mut self.prune_at).await?;
+        let mut sets = accepted.changes;
+        sets.append(&mut parts.commits);
+        let batch = Batch { sets, fresh: accepted.fresh, phones: parts.phones, now_ms: self.clock.now_ms() };
+        let counts = changes::apply(&mut self.session, &mut self.positions, &batch).await?;
+        if let Some(now) = parts.handed_at {
+            inbox::hand_out(&mut self.session, &parts.handed, now).await?;
+        }
+        let (mut accepts, mut counts) = (accepted.answers.into_iter(), counts.into_iter());
+        let mut answers = Vec::with_capacity(group.len());
+        for job in group {
+            answers.push(match job {
+                Job::Accept(..) => accepts.next().map_or(Answer::Done, Answer::Accept),
+                Job::Acknowledge(..) | Job::Report(..) => Answer::Count(counts.next().unwrap_or_default()),
+                Job::Commit(..) | Job::HandOut(..) => Answer::Done,
+                Job::Call(call) => {
+                    call.run(&mut self.session).await?;
+                    Answer::Done
+                }
+            });
+        }
+        Ok(answers)
+    }
+}
+
+/// The jobs of a group by kind.
+#[derive(Default)]
+struct Parts<'j> {
+    accepts: Vec<(&'j NewMessage, &'j Changes)>,
+    commits: Vec<&'j Changes>,
+    phones: Vec<PhoneCall<'j>>,
+    handed: Vec<(u64, i64)>,
+    handed_at: Option<u64>,
+}
+
+impl<'j> Parts<'j> {
+    fn add(&mut self, job: &'j Job) {
+        match job {
+            Job::Accept(accept, _) => self.accepts.push((&accept.0, &accept.1)),
+            Job::Commit(changes, _) => self.commits.push(changes),
+            Job::Acknowledge(device, ack, now_ms, _) => {
+                self.phones.push(PhoneCall { device: *device, says: PhoneSays::Ack(ack), now_ms: *now_ms });
+            }
+            Job::Report(device, events, now_ms, _) => {
+                let says = PhoneSays::Events(events);
+                self.phones.push(PhoneCall { device: *device, says, now_ms: *now_ms });
+            }
+            Job::HandOut(places, now_ms, _) => {
+                self.handed.extend(places);
+                self.handed_at = self.handed_at.max(Some(*now_ms));
+            }
+            Job::Call(_) => {}
+        }
+    }
+}
+
+/// Tells a caller. One that went away is not missed.
+fn give(job: Job, answer: Answer) {
+    match (job, answer) {
+        (Job::Accept(_, reply), Answer::Accept(answer)) => drop(reply.send(Ok(answer))),
+        (Job::Commit(_, reply) | Job::HandOut(_, _, reply), _) => drop(reply.send(Ok(()))),
+        (Job::Acknowledge(_, _, _, reply) | Job::Report(_, _, _, reply), Answer::Count(count)) => {
+            drop(reply.send(Ok(count)));
+        }
+        (Job::Call(call), _) => call.answer(Ok(())),
+        (job, _) => job.fail(StoreError::Broken("a write was answered for another".into())),
+    }
+}
