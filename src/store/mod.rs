@@ -4,8 +4,10 @@
 //! into few statements and one commit. What goes out: pages of rows. What it must never do: answer a write before it
 //! is on disk, or hold a write transaction while somebody else is waited for.
 //!
-//! [`sqlite`] is the embedded store. A second implementation must pass the same conformance suite (`conformance.rs`).
+//! [`sqlite`] is the embedded store. A second implementation must pass the same conformance suite (`conformance`).
 
+#[cfg(test)]
+mod conformance;
 mod records;
 pub mod sqlite;
 

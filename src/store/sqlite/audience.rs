@@ -77,7 +77,7 @@ pub(super) async fn ids(session: &mut Session, devices: &[u64]) -> Sql<Vec<(u64,
 /// Devices by id.
 pub(super) async fn by_id(session: &mut Session, app: i64, ids: &[String]) -> Sql<Vec<TargetDevice>> {
     let query = sqlx::query(
-        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL FROM devices AS d
+        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id FROM devices AS d
          WHERE d.app = ?1 AND d.id IN (SELECT value FROM json_each(?2)) ORDER BY d.seq",
     );
     let found = session.rows(query.bind(app).bind(json(ids))).await?;
@@ -87,7 +87,7 @@ pub(super) async fn by_id(session: &mut Session, app: i64, ids: &[String]) -> Sq
 /// All devices of these users.
 pub(super) async fn by_user(session: &mut Session, app: i64, users: &[String]) -> Sql<Vec<TargetDevice>> {
     let query = sqlx::query(
-        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL FROM devices AS d
+        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id FROM devices AS d
          WHERE d.app = ?1 AND d.user_id IN (SELECT value FROM json_each(?2)) ORDER BY d.seq",
     );
     let found = session.rows(query.bind(app).bind(json(users))).await?;
@@ -97,7 +97,7 @@ pub(super) async fn by_user(session: &mut Session, app: i64, users: &[String]) -
 /// Devices by number.
 pub(super) async fn by_number(session: &mut Session, app: i64, devices: &[u64]) -> Sql<Vec<TargetDevice>> {
     let query = sqlx::query(
-        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL FROM devices AS d
+        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id FROM devices AS d
          WHERE d.seq IN (SELECT value FROM json_each(?2)) AND d.app = ?1 ORDER BY d.seq",
     );
     let found = session.rows(query.bind(app).bind(json(devices))).await?;
@@ -114,11 +114,11 @@ pub(super) async fn matching(
 ) -> Sql<Vec<TargetDevice>> {
     let query = match expression {
         Expression::All => sqlx::query(
-            "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL FROM devices AS d
+            "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id FROM devices AS d
              WHERE d.app = ?1 AND d.seq > ?2 ORDER BY d.seq LIMIT ?3",
         ),
         Expression::Tag(_) => sqlx::query(
-            "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL FROM device_tags AS t
+            "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id FROM device_tags AS t
              CROSS JOIN devices AS d ON d.seq = t.device
              WHERE t.app = ?1 AND t.device > ?2 AND t.tag = ?4 ORDER BY t.device LIMIT ?3",
         ),
@@ -141,6 +141,7 @@ async fn targets(session: &mut Session, found: &[SqliteRow]) -> Sql<Vec<TargetDe
             id: row.try_get(1)?,
             enabled: row.try_get::<i64, _>(2)? != 0,
             connects: row.try_get::<i64, _>(3)? != 0,
+            user_id: row.try_get(4)?,
             addresses: Vec::new(),
         });
     }

@@ -44,11 +44,11 @@ impl Book {
         let (row, moves) = state::apply(row, event);
         self.rows.insert(pair, Some(row));
         self.touched.insert(pair);
-        let moved = !moves.is_empty();
+        let any = !moves.is_empty();
         for (key, by) in moves {
             *self.counters.entry(key).or_insert(0) += by;
         }
-        moved
+        any
     }
 
     fn row(&self, pair: Pair) -> Option<&Delivery> {

@@ -216,7 +216,9 @@ impl Writer {
             return;
         }
         let told = self.told(&error);
-        group.into_iter().for_each(|job| job.fail(told.clone()));
+        for job in group {
+            job.fail(told.clone());
+        }
     }
 
     /// What callers are told; what breaks the database breaks it for good.
@@ -242,13 +244,12 @@ impl Writer {
             Ok(answers) => self.session.frame("COMMIT").await.map(|()| answers),
             Err(error) => Err(error),
         };
-        match &outcome {
-            Ok(_) => self.written.add(group.iter().map(Job::bytes).sum()),
-            Err(_) => {
-                self.positions.restore(positions);
-                // After some errors SQLite has rolled back by itself: then this one only says so.
-                let _ = self.session.frame("ROLLBACK").await;
-            }
+        if outcome.is_ok() {
+            self.written.add(group.iter().map(Job::bytes).sum());
+        } else {
+            self.positions.restore(positions);
+            // After some errors SQLite has rolled back by itself: then this one only says so.
+            let _ = self.session.frame("ROLLBACK").await;
         }
         outcome
     }

@@ -1,0 +1,77 @@
+//! What every store must do, told over `&dyn Store`.
+//!
+//! A store runs the whole suite with [`conformance_tests!`] and a function that opens an empty store for each test.
+
+pub(in crate::store) mod administration;
+pub(in crate::store) mod audience;
+pub(in crate::store) mod messages;
+pub(in crate::store) mod phones;
+pub(in crate::store) mod samples;
+pub(in crate::store) mod work;
+
+/// Makes a test of each promise: `$open` is an async function that gives a store and a guard of its files.
+macro_rules! conformance_tests {
+    ($open:path; $($room:ident: $($promise:ident),+ $(,)?;)+) => {
+        $($(
+            #[tokio::test]
+            async fn $promise() {
+                let (store, _guard) = $open().await;
+                crate::store::conformance::$room::$promise(&*store).await;
+                crate::store::Store::close(&*store).await;
+            }
+        )+)+
+    };
+    ($open:path) => {
+        crate::store::conformance::conformance_tests! { $open;
+            administration:
+                a_fact_is_made_once_and_stays,
+                an_app_comes_with_its_direct_channel_and_its_name_is_taken,
+                a_key_is_found_listed_and_revoked_in_its_own_app_only,
+                a_channel_that_is_put_again_keeps_its_number_and_gets_a_new_version,
+                a_deleted_channel_frees_its_name_and_still_names_old_trails;
+            audience:
+                devices_come_back_in_the_order_given_with_all_they_were_given,
+                a_device_that_is_put_again_keeps_number_secret_and_unchanged_addresses,
+                an_address_that_another_device_had_moves,
+                one_token_given_to_two_devices_goes_to_the_last,
+                a_retired_address_that_is_given_again_is_active_under_a_new_version,
+                a_verdict_on_an_older_version_changes_nothing,
+                a_patch_changes_what_it_names_and_nothing_else,
+                a_deleted_device_is_in_no_audience,
+                filters_find_devices_by_id_user_tag_and_token,
+                a_secret_bumps_the_epoch_and_the_user_name_stays,
+                an_audience_is_walked_by_number_without_gap_or_double,
+                only_active_addresses_of_the_provider_are_sent_to;
+            messages:
+                an_accepted_message_is_there_with_its_targets_and_work,
+                the_same_key_and_body_is_answered_with_the_first_message,
+                the_same_key_with_another_body_is_refused,
+                a_key_of_another_app_or_of_the_day_before_does_not_count,
+                messages_are_listed_newest_first_by_app_and_label,
+                events_become_rows_and_counters,
+                a_receipt_never_lowers_the_rank_and_its_trail_grows,
+                several_events_of_one_delivery_in_one_set_are_applied_in_order,
+                deliveries_are_listed_by_filter_and_by_target,
+                an_audience_grows_until_it_is_whole;
+            work:
+                due_work_is_leased_once_oldest_first,
+                a_new_epoch_frees_what_the_old_one_held_and_says_so,
+                a_stale_owner_changes_nothing,
+                work_goes_on_waits_and_ends,
+                pages_that_wait_are_found_by_message;
+            phones:
+                an_entry_waits_in_order_until_it_is_acknowledged,
+                an_acknowledgement_ends_only_what_was_handed_out,
+                an_entry_that_is_there_already_is_left_alone,
+                exact_acknowledgements_end_only_what_they_name,
+                expired_entries_are_not_handed_out,
+                an_entry_that_ends_without_the_phone_is_gone,
+                positions_grow_in_commit_order_even_through_an_empty_inbox,
+                the_oldest_marketing_gives_way_in_a_full_inbox,
+                an_inbox_full_of_what_people_wait_for_refuses,
+                a_phone_speaks_only_for_its_own_deliveries,
+                a_repeated_report_changes_nothing;
+        }
+    };
+}
+pub(in crate::store) use conformance_tests;
