@@ -25,7 +25,9 @@ macro_rules! providers {
     };
 }
 
-providers! {}
+providers! {
+    fcm,
+}
 
 /// Finds a provider by id.
 pub fn find(id: &str) -> Option<&'static contract::Registration> {
