@@ -39,6 +39,7 @@ pub(crate) fn router(sandbox: Arc<Sandbox>) -> Router {
         .route("/_sandbox/providers/{provider}", get(provider).put(put_provider))
         .route("/_sandbox/requests", get(requests).delete(clear_requests))
         .route("/_sandbox/summary", get(summary))
+        .route("/_sandbox/samples", get(crate::samples::samples))
         .route("/_sandbox/recording", get(recording).put(put_recording))
         .route("/_sandbox/phones", get(phones))
         .route("/_sandbox/phones/{id}", put(put_phone).delete(delete_phone))
@@ -129,6 +130,7 @@ The vendors and the phones, played on this machine. Played now: fcm.
                                                     access_token_seconds, quota: {account_per_minute, target_per_minute}}
   GET    /_sandbox/requests?after=&limit=&token=&message=   DELETE forgets all
   GET    /_sandbox/summary?message=
+  GET    /_sandbox/samples                         per vendor: a channel's configuration that works here, and phones
   GET    /_sandbox/recording                       PUT {\"on\": true}
   GET    /_sandbox/phones                          PUT, DELETE /_sandbox/phones/{id}
   POST   /_sandbox/phones/{id}/tap                 {\"message_id\": \"...\"}

@@ -14,6 +14,7 @@ pub mod fcm;
 pub mod ledger;
 pub mod phones;
 pub mod rules;
+mod samples;
 mod server;
 mod state;
 pub mod switches;

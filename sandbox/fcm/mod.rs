@@ -9,6 +9,7 @@ mod condition;
 mod errors;
 mod oauth;
 mod quota;
+mod sample;
 mod schema;
 mod validate;
 
@@ -33,6 +34,7 @@ use crate::state::{Interruption, Sandbox, abort, hex, now_ms, random_bytes};
 use crate::switches::Credentials;
 use account::{Bearer, Projects};
 use errors::Answer;
+pub(crate) use sample::sample;
 use validate::Target;
 
 /// This provider's id.
@@ -99,7 +101,7 @@ async fn withdraw_tokens(State(sandbox): State<Arc<Sandbox>>, Path(project): Pat
 }
 
 /// Host and port that the client meant.
-fn authority(headers: &HeaderMap, uri: &Uri) -> String {
+pub(crate) fn authority(headers: &HeaderMap, uri: &Uri) -> String {
     let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
     uri.authority().map(http::uri::Authority::as_str).or(host).unwrap_or("localhost").to_owned()
 }

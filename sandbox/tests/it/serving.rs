@@ -65,3 +65,17 @@ async fn an_end_does_not_wait_for_a_request_that_hangs() {
     assert!(tokio::time::timeout(std::time::Duration::from_millis(100), hanging).await.is_err());
     tokio::time::timeout(std::time::Duration::from_secs(5), world.stop()).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_sample_has_a_channel_that_works_here_and_phones() {
+    let world = World::start().await;
+    let samples = world.get("/_sandbox/samples").await;
+    let sample = &samples["samples"][0];
+    let config = &sample["channel_config"];
+    assert_eq!(config["base_url"], world.url);
+    let project = config["service_account"]["project_id"].as_str().unwrap();
+    assert_eq!(world.service_account(project).await, config["service_account"]);
+    assert!(
+        sample["devices"].as_array().unwrap().iter().all(|device| device["address"]["token"].is_string())
+    );
+}

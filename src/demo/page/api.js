@@ -42,8 +42,8 @@ export const delivery = (message, id) => call("GET", `/v1/messages/${message}/de
 /** The phones and vendors of the demo. */
 export const world = async () => answer(await fetch("/demo/world.json"));
 
-const lever = async (path, body) => answer(await fetch(path, {
-  method: "PUT",
+const lever = async (path, body, method = "PUT") => answer(await fetch(path, {
+  method,
   headers: { "content-type": "application/json" },
   body: JSON.stringify(body),
 }));
@@ -52,6 +52,9 @@ const lever = async (path, body) => answer(await fetch(path, {
 export const setVendor = (provider, mode) => lever(`/demo/vendors/${provider}`, { mode });
 /** Takes a phone offline or online, kills or revives its token. */
 export const setPhone = (id, change) => lever(`/demo/phones/${encodeURIComponent(id)}`, change);
+
+/** Taps a notification: the phone tells the gateway. */
+export const tap = (id, message_id) => lever(`/demo/phones/${encodeURIComponent(id)}/tap`, { message_id }, "POST");
 
 /** Makes an element. Text goes in as text nodes only: nothing that a message says can become markup. */
 export function el(tag, attributes = {}, ...children) {

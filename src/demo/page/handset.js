@@ -1,6 +1,6 @@
 // The phones: one drawing each, kept over refreshes so that only what is new moves.
 
-import { el, setPhone } from "./api.js";
+import { el, setPhone, tap } from "./api.js";
 
 /** One phone on the page. */
 export class Handset {
@@ -33,9 +33,10 @@ export class Handset {
     this.signal.textContent = phone.online ? "●●●" : "○○○";
     this.root.dataset.online = String(phone.online);
     this.away.hidden = phone.online;
+    this.away.textContent = phone.switched_on ? "connecting…" : "offline";
     this.badge.textContent = phone.transport;
-    this.mood.textContent = phone.mood;
-    this.mood.dataset.bad = String(phone.bad);
+    this.mood.textContent = MOODS[phone.mood] ?? phone.mood;
+    this.mood.dataset.bad = String(phone.dead);
     this.mood.hidden = !phone.mood;
     this.#arrive(phone.notifications);
     this.#outcome(delivery);
@@ -43,12 +44,17 @@ export class Handset {
   }
 
   #arrive(notifications) {
-    for (const note of notifications) {
+    // Oldest first, so that the newest ends on top.
+    for (const note of [...notifications].reverse()) {
       if (this.shown.has(note.key)) continue;
       const first = this.shown.size === 0 && !this.ready;
       this.shown.add(note.key);
-      this.notes.prepend(el("div", { class: first ? "note" : "note new", "data-message": note.message_id },
-        el("small", {}, "Demo app"), el("b", {}, note.title ?? "(no title)"), el("p", {}, note.body ?? "")));
+      this.notes.prepend(el("button", {
+        type: "button",
+        class: first ? "note" : "note new",
+        title: "Tap it",
+        onclick: () => tap(this.id, note.message_id),
+      }, el("small", {}, "Demo app"), el("b", {}, note.title ?? "(no title)"), el("span", {}, note.body ?? "")));
     }
     while (this.notes.childElementCount > 3) this.notes.lastChild.remove();
     this.ready = true;
@@ -65,15 +71,23 @@ export class Handset {
   }
 
   #levers(phone) {
-    const wanted = JSON.stringify([phone.online, phone.can_go_offline, phone.dead]);
+    const wanted = JSON.stringify([phone.switched_on, phone.dead]);
     if (wanted === this.lastLevers) return;
     this.lastLevers = wanted;
-    const lever = (text, change) => el("button", { type: "button", class: "quiet", onclick: () => setPhone(this.id, change) }, text);
-    this.levers.replaceChildren(phone.can_go_offline
-      ? lever(phone.online ? "Take offline" : "Bring online", { online: !phone.online })
-      : lever(phone.dead ? "Revive the token" : "Kill the token", { dead: !phone.dead }));
+    const lever = (text, change) =>
+      el("button", { type: "button", class: "quiet", onclick: () => setPhone(this.id, change) }, text);
+    const power = lever(phone.switched_on ? "Take offline" : "Bring online", { online: !phone.switched_on });
+    const token = phone.direct ? null : lever(phone.dead ? "Revive token" : "Kill token", { dead: !phone.dead });
+    this.levers.replaceChildren(power, ...(token ? [token] : []));
   }
 }
+
+const MOODS = {
+  dead: "token is dead",
+  flaky: "first try fails",
+  limited: "too fast at first",
+  slow: "slow",
+};
 
 function sentence(delivery) {
   const why = delivery.reason ? `: ${delivery.reason.replaceAll("_", " ")}` : "";
