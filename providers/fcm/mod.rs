@@ -141,6 +141,7 @@ impl Fcm {
             user_agent: environment.user_agent.clone(),
             request_timeout: environment.request_timeout,
             ca_pem: config.ca_pem.clone(),
+            without_tls: config.token_url.scheme() == "http",
         };
         let token_client = client(&token_options).map_err(|why| ConfigError::at("/token_url", why))?;
         let user_agent = HeaderValue::try_from(environment.user_agent.as_str()).ok();

@@ -44,7 +44,7 @@ fn account() -> Value {
     })
 }
 
-/// A channel on `vendor`, whose requests take half a second at most.
+/// A channel on `vendor`, whose requests take two seconds at most.
 fn channel(vendor: &FakeVendor) -> Arc<dyn Provider> {
     let config = json!({
         "service_account": account(),
@@ -55,10 +55,8 @@ fn channel(vendor: &FakeVendor) -> Arc<dyn Provider> {
 }
 
 fn build(config: &Value) -> Arc<dyn Provider> {
-    let environment = Environment {
-        user_agent: "anypush/test".to_owned(),
-        request_timeout: Some(Duration::from_millis(500)),
-    };
+    let environment =
+        Environment { user_agent: "anypush/test".to_owned(), request_timeout: Some(Duration::from_secs(2)) };
     (PROVIDER.build)(config, &environment).unwrap()
 }
 

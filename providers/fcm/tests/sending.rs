@@ -8,7 +8,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::*;
-use crate::contract::{Certainty, Failure, Gate, Hint, Pass, Reason, Scope, Verdict};
+use crate::contract::{Failure, Gate, Hint, Pass, Reason, Verdict};
+use crate::kit::testing::raw_peer::{Does, peer};
 
 fn failed(outcome: &Outcome) -> &Failure {
     match &outcome.verdict {
@@ -172,7 +173,7 @@ async fn a_lost_answer_is_doubtful_and_an_unreachable_vendor_is_not() {
     let silent = vendor(|_| accepted().after(Duration::from_secs(5))).await;
     let outcome = send_one(&*channel(&silent)).await;
     assert_eq!(*failed(&outcome), Failure::channel(Reason::VendorUnavailable).doubtful());
-    assert!(outcome.latency >= Duration::from_millis(400));
+    assert!(outcome.latency >= Duration::from_secs(1));
 
     let tokens = vendor(|_| accepted()).await;
     let gone = FakeVendor::start(|_| accepted()).await.shut().await;
@@ -244,15 +245,29 @@ async fn a_check_sends_to_nobody_and_says_what_to_mend() {
     assert!(found.detail.contains("API is enabled") && found.detail.contains("HTTP 403"), "{found:?}");
 }
 
-#[test]
-fn outcomes_of_a_lost_connection_are_about_the_channel() {
-    let error = crate::kit::failure::TransportError::new(
-        crate::kit::failure::TransportErrorKind::NotProcessed,
-        "GOAWAY",
-    );
-    let failure = error.to_failure();
-    assert_eq!(
-        (failure.scope, failure.certainty, failure.hint),
-        (Scope::Channel, Certainty::Definite, Hint::NotProcessed)
-    );
+/// What a target gets from a peer that does this with every request.
+async fn outcome_from(does: fn(u32, u32) -> Does) -> Outcome {
+    let tokens = vendor(|_| accepted()).await;
+    let peer = peer(100, does).await;
+    let config = json!({
+        "service_account": account(),
+        "base_url": peer.base,
+        "token_url": tokens.url("/token"),
+    });
+    send_one(&*build(&config)).await
+}
+
+#[tokio::test]
+async fn a_request_that_was_not_processed_is_repeated_at_once() {
+    let outcome = outcome_from(|_, _| Does::Refuse).await;
+    let expected = Failure::channel(Reason::VendorUnavailable).hint(Hint::NotProcessed);
+    assert_eq!(*failed(&outcome), expected);
+}
+
+#[tokio::test]
+async fn a_connection_that_breaks_during_a_request_leaves_doubt() {
+    for does in [|_, _| Does::HangUp, |_, _| Does::HeadOnly] {
+        let outcome = outcome_from(does).await;
+        assert_eq!(*failed(&outcome), Failure::channel(Reason::VendorUnavailable).doubtful());
+    }
 }

@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicU32;
 use futures_util::future::join_all;
 use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpListener;
 
 use super::*;
+use crate::kit::testing::raw_peer::{Does, peer};
 use crate::kit::testing::{FakeVendor, Reply};
 
 fn pool(base: &str, options: H2Options) -> H2Pool {
@@ -20,90 +20,7 @@ fn request(base: &str) -> Request<Bytes> {
 }
 
 fn quick() -> H2Options {
-    H2Options { request_timeout: Duration::from_millis(1500), ..H2Options::default() }
-}
-
-/// What a peer does with one stream.
-#[derive(Clone, Copy)]
-enum Does {
-    Answer(Duration),
-    Refuse,
-    HangUp,
-    HeadOnly,
-}
-
-/// A peer made of raw HTTP/2, whose connections and streams are counted.
-struct Peer {
-    base: String,
-    connections: Arc<AtomicU32>,
-    most_streams: Arc<AtomicU32>,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-/// `does` is asked with the number of the connection and of the stream on it, from 0.
-#[expect(clippy::disallowed_methods, reason = "a test's server ends with the test")]
-async fn peer(max_streams: u32, does: fn(u32, u32) -> Does) -> Peer {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    let (connections, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
-    let (count, most_streams) = (connections.clone(), most.clone());
-    let task = tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let number = count.fetch_add(1, Ordering::SeqCst);
-            tokio::spawn(serve(
-                stream,
-                max_streams,
-                move |stream| does(number, stream),
-                most_streams.clone(),
-            ));
-        }
-    });
-    Peer { base, connections, most_streams: most, task }
-}
-
-#[expect(clippy::disallowed_methods, reason = "a test's server ends with the test")]
-async fn serve(
-    stream: TcpStream,
-    max_streams: u32,
-    does: impl Fn(u32) -> Does,
-    most_streams: Arc<AtomicU32>,
-) {
-    let mut builder = ::h2::server::Builder::new();
-    let mut connection =
-        builder.max_concurrent_streams(max_streams).handshake::<_, Bytes>(stream).await.unwrap();
-    let (mut number, active) = (0, Arc::new(AtomicU32::new(0)));
-    while let Some(Ok((_, mut respond))) = connection.accept().await {
-        let doing = does(number);
-        number += 1;
-        if let Does::HangUp = doing {
-            return;
-        }
-        most_streams.fetch_max(active.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        let active = active.clone();
-        tokio::spawn(async move {
-            match doing {
-                Does::Answer(after) => {
-                    tokio::time::sleep(after).await;
-                    let mut body = respond.send_response(Response::new(()), false).unwrap();
-                    active.fetch_sub(1, Ordering::SeqCst);
-                    body.send_data(Bytes::from_static(b"ok"), true).unwrap();
-                }
-                Does::Refuse => respond.send_reset(::h2::Reason::REFUSED_STREAM),
-                Does::HeadOnly => {
-                    let mut body = respond.send_response(Response::new(()), false).unwrap();
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    body.send_reset(::h2::Reason::INTERNAL_ERROR);
-                }
-                Does::HangUp => {}
-            }
-        });
-    }
+    H2Options { request_timeout: Duration::from_secs(5), ..H2Options::default() }
 }
 
 #[tokio::test]
@@ -195,7 +112,7 @@ async fn a_request_above_a_goaways_last_stream_was_not_processed() {
 
 #[tokio::test]
 async fn silence_after_the_request_is_doubt_and_before_it_is_not() {
-    let options = H2Options { request_timeout: Duration::from_millis(200), ..H2Options::default() };
+    let options = H2Options { request_timeout: Duration::from_millis(500), ..H2Options::default() };
     let peer = peer(100, |_, _| Does::Answer(Duration::from_mins(1))).await;
     let error = pool(&peer.base, options.clone()).send(request(&peer.base)).await.unwrap_err();
     assert_eq!(error.kind, TransportErrorKind::MaybeSent, "{error}");
@@ -268,6 +185,28 @@ async fn a_peer_without_http2_is_named_as_such() {
     let options = H2Options { ca_pem: Some(pem), ..quick() };
     let error = pool(&base, options).send(request(&base)).await.unwrap_err();
     assert_eq!(error.kind, TransportErrorKind::NotSent, "{error}");
+}
+
+#[tokio::test]
+async fn who_waits_is_served_before_who_comes_later() {
+    let peer = peer(100, |_, _| Does::Answer(Duration::from_millis(20))).await;
+    let options = H2Options { max_connections: 1, streams_per_connection: 1, ..quick() };
+    let pool = pool(&peer.base, options);
+    pool.send(request(&peer.base)).await.unwrap();
+    let greedy_answers = AtomicU32::new(0);
+    let greedy = async {
+        for _ in 0..20 {
+            pool.send(request(&peer.base)).await.unwrap();
+            greedy_answers.fetch_add(1, Ordering::SeqCst);
+        }
+    };
+    let modest = async {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        pool.send(request(&peer.base)).await.unwrap();
+        greedy_answers.load(Ordering::SeqCst)
+    };
+    let ((), before) = tokio::join!(greedy, modest);
+    assert!(before <= 3, "{before} were let past");
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! For adapter tests: a vendor that answers as it is told, and the promises that every adapter keeps.
 
+pub(crate) mod raw_peer;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,7 +18,7 @@ use tokio::task::JoinHandle;
 use crate::contract::{Batch, Outcome, Outcomes, Provider, SendContext};
 
 /// RFC 7515 A.2's published key: a secret to nobody.
-pub(crate) const RSA_PEM: &str = include_str!("testdata/rfc7515_a2.pem");
+pub(crate) const RSA_PEM: &str = include_str!("../testdata/rfc7515_a2.pem");
 
 /// A request as the vendor saw it.
 #[derive(Debug, Clone)]

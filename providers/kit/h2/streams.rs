@@ -1,0 +1,229 @@
+//! Who gets which stream of which connection.
+//!
+//! A caller that finds a free stream and nobody before it takes it at once. All others stand in `waiting`, in order;
+//! each holds the receiving end of a channel, on which it gets a lease or an error. Whoever changes something (a
+//! lease is dropped, a connection opens, warms up or ends) hands free streams to the first in line: a freed stream
+//! never goes to a latecomer. A caller that gives up drops its receiver and is passed over; a lease that is already
+//! under way to it comes back by its drop. If a connection cannot be opened and none is left, all who wait fail with
+//! its error, at once.
+//!
+//! One task per connection opens and drives it. It ends when the peer closes or the pool is dropped, and holds no
+//! strong reference to the pool while it drives. Leases are never dropped while the lock is held: their drop takes
+//! it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http2::SendRequest;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::H2Options;
+use super::connect::{Connector, Opened};
+use crate::kit::failure::{TransportError, TransportErrorKind};
+
+/// After a further connection could not be opened, this long none is tried while others live.
+const REOPEN_AFTER: Duration = Duration::from_secs(1);
+
+/// The connections of a pool and who waits for them.
+pub(super) struct Streams {
+    connector: Connector,
+    options: H2Options,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    live: Vec<Connection>,
+    waiting: VecDeque<Waiting>,
+    /// A connection is being opened: one at a time, so that a burst does not open all of them.
+    opening: bool,
+    open_failed_at: Option<Instant>,
+    next_id: u64,
+}
+
+type Waiting = oneshot::Sender<Result<Lease, TransportError>>;
+
+struct Connection {
+    id: u64,
+    sender: SendRequest<Full<Bytes>>,
+    in_use: usize,
+    /// The peer's SETTINGS_MAX_CONCURRENT_STREAMS as last seen by the connection's task.
+    peer_limit: Arc<AtomicUsize>,
+    /// It has carried a success.
+    warm: bool,
+}
+
+impl Connection {
+    fn has_room(&self, options: &H2Options) -> bool {
+        if options.warm_up && !self.warm {
+            return self.in_use == 0;
+        }
+        // A peer that allows none at the moment still gets one, which waits inside: only a request that is handed
+        // over lets us see a later, higher limit.
+        let limit = self.peer_limit.load(Ordering::Relaxed).clamp(1, options.streams_per_connection.max(1));
+        self.in_use < limit
+    }
+}
+
+impl Streams {
+    pub(super) fn new(connector: Connector, options: H2Options) -> Self {
+        Self { connector, options, state: Mutex::default() }
+    }
+
+    /// Waits for a stream.
+    pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, TransportError> {
+        let turn = {
+            let mut state = self.lock();
+            if state.waiting.is_empty()
+                && let Some(lease) = self.take(&mut state)
+            {
+                return Ok(lease);
+            }
+            let (sender, turn) = oneshot::channel();
+            // Those who gave up are passed over when their turn comes; until then they are swept out now and then.
+            if state.waiting.len().is_power_of_two() {
+                state.waiting.retain(|waiting| !waiting.is_closed());
+            }
+            state.waiting.push_back(sender);
+            self.open_if_needed(&mut state);
+            turn
+        };
+        turn.await
+            .unwrap_or_else(|_| Err(TransportError::new(TransportErrorKind::NotSent, "the pool was closed")))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A stream of the connection that has the fewest in use.
+    fn take(self: &Arc<Self>, state: &mut State) -> Option<Lease> {
+        let connection = state
+            .live
+            .iter_mut()
+            .filter(|connection| connection.has_room(&self.options) && !connection.sender.is_closed())
+            .min_by_key(|connection| connection.in_use)?;
+        connection.in_use += 1;
+        Some(Lease { streams: self.clone(), id: connection.id, sender: connection.sender.clone() })
+    }
+
+    /// Changes something and hands what is free to the first in line.
+    fn change(self: &Arc<Self>, change: impl FnOnce(&mut State)) {
+        let mut granted = Vec::new();
+        let mut state = self.lock();
+        change(&mut state);
+        while let Some(first) = state.waiting.pop_front() {
+            if first.is_closed() {
+                continue;
+            }
+            if let Some(lease) = self.take(&mut state) {
+                granted.push((first, lease));
+            } else {
+                state.waiting.push_front(first);
+                break;
+            }
+        }
+        self.open_if_needed(&mut state);
+        drop(state);
+        for (waiting, lease) in granted {
+            // Who gave up meanwhile leaves the lease to be dropped here, and so to the next in line.
+            let _ = waiting.send(Ok(lease));
+        }
+    }
+
+    fn open_if_needed(self: &Arc<Self>, state: &mut State) {
+        state.live.retain(|connection| !connection.sender.is_closed());
+        let failed_lately = state.open_failed_at.is_some_and(|at| at.elapsed() < REOPEN_AFTER);
+        if !state.waiting.is_empty()
+            && !state.opening
+            && state.live.len() < self.options.max_connections.max(1)
+            && (state.live.is_empty() || !failed_lately)
+        {
+            state.opening = true;
+            self.open();
+        }
+    }
+
+    /// Opens a connection and drives it until it ends, in a task of its own.
+    #[expect(clippy::disallowed_methods, reason = "a connection's task ends with its pool or its peer")]
+    fn open(self: &Arc<Self>) {
+        let streams = self.clone();
+        tokio::spawn(async move {
+            match streams.connector.open().await {
+                Ok(Opened { sender, peer_limit, driver }) => {
+                    let id = streams.opened(sender, peer_limit);
+                    let weak = Arc::downgrade(&streams);
+                    drop(streams);
+                    driver.await;
+                    if let Some(streams) = weak.upgrade() {
+                        streams.change(|state| state.live.retain(|connection| connection.id != id));
+                    }
+                }
+                Err(error) => streams.failed(&error),
+            }
+        });
+    }
+
+    fn opened(self: &Arc<Self>, sender: SendRequest<Full<Bytes>>, peer_limit: Arc<AtomicUsize>) -> u64 {
+        let mut id = 0;
+        self.change(|state| {
+            id = state.next_id;
+            state.next_id += 1;
+            state.opening = false;
+            state.open_failed_at = None;
+            state.live.push(Connection { id, sender, in_use: 0, peer_limit, warm: false });
+        });
+        id
+    }
+
+    fn failed(&self, error: &TransportError) {
+        tracing::debug!(error = %error, "a connection could not be opened");
+        let mut state = self.lock();
+        state.opening = false;
+        state.open_failed_at = Some(Instant::now());
+        state.live.retain(|connection| !connection.sender.is_closed());
+        // Those who can still get a stream of another connection go on waiting for it.
+        let hopeless =
+            if state.live.is_empty() { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
+        drop(state);
+        for waiting in hopeless {
+            let _ = waiting.send(Err(error.clone()));
+        }
+    }
+}
+
+/// The right to use one stream of a connection; dropping it hands the stream on.
+pub(super) struct Lease {
+    streams: Arc<Streams>,
+    id: u64,
+    pub(super) sender: SendRequest<Full<Bytes>>,
+}
+
+impl Lease {
+    /// The connection has carried a success: its whole budget may be used.
+    pub(super) fn succeeded(&self) {
+        if self.streams.options.warm_up {
+            self.change(|connection| connection.warm = true);
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Connection)) {
+        self.streams.change(|state| {
+            // It may have ended meanwhile.
+            if let Some(connection) = state.live.iter_mut().find(|connection| connection.id == self.id) {
+                change(connection);
+            }
+        });
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.change(|connection| connection.in_use -= 1);
+    }
+}
