@@ -136,6 +136,33 @@ struct All {
     by_token: HashMap<(String, String), String>,
 }
 
+impl All {
+    /// Takes the phone's token out of the index, unless another phone took it over.
+    fn forget_token(&mut self, id: &str, phone: &Phone) {
+        let (Some(token), PhoneKind::Vendor(provider)) = (&phone.token, &phone.kind) else { return };
+        let key = (provider.clone(), token.clone());
+        if self.by_token.get(&key).is_some_and(|owner| owner == id) {
+            self.by_token.remove(&key);
+        }
+    }
+}
+
+/// Why a change would make no phone.
+fn problem(before: Option<&Phone>, change: &PhoneChange) -> Option<&'static str> {
+    let Some(kind) = change.kind.as_ref().or(before.map(|phone| &phone.kind)) else {
+        return Some("a new phone needs a kind");
+    };
+    let has = |new: &Option<String>, old: fn(&Phone) -> bool| new.is_some() || before.is_some_and(old);
+    let has_gateway = has(&change.gateway, |phone| phone.gateway.is_some());
+    let has_secret = has(&change.secret, |phone| phone.secret.is_some());
+    match kind {
+        PhoneKind::Vendor(_) if has(&change.token, |phone| phone.token.is_some()) => None,
+        PhoneKind::Vendor(_) => Some("a vendor's phone needs a token"),
+        _ if has_gateway && has_secret => None,
+        _ => Some("a direct phone needs gateway and secret"),
+    }
+}
+
 struct Shared {
     all: Mutex<All>,
     /// How many tokens have a phone: lets a push without one pass without the lock.
@@ -163,19 +190,17 @@ impl Phones {
     pub fn put(&self, id: &str, change: PhoneChange) -> Result<PhoneView, PhoneError> {
         let mut all = self.lock();
         let count = all.phones.len();
+        if let Some(why) = problem(all.phones.get(id), &change) {
+            return Err(PhoneError::Invalid(why));
+        }
         let mut phone = match all.phones.remove(id) {
             Some(phone) => phone,
             None if count >= MAX_PHONES => return Err(PhoneError::Invalid("too many phones")),
             None => Phone::new(change.kind.clone().ok_or(PhoneError::Invalid("a new phone needs a kind"))?),
         };
-        if let (Some(token), PhoneKind::Vendor(provider)) = (&phone.token, &phone.kind) {
-            all.by_token.remove(&(provider.clone(), token.clone()));
-        }
+        all.forget_token(id, &phone);
         let reconnect = phone.change(change);
-        let invalid = phone.problem();
-        if invalid.is_none()
-            && let (Some(token), PhoneKind::Vendor(provider)) = (&phone.token, &phone.kind)
-        {
+        if let (Some(token), PhoneKind::Vendor(provider)) = (&phone.token, &phone.kind) {
             all.by_token.insert((provider.clone(), token.clone()), id.to_owned());
         }
         if reconnect && let Some(task) = phone.task.take() {
@@ -183,9 +208,6 @@ impl Phones {
             phone.connected = false;
         }
         self.0.tokens.store(all.by_token.len(), Ordering::Relaxed);
-        if let Some(why) = invalid {
-            return Err(PhoneError::Invalid(why));
-        }
         let mut displayed = Vec::new();
         match phone.kind {
             PhoneKind::Vendor(_) if phone.online => displayed = phone.screen.show_waiting(now_ms()),
@@ -207,12 +229,10 @@ impl Phones {
     pub fn remove(&self, id: &str) -> bool {
         let mut all = self.lock();
         let Some(phone) = all.phones.remove(id) else { return false };
-        if let Some(task) = phone.task {
+        if let Some(task) = &phone.task {
             task.cancel();
         }
-        if let (Some(token), PhoneKind::Vendor(provider)) = (phone.token, phone.kind) {
-            all.by_token.remove(&(provider, token));
-        }
+        all.forget_token(id, &phone);
         self.0.tokens.store(all.by_token.len(), Ordering::Relaxed);
         true
     }
@@ -317,17 +337,6 @@ impl Phone {
         self.secret = secret.or_else(|| self.secret.take());
         self.receipts = receipts.unwrap_or_else(|| std::mem::take(&mut self.receipts));
         differs || !self.online
-    }
-
-    fn problem(&self) -> Option<&'static str> {
-        match self.kind {
-            PhoneKind::Vendor(_) if self.token.is_none() => Some("a vendor's phone needs a token"),
-            PhoneKind::Vendor(_) => None,
-            _ if self.gateway.is_none() || self.secret.is_none() => {
-                Some("a direct phone needs gateway and secret")
-            }
-            _ => None,
-        }
     }
 
     fn line(&self) -> direct::Line {
