@@ -1,6 +1,7 @@
 //! A running sandbox, as a client sees it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod fixtures;
 mod gateway;
 mod ledger;
 mod oauth;
