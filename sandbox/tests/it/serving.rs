@@ -1,9 +1,10 @@
 //! The port: both versions of HTTP, and who may call the control API.
 
+use anypush_sandbox::{Options, Tls};
 use http::Version;
 use serde_json::Value;
 
-use crate::world::{PROJECT, World, client, to};
+use crate::world::{PROJECT, World, client, https_client, to};
 
 #[tokio::test]
 async fn h1_and_h2c_are_served_on_one_port() {
@@ -78,4 +79,38 @@ async fn a_sample_has_a_channel_that_works_here_and_phones() {
     assert!(
         sample["devices"].as_array().unwrap().iter().all(|device| device["address"]["token"].is_string())
     );
+}
+
+#[tokio::test]
+async fn a_stream_that_is_reset_leaves_the_connection_and_its_other_streams_alone() {
+    let world = World::start().await;
+    let token = world.access_token(PROJECT).await;
+    let url = format!("{}/v1/projects/{PROJECT}/messages:send", world.url);
+    let http = client(true);
+    let send = |target: String| http.post(&url).bearer_auth(&token).json(&to(&target, "m")).send();
+    let mut tasks = tokio::task::JoinSet::new();
+    for turn in 0..1500 {
+        let kind = if turn % 3 == 0 { "ok" } else { "reset" };
+        let sent = send(format!("{kind}-{turn}"));
+        tasks.spawn(async move { (kind, sent.await.is_ok_and(|answer| answer.status() == 200)) });
+    }
+    for (kind, answered) in tasks.join_all().await {
+        assert_eq!(answered, kind == "ok", "{kind}");
+    }
+    assert_eq!(world.sums("").await, [1500, 500, 500, 0]);
+}
+
+#[tokio::test]
+async fn tls_and_plain_http_are_served_on_one_port_when_there_is_a_certificate() {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let tls = Tls {
+        cert_pem: made.cert.pem().into_bytes(),
+        key_pem: made.signing_key.serialize_pem().into_bytes(),
+    };
+    let world = World::start_with(Options { tls: Some(tls), ..Options::default() }).await;
+    let https = https_client(&made.cert.pem());
+    let url = format!("https://localhost:{}/_sandbox", world.running.local_addr().port());
+    let answer = https.get(url).send().await.unwrap();
+    assert_eq!((answer.version(), answer.status().as_u16()), (Version::HTTP_2, 200));
+    assert_eq!(world.http.get(format!("{}/_sandbox", world.url)).send().await.unwrap().status(), 200);
 }

@@ -24,6 +24,13 @@ pub(crate) fn client(h2c: bool) -> reqwest::Client {
     if h2c { builder.http2_prior_knowledge() } else { builder }.build().unwrap()
 }
 
+/// A client that trusts this one certificate.
+#[expect(clippy::disallowed_methods, reason = "tests are no part of the gateway")]
+pub(crate) fn https_client(cert_pem: &str) -> reqwest::Client {
+    let cert = reqwest::Certificate::from_pem(cert_pem.as_bytes()).unwrap();
+    reqwest::Client::builder().no_proxy().tls_certs_only([cert]).build().unwrap()
+}
+
 #[expect(clippy::disallowed_methods, reason = "tests are no part of the gateway")]
 pub(crate) fn now_seconds() -> i64 {
     jiff::Timestamp::now().as_second()
