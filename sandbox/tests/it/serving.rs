@@ -91,8 +91,8 @@ async fn a_stream_that_is_reset_leaves_the_connection_and_its_other_streams_alon
     let mut tasks = tokio::task::JoinSet::new();
     for turn in 0..1500 {
         let kind = if turn % 3 == 0 { "ok" } else { "reset" };
-        let sent = send(format!("{kind}-{turn}"));
-        tasks.spawn(async move { (kind, sent.await.is_ok_and(|answer| answer.status() == 200)) });
+        let answer = send(format!("{kind}-{turn}"));
+        tasks.spawn(async move { (kind, answer.await.is_ok_and(|answer| answer.status() == 200)) });
     }
     for (kind, answered) in tasks.join_all().await {
         assert_eq!(answered, kind == "ok", "{kind}");
