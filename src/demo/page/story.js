@@ -8,11 +8,10 @@ export function drawStory(place, message, phone, delivery) {
   if (place.dataset.fingerprint === fingerprint) return;
   place.dataset.fingerprint = fingerprint;
   const start = Date.parse(message.created_at);
-  const steps = (delivery.trail ?? []).map((entry) => {
-    const [text, state, words] = sentence(entry);
-    return el("li", { "data-state": state }, el("time", { datetime: entry.at }, clock(Date.parse(entry.at) - start)),
-      text, words ? el("q", {}, words) : null);
-  });
+  // The gateway tells the story itself; the fields beside the text are for programs.
+  const steps = (delivery.trail ?? []).map((entry) =>
+    el("li", { "data-state": tone(entry), "data-kind": entry.kind },
+      el("time", { datetime: entry.at }, clock(Date.parse(entry.at) - start)), entry.text));
   const begin = el("li", { "data-state": "pending" }, el("time", { datetime: message.created_at }, "at the start"),
     "The gateway wrote the message to disk and answered 202.");
   place.replaceChildren(
@@ -28,34 +27,12 @@ function clock(ms) {
   return ms < 1000 ? `after ${ms} ms` : `after ${(ms / 1000).toFixed(1)} s`;
 }
 
-// What happened, the colour of its dot, and the vendor's own words.
-function sentence(entry) {
-  switch (entry.event) {
-    case "decided": {
-      const order = entry.channels?.length ? `Route: ${entry.channels.join(", then ")}.` : "No channel can reach this target.";
-      const left = (entry.skipped ?? []).map((skip) => ` Left out: ${skip.channel} (${words(skip.reason)}${skip.detail ? `: ${skip.detail}` : ""}).`);
-      return [order + left.join(""), entry.channels?.length ? "accepted" : "failed", null];
-    }
-    case "attempted": {
-      const first = entry.attempt > 1 ? `try ${entry.attempt} by ${entry.channel}` : `first try by ${entry.channel}`;
-      const took = entry.latency_ms === undefined ? "" : ` after ${entry.latency_ms} ms`;
-      if (!entry.reason) return [`Accepted on the ${first}${took}.`, "accepted", null];
-      const status = [entry.vendor?.status && `HTTP ${entry.vendor.status}`, entry.vendor?.code].filter(Boolean).join(" ");
-      return [`Refused on the ${first}${took}: ${words(entry.reason)}${status ? ` (${status})` : ""}. ${next(entry.next)} `,
-        "failed", entry.vendor?.words ?? null];
-    }
-    case "received":
-      return [`The ${entry.witness ?? "vendor"} says: ${entry.state}.`, entry.state, null];
-    case "ended":
-      return [`Ended by the gateway: ${words(entry.reason)}.`, "expired", null];
-    default:
-      return [`${words(entry.event)}.`, "pending", null];
+// The colour of an entry's dot: what it says of the delivery.
+function tone(entry) {
+  switch (entry.kind) {
+    case "attempted": return entry.reason ? "failed" : "accepted";
+    case "received": return entry.state;
+    case "ended": return "expired";
+    default: return "pending";
   }
-}
-
-function next(step) {
-  if (!step) return "That ends this delivery.";
-  if (step.retry_in_ms !== undefined) return `Tried again in ${(step.retry_in_ms / 1000).toFixed(1)} s.`;
-  if (step.channel) return `Next: ${step.channel}.`;
-  return "";
 }
