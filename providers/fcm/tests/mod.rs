@@ -4,6 +4,7 @@ mod answers;
 mod configuration;
 mod payloads;
 mod sending;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
