@@ -96,6 +96,7 @@ mod tests {
             spec: spec.to_owned(),
             created_at: 0,
             expires_at: 1_767_225_600_000,
+            variables: None,
         };
         let text = Bodies::default().message(&codec, &phone, &entry).await;
         let message: serde_json::Value = serde_json::from_str(&text).unwrap();

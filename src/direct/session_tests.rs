@@ -46,7 +46,15 @@ impl Model {
 
 fn entry(pos: i64) -> InboxEntry {
     let class = Class::Transactional;
-    InboxEntry { pos, message: Id(pos), class, spec: String::new(), created_at: 0, expires_at: 0 }
+    InboxEntry {
+        pos,
+        message: Id(pos),
+        class,
+        spec: String::new(),
+        created_at: 0,
+        expires_at: 0,
+        variables: None,
+    }
 }
 
 #[derive(Debug, Clone)]
