@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::rows;
-use super::session::{Session, Sql, hex, json};
+use super::session::{Session, Sql, hex, int, json};
 use crate::ids::Id;
 use crate::store::{AcceptAnswer, Changes, NewMessage};
 
@@ -119,10 +119,10 @@ async fn insert_messages(session: &mut Session, stored: &[(&NewMessage, &Changes
                 .push_bind(rows::class_code(message.class))
                 .push_bind(message.spec.as_str())
                 .push_bind(message.label.as_deref())
-                .push_bind(message.created_at as i64)
-                .push_bind(message.deadline_at as i64)
-                .push_bind(targeted as i64)
-                .push_bind(expanded_at.map(|at| at as i64));
+                .push_bind(int(message.created_at))
+                .push_bind(int(message.deadline_at))
+                .push_bind(int(targeted))
+                .push_bind(expanded_at.map(int));
         })
         .await
 }
@@ -149,7 +149,7 @@ async fn insert_keys(
                 .push_bind(key.to_vec())
                 .push_bind(body.to_vec())
                 .push_bind(message.id.0)
-                .push_bind(message.created_at as i64);
+                .push_bind(int(message.created_at));
         })
         .await?;
     if now >= *prune_at {
@@ -162,8 +162,8 @@ async fn insert_keys(
 
 async fn prune(session: &mut Session, before: u64) -> Sql<u64> {
     let query = sqlx::query(
-        "DELETE FROM idempotency WHERE (app, key_hash) IN
-            (SELECT app, key_hash FROM idempotency WHERE created_at <= ?1 ORDER BY created_at LIMIT ?2)",
+        "DELETE FROM idempotency WHERE created_at <= (SELECT max(created_at) FROM
+            (SELECT created_at FROM idempotency WHERE created_at <= ?1 ORDER BY created_at LIMIT ?2))",
     );
-    session.run(query.bind(before as i64).bind(PRUNE_ROWS as i64)).await
+    session.run(query.bind(int(before)).bind(PRUNE_ROWS as i64)).await
 }

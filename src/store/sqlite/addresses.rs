@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use aws_lc_rs::digest;
 
 use super::rows;
-use super::session::{Session, Sql, hex, json};
+use super::session::{Session, Sql, hex, int, json};
 use crate::store::{DeviceRecord, NewAddress, StoredAddress};
 
 /// What is indexed of a token: the first 16 bytes of its SHA-256.
@@ -148,13 +148,13 @@ async fn insert(session: &mut Session, app: i64, come: &[(u64, u32, &NewAddress)
         .insert_rows(head, "", come, |row, (device, version, address)| {
             row.push_bind(app)
                 .push_bind(address.provider.as_str())
-                .push_bind(*device as i64)
+                .push_bind(int(*device))
                 .push_bind(i64::from(*version))
                 .push_bind(address.kind.as_str())
                 .push_bind(address.token.as_str())
                 .push_bind(token_hash(&address.token))
                 .push_bind(json(&address.params))
-                .push_bind(now_ms as i64);
+                .push_bind(int(now_ms));
         })
         .await
 }

@@ -3,7 +3,7 @@
 use sqlx::Row as _;
 
 use super::rows;
-use super::session::{Session, Sql, is_taken, json};
+use super::session::{Session, Sql, int, is_taken, json};
 use crate::store::{AppRecord, ChannelRecord, KeyRecord, Result, StoreError};
 
 /// The columns that [`rows::channel`] reads.
@@ -33,7 +33,7 @@ pub(super) async fn create_app(
         "INSERT INTO apps (public_id, name, created_at) VALUES (?1, ?2, ?3)
          RETURNING seq, public_id, name, created_at",
     );
-    let app = match session.rows(query.bind(app_id).bind(name).bind(now_ms as i64)).await {
+    let app = match session.rows(query.bind(app_id).bind(name).bind(int(now_ms))).await {
         Err(error) if is_taken(&error) => return Ok(Err(StoreError::Exists(format!("app {name}")))),
         found => rows::app(found?.first().ok_or(sqlx::Error::RowNotFound)?)?,
     };
@@ -41,7 +41,7 @@ pub(super) async fn create_app(
         "INSERT INTO channels (public_id, app, name, provider, config, created_at, updated_at)
          VALUES (?1, ?2, 'direct', 'direct', '{}', ?3, ?3)",
     );
-    session.run(query.bind(channel_id).bind(app.seq).bind(now_ms as i64)).await?;
+    session.run(query.bind(channel_id).bind(app.seq).bind(int(now_ms))).await?;
     Ok(Ok(app))
 }
 
@@ -63,9 +63,9 @@ pub(super) async fn create_key(session: &mut Session, key: &KeyRecord) -> Sql<Re
         .bind(&key.name)
         .bind(&key.mac)
         .bind(json(&key.scopes))
-        .bind(key.created_at as i64)
-        .bind(key.expires_at.map(|at| at as i64))
-        .bind(key.revoked_at.map(|at| at as i64));
+        .bind(int(key.created_at))
+        .bind(key.expires_at.map(int))
+        .bind(key.revoked_at.map(int));
     match session.run(query).await {
         Err(error) if is_taken(&error) => Ok(Err(StoreError::Exists(format!("key {}", key.id)))),
         other => other.map(|_| Ok(())),
@@ -93,7 +93,7 @@ pub(super) async fn keys(session: &mut Session, app: Option<i64>) -> Sql<Vec<Key
 pub(super) async fn revoke_key(session: &mut Session, app: Option<i64>, id: &str, now_ms: u64) -> Sql<bool> {
     let query =
         sqlx::query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?3) WHERE id = ?2 AND app IS ?1");
-    Ok(session.run(query.bind(app).bind(id).bind(now_ms as i64)).await? > 0)
+    Ok(session.run(query.bind(app).bind(id).bind(int(now_ms))).await? > 0)
 }
 
 /// Makes or replaces a channel. A replaced one keeps its number, its public id and its age.
@@ -121,8 +121,8 @@ pub(super) async fn put_channel(
         .bind(json(&channel.limits))
         .bind(i64::from(channel.state))
         .bind(&channel.state_info)
-        .bind(channel.created_at as i64)
-        .bind(channel.updated_at as i64);
+        .bind(int(channel.created_at))
+        .bind(int(channel.updated_at));
     match session.rows(query).await {
         Err(error) if is_taken(&error) => {
             Ok(Err(StoreError::Exists(format!("channel id {}", channel.public_id))))
@@ -143,7 +143,7 @@ pub(super) async fn delete_channel(session: &mut Session, app: i64, name: &str, 
         "UPDATE channels SET deleted_at = ?3, updated_at = ?3, secrets = NULL
          WHERE app = ?1 AND name = ?2 AND deleted_at IS NULL",
     );
-    Ok(session.run(query.bind(app).bind(name).bind(now_ms as i64)).await? > 0)
+    Ok(session.run(query.bind(app).bind(name).bind(int(now_ms))).await? > 0)
 }
 
 /// Changes a channel's state.
@@ -156,5 +156,5 @@ pub(super) async fn set_channel_state(
 ) -> Sql<()> {
     let query =
         sqlx::query("UPDATE channels SET state = ?2, state_info = ?3, updated_at = ?4 WHERE seq = ?1");
-    session.run(query.bind(seq).bind(i64::from(state)).bind(info).bind(now_ms as i64)).await.map(drop)
+    session.run(query.bind(seq).bind(i64::from(state)).bind(info).bind(int(now_ms))).await.map(drop)
 }

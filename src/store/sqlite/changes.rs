@@ -6,7 +6,7 @@ use anypush_providers::contract::Reason;
 
 use super::deliveries::{self, Happening};
 use super::inbox::{self, Positions};
-use super::session::{Session, Sql, json};
+use super::session::{Session, Sql, int, json};
 use super::work;
 use super::writer::PhoneCall;
 use crate::ids::Id;
@@ -47,7 +47,7 @@ async fn insert_targets(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
     session
         .insert_rows(head, "", &targets, |row, (message, index, target)| {
             row.push_bind(message.0)
-                .push_bind(*index as i64)
+                .push_bind(int(*index))
                 .push_bind(target.provider.as_deref())
                 .push_bind(target.kind.as_deref())
                 .push_bind(target.token.as_deref())
@@ -118,5 +118,5 @@ async fn judge_addresses(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
          WHERE addresses.app = v.value ->> 0 AND addresses.provider = v.value ->> 1
            AND addresses.device = v.value ->> 2 AND addresses.version = v.value ->> 3 AND addresses.state = 0",
     );
-    session.run(query.bind(json(&rows)).bind(batch.now_ms as i64)).await.map(drop)
+    session.run(query.bind(json(&rows)).bind(int(batch.now_ms))).await.map(drop)
 }

@@ -6,7 +6,7 @@ use anypush_providers::contract::{Reason, Witness};
 
 use super::changes::Batch;
 use super::rows;
-use super::session::{Session, Sql, json};
+use super::session::{Session, Sql, int, json};
 use super::writer::PhoneSays;
 use crate::delivery::state::{self, CounterKey, Delivery, Event, State};
 use crate::delivery::trail::TrailEntry;
@@ -210,15 +210,15 @@ async fn write(session: &mut Session, book: &Book) -> Sql<()> {
         displayed_ms = excluded.displayed_ms, clicked_ms = excluded.clicked_ms, trail = excluded.trail";
     session
         .insert_rows(head, tail, &touched, |values, row| {
-            let time = |at: Option<u64>| at.map(|at| at as i64);
+            let time = |at: Option<u64>| at.map(int);
             values
                 .push_bind(row.message.0)
-                .push_bind(row.target as i64)
+                .push_bind(int(row.target))
                 .push_bind(i64::from(row.state.code()))
                 .push_bind(rows::reason_code(row.reason))
                 .push_bind(row.channel)
                 .push_bind(row.vendor_id.as_deref())
-                .push_bind(row.updated_ms as i64)
+                .push_bind(int(row.updated_ms))
                 .push_bind(time(row.reached_ms[0]))
                 .push_bind(time(row.reached_ms[1]))
                 .push_bind(time(row.reached_ms[2]))

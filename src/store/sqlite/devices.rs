@@ -11,7 +11,7 @@ use sqlx::sqlite::SqliteRow;
 
 use super::addresses;
 use super::rows;
-use super::session::{Session, Sql, is_taken, json};
+use super::session::{Session, Sql, int, is_taken, json};
 use crate::store::{DevicePatch, DevicePut, DeviceRecord, NewAddress, Result, StoreError};
 
 /// The columns that [`device`] reads.
@@ -162,7 +162,7 @@ async fn upsert(session: &mut Session, app: i64, wishes: &[Wish], now_ms: u64) -
          ON CONFLICT (app, id) DO UPDATE SET user_id = excluded.user_id, platform = excluded.platform,
             enabled = excluded.enabled, profile = excluded.profile, updated_at = excluded.updated_at",
     );
-    session.run(query.bind(app).bind(json(&rows)).bind(now_ms as i64)).await.map(drop)
+    session.run(query.bind(app).bind(json(&rows)).bind(int(now_ms))).await.map(drop)
 }
 
 async fn write_tags(
@@ -182,9 +182,12 @@ async fn write_tags(
     let gone: Vec<_> = old.difference(&new).collect();
     let come: Vec<_> = new.difference(&old).collect();
     if !gone.is_empty() {
+        // By pairs alone SQLite would walk all tags of the app: the first two conditions lead it.
         let query = sqlx::query(
-            "DELETE FROM device_tags WHERE (app, tag, device) IN
-                (SELECT ?1, value ->> 0, value ->> 1 FROM json_each(?2))",
+            "DELETE FROM device_tags WHERE app = ?1
+                AND tag IN (SELECT value ->> 0 FROM json_each(?2))
+                AND device IN (SELECT value ->> 1 FROM json_each(?2))
+                AND (+tag, +device) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?2))",
         );
         session.run(query.bind(app).bind(json(&gone))).await?;
     }

@@ -11,7 +11,7 @@ use sqlx::Row as _;
 use super::changes::Batch;
 use super::deliveries::{Happening, Pair};
 use super::rows;
-use super::session::{Session, Sql, json};
+use super::session::{Session, Sql, int, json};
 use super::work;
 use super::writer::{PhoneCall, PhoneSays};
 use crate::delivery::state::State;
@@ -308,7 +308,7 @@ async fn rooms(session: &mut Session, wanted: &[&NewInbox], now_ms: u64) -> Sql<
          FROM json_each(?1) AS d CROSS JOIN inbox AS i ON i.device = d.value
          WHERE i.class = 1 OR i.expires_at <= ?2 ORDER BY i.device, expired DESC, i.pos",
     );
-    for row in &session.rows(query.bind(json(&full)).bind(now_ms as i64)).await? {
+    for row in &session.rows(query.bind(json(&full)).bind(int(now_ms))).await? {
         let waiting = Waiting {
             place: Place::Stored(row.try_get(1)?),
             message: rows::id(row, 2)?,
@@ -349,12 +349,12 @@ async fn insert(session: &mut Session, positions: &mut Positions, entries: &[&Ne
     let head = "INSERT INTO inbox (device, pos, message, class, size, expires_at, variables) ";
     session
         .insert_rows(head, "", entries, |row, entry| {
-            row.push_bind(entry.device as i64)
-                .push_bind(position as i64)
+            row.push_bind(int(entry.device))
+                .push_bind(int(position))
                 .push_bind(entry.message.0)
                 .push_bind(rows::class_code(entry.class))
                 .push_bind(i64::from(entry.size))
-                .push_bind(entry.expires_at as i64)
+                .push_bind(int(entry.expires_at))
                 .push_bind(entry.variables.as_deref());
             position += 1;
         })
@@ -386,7 +386,7 @@ pub(super) async fn hand_out(session: &mut Session, places: &[(u64, i64)], now_m
         "UPDATE inbox SET handed_at = ?2 WHERE handed_at IS NULL
          AND (device, pos) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))",
     );
-    session.run(query.bind(json(places)).bind(now_ms as i64)).await.map(drop)
+    session.run(query.bind(json(places)).bind(int(now_ms))).await.map(drop)
 }
 
 /// What waits for a device, and whether each was handed out before.
@@ -402,7 +402,7 @@ pub(super) async fn waiting(
          FROM inbox AS i CROSS JOIN messages AS m ON m.id = i.message
          WHERE i.device = ?1 AND i.pos > ?2 AND i.expires_at > ?3 ORDER BY i.pos LIMIT ?4",
     );
-    let query = query.bind(device as i64).bind(after).bind(now_ms as i64).bind(limit as i64);
+    let query = query.bind(int(device)).bind(after).bind(int(now_ms)).bind(limit as i64);
     let found = session.rows(query).await?;
     found.iter().map(|row| Ok((rows::inbox_entry(row)?, row.try_get::<i64, _>(7)? != 0))).collect()
 }

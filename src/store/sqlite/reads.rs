@@ -3,7 +3,7 @@
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::rows;
-use super::session::{Session, Sql, json};
+use super::session::{Session, Sql, int, json};
 use crate::delivery::page::Page;
 use crate::delivery::state::Delivery;
 use crate::ids::Id;
@@ -116,7 +116,7 @@ pub(super) async fn deliveries_to(
         delivery_columns!(),
         " FROM deliveries WHERE target = ?1 AND message < ?2 ORDER BY message DESC LIMIT ?3"
     ));
-    let query = query.bind(target as i64).bind(before.0).bind(limit as i64);
+    let query = query.bind(int(target)).bind(before.0).bind(limit as i64);
     session.rows(query).await?.iter().map(rows::delivery).collect()
 }
 

@@ -110,6 +110,11 @@ pub(super) fn json<T: Serialize + ?Sized>(rows: &T) -> String {
     serde_json::to_string(rows).expect("numbers and strings always serialise")
 }
 
+/// A number as SQLite has them. "For ever" (the largest u64) stays later than everything else.
+pub(super) fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
 /// A hash as it goes through JSON; `unhex` turns it back.
 pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use sqlx::{QueryBuilder, Sqlite};
 
 use super::rows;
-use super::session::{ROWS, Session, Sql, json};
+use super::session::{ROWS, Session, Sql, int, json};
 use crate::ids::Id;
 use crate::store::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};
 
@@ -23,11 +23,11 @@ pub(super) async fn insert(session: &mut Session, work: &[&NewWork]) -> Sql<()> 
                 .push_bind(rows::class_code(item.lane))
                 .push_bind(item.app)
                 .push_bind(item.message.0)
-                .push_bind(item.due_at as i64)
+                .push_bind(int(item.due_at))
                 .push_bind(i64::from(item.attempt))
                 .push_bind(node)
-                .push_bind(epoch as i64)
-                .push_bind(until as i64)
+                .push_bind(int(epoch))
+                .push_bind(int(until))
                 .push_bind(item.payload.as_slice());
         })
         .await
@@ -53,11 +53,11 @@ pub(super) async fn update(session: &mut Session, updates: &[&WorkUpdate]) -> Sq
             QueryBuilder::<Sqlite>::new("WITH u (id, epoch, due_at, attempt, payload, lease_until) AS (");
         builder.push_values(updates, |mut row, update| {
             row.push_bind(update.id.0)
-                .push_bind(update.epoch as i64)
-                .push_bind(update.due_at as i64)
+                .push_bind(int(update.epoch))
+                .push_bind(int(update.due_at))
                 .push_bind(i64::from(update.attempt))
                 .push_bind(update.payload.as_deref())
-                .push_bind(update.lease_until as i64);
+                .push_bind(int(update.lease_until));
         });
         builder.push(
             ") UPDATE work SET due_at = u.due_at, attempt = u.attempt, payload = coalesce(u.payload, work.payload),
@@ -79,7 +79,7 @@ pub(super) async fn delete(session: &mut Session, done: &[Id]) -> Sql<()> {
 /// Frees what an earlier life of this node left, and counts a new life. The old epoch stays on the rows: whoever
 /// leases them next learns that they were begun.
 pub(super) async fn begin_epoch(session: &mut Session, node: u8) -> Sql<u64> {
-    let query = sqlx::query("UPDATE work SET owner = 0, lease_until = 0 WHERE owner = ?1");
+    let query = sqlx::query("UPDATE work SET owner = 0, lease_until = 0 WHERE owner = ?1 AND owner > 0");
     session.run(query.bind(owner(node))).await?;
     let epoch = 1 + read_number(session, "store.epoch").await?;
     write_number(session, "store.epoch", epoch).await?;
@@ -115,7 +115,7 @@ pub(super) async fn lease(session: &mut Session, lease: &Lease) -> Sql<Vec<WorkI
         .bind(i64::from(lease.kind as u8))
         .bind(lease.channel)
         .bind(lease.lane.map(rows::class_code))
-        .bind(lease.now_ms as i64)
+        .bind(int(lease.now_ms))
         .bind(lease.limit as i64);
     let mut items = session.rows(query).await?.iter().map(rows::work).collect::<Sql<Vec<_>>>()?;
     if items.is_empty() {
@@ -127,7 +127,7 @@ pub(super) async fn lease(session: &mut Session, lease: &Lease) -> Sql<Vec<WorkI
          WHERE id IN (SELECT value FROM json_each(?1))",
     );
     let query =
-        query.bind(json(&ids)).bind(owner(lease.node)).bind(lease.epoch as i64).bind(lease.until_ms as i64);
+        query.bind(json(&ids)).bind(owner(lease.node)).bind(int(lease.epoch)).bind(int(lease.until_ms));
     session.run(query).await?;
     for item in &mut items {
         item.epoch = lease.epoch;

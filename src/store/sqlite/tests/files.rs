@@ -1,0 +1,164 @@
+//! Files, locks, full disks and kills.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::time::Duration;
+
+use sqlx::Connection as _;
+use tempfile::TempDir;
+
+use super::super::{OpenError, SqliteOptions, SqliteStore};
+use super::{number, open, open_in, stranger};
+use crate::delivery::state::State;
+use crate::ids::Id;
+use crate::store::conformance::samples::{event, events, id, message, put_in_inbox, work};
+use crate::store::{AcceptAnswer, Changes, NewMessage, Store, StoreError};
+
+#[tokio::test]
+async fn directory_and_files_are_for_this_user_alone() {
+    let (store, directory) = open().await;
+    store.accept(message(1, 1), Changes::default()).await.unwrap();
+    let data = directory.path().join("data");
+    let mode = |path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(data.clone()), 0o700);
+    for entry in fs::read_dir(&data).unwrap() {
+        let path = entry.unwrap().path();
+        assert_eq!(mode(path.clone()), 0o600, "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_and_told_what_to_do() {
+    let (store, directory) = open().await;
+    let second = SqliteStore::open(&directory.path().join("data"), SqliteOptions::default()).await;
+    let error = second.unwrap_err();
+    assert!(matches!(error, OpenError::Locked { .. }));
+    assert!(error.to_string().contains("Stop it first"), "{error}");
+    store.close().await;
+    open_in(&directory, SqliteOptions::default()).await.close().await;
+}
+
+#[tokio::test]
+async fn a_newer_schema_is_refused() {
+    let (store, directory) = open().await;
+    store.close().await;
+    let data = directory.path().join("data");
+    let mut connection = stranger(&data).await;
+    sqlx::query("INSERT INTO _sqlx_migrations SELECT 999, 'later', installed_on, 1, checksum, 0 FROM _sqlx_migrations")
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+    let error = SqliteStore::open(&data, SqliteOptions::default()).await.unwrap_err();
+    assert!(matches!(error, OpenError::NewerSchema { found: 999, known: 1, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_kill() {
+    let (store, directory) = open().await;
+    for n in 1..=50 {
+        put_in_inbox(&*store, 7, n, anypush_providers::contract::Class::Transactional).await;
+    }
+    let last = store.inbox(7, 0, 100, message(1, 1).created_at).await.unwrap().pop().unwrap().pos;
+    // A kill leaves the files as they are at that moment: the log is not copied back, nothing is closed.
+    let killed = TempDir::new().unwrap();
+    fs::create_dir(killed.path().join("data")).unwrap();
+    for entry in fs::read_dir(directory.path().join("data")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "db-shm") {
+            fs::copy(&path, killed.path().join("data").join(path.file_name().unwrap())).unwrap();
+        }
+    }
+    let again = open_in(&killed, SqliteOptions::default()).await;
+    assert_eq!(again.messages(1, None, Id(i64::MAX), 100).await.unwrap().len(), 50);
+    put_in_inbox(&*again, 7, 51, anypush_providers::contract::Class::Transactional).await;
+    let new = again.inbox(7, last, 100, message(1, 1).created_at).await.unwrap();
+    assert_eq!(new.len(), 1, "positions go on where they were");
+    again.close().await;
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_store_that_was_dropped_can_be_opened_again() {
+    let (store, directory) = open().await;
+    store.accept(message(1, 1), Changes::default()).await.unwrap();
+    drop(store);
+    let mut tries = 0;
+    let again = loop {
+        match SqliteStore::open(&directory.path().join("data"), SqliteOptions::default()).await {
+            Ok(store) => break store,
+            Err(error) => assert!(tries < 200, "{error}"),
+        }
+        tries += 1;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(again.message(id(1)).await.unwrap().is_some());
+    again.close().await;
+}
+
+#[tokio::test]
+async fn closing_leaves_one_file_and_refuses_what_comes_later() {
+    let (store, directory) = open().await;
+    store.accept(message(1, 1), Changes::default()).await.unwrap();
+    store.close().await;
+    store.close().await;
+    assert!(matches!(store.commit(Changes::default()).await, Err(StoreError::Busy(_))));
+    assert!(store.message(id(1)).await.is_err());
+    assert!(!directory.path().join("data/anypush.db-wal").exists());
+}
+
+#[tokio::test]
+async fn a_stranger_who_holds_the_database_makes_it_busy_and_nothing_is_half_stored() {
+    let directory = TempDir::new().unwrap();
+    let options = SqliteOptions { busy_timeout: Duration::from_millis(50), ..SqliteOptions::default() };
+    let store = open_in(&directory, options).await;
+    let mut other = stranger(&directory.path().join("data")).await;
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    let changes = Changes { work: vec![work(2, id(1), 1, 0)], ..Changes::default() };
+    let refused = store.accept(message(1, 1), changes.clone()).await;
+    assert!(matches!(refused, Err(StoreError::Busy(_))), "{refused:?}");
+    assert_eq!(store.message(id(1)).await.unwrap(), None);
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    assert!(store.backlog().await.unwrap().is_empty());
+    assert_eq!(store.accept(message(1, 1), changes).await.unwrap(), AcceptAnswer::Stored);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_so_and_everything_answered_stays_readable() {
+    let directory = TempDir::new().unwrap();
+    let options = SqliteOptions { max_pages: Some(150), ..SqliteOptions::default() };
+    let store = open_in(&directory, options).await;
+    let mut stored = Vec::new();
+    let mut full = 0;
+    for n in 1..200 {
+        let big = NewMessage { spec: "x".repeat(4000), ..message(1, n) };
+        let changes = Changes {
+            work: vec![work(1000 + n, id(n), 1, 0)],
+            ..events(vec![event(id(n), 7, State::Accepted, 0)])
+        };
+        match store.accept(big, changes).await {
+            Ok(_) => stored.push(id(n)),
+            Err(StoreError::Full) => full += 1,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!(!stored.is_empty() && full > 0);
+    assert_eq!(store.messages(1, None, Id(i64::MAX), 1000).await.unwrap().len(), stored.len());
+    assert_eq!(store.deliveries_to(7, Id(i64::MAX), 1000).await.unwrap().len(), stored.len());
+    assert_eq!(store.backlog().await.unwrap()[0].2, stored.len() as u64);
+    store.close().await;
+    let again = open_in(&directory, SqliteOptions::default()).await;
+    assert_eq!(again.accept(message(1, 500), Changes::default()).await.unwrap(), AcceptAnswer::Stored);
+    again.close().await;
+}
+
+#[tokio::test]
+async fn the_file_is_written_as_it_must_be() {
+    let (store, directory) = open().await;
+    let mut other = stranger(&directory.path().join("data")).await;
+    let mode = sqlx::query("PRAGMA journal_mode").fetch_one(&mut other).await.unwrap();
+    assert_eq!(sqlx::Row::get::<String, _>(&mode, 0), "wal");
+    assert_eq!(number(&mut other, "SELECT count(*) FROM _sqlx_migrations").await, 1);
+    store.close().await;
+}
