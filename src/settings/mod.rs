@@ -1,18 +1,171 @@
-//! Configuration: `config/default.toml` (compiled in, explains every key), a file, the environment — in this order.
+//! Configuration: `config/default.toml` (compiled in, explains every key), a file, the environment, the command line —
+//! in this order.
+//!
+//! What comes in: text. What goes out: [`Settings`] that need no further doubt, or all mistakes at once, each with its
+//! key, its value and how to mend it. It must never open a port or touch a disk.
 
-use std::net::SocketAddr;
+mod load;
+
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::{Deserialize, Deserializer};
+
+pub use load::{DEFAULT, Mistake, Mistakes};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
     /// Where the gateway listens.
+    #[serde(deserialize_with = "resolve")]
     pub listen: SocketAddr,
+    /// How backends and phones reach it; empty = `http://` and the address on which it listens.
+    pub public_url: String,
     /// Where its data is.
     pub data_dir: PathBuf,
     /// Number of this node, 0–255.
     pub node: u8,
+    /// The word in API keys.
+    pub environment: String,
+    /// The master key in base64; empty = the file.
+    pub master_key: SecretString,
+    /// Where the master key is; empty = `master.key` in the data directory.
+    pub master_key_file: PathBuf,
+    /// Longest time that a stop waits for requests.
+    pub shutdown_seconds: u64,
+    /// What is logged.
+    pub log: Log,
+    /// What a request may be.
+    pub limits: Limits,
+    /// What phones are told.
+    pub device: Device,
 }
+
+/// What is logged.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Directives of the filter.
+    pub level: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// What a request may be.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Limits {
+    /// Largest body in bytes.
+    pub body_bytes: usize,
+    /// Most targets that a message may list.
+    pub targets: usize,
+    /// How deep JSON may be nested.
+    pub json_depth: usize,
+}
+
+/// What phones are told.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Device {
+    /// Seconds between two polls.
+    pub poll_seconds: u64,
+    /// Seconds between two heartbeats to begin with.
+    pub heartbeat_seconds: u64,
+    /// Longest interval that a phone may find out.
+    pub heartbeat_max_seconds: u64,
+    /// How late a heartbeat may be.
+    pub heartbeat_grace_seconds: u64,
+}
+
+impl Settings {
+    /// Where the master key is.
+    pub fn key_file(&self) -> PathBuf {
+        if self.master_key_file.as_os_str().is_empty() {
+            self.data_dir.join("master.key")
+        } else {
+            self.master_key_file.clone()
+        }
+    }
+
+    /// The master key, where it was given itself.
+    pub fn key(&self) -> Option<&str> {
+        Some(self.master_key.expose_secret()).filter(|key| !key.is_empty())
+    }
+
+    /// The address that users see, without a slash at the end.
+    pub fn shown_url(&self) -> String {
+        if self.public_url.is_empty() { format!("http://{}", self.listen) } else { self.public_url.clone() }
+    }
+
+    /// Everything that is wrong although its type is right.
+    pub fn check(&self) -> Vec<Mistake> {
+        let mut wrong = Vec::new();
+        let mut range = |key: &str, value: u64, least: u64, most: u64| {
+            if !(least..=most).contains(&value) {
+                wrong.push(Mistake::new(key, value, format!("give a number from {least} to {most}")));
+            }
+        };
+        range("shutdown_seconds", self.shutdown_seconds, 0, 300);
+        range("limits.body_bytes", self.limits.body_bytes as u64, 1024, 64 << 20);
+        range("limits.targets", self.limits.targets as u64, 1, 100_000);
+        range("limits.json_depth", self.limits.json_depth as u64, 4, 64);
+        range("device.poll_seconds", self.device.poll_seconds, 10, 86_400);
+        range("device.heartbeat_seconds", self.device.heartbeat_seconds, 10, 3600);
+        let least = self.device.heartbeat_seconds;
+        range("device.heartbeat_max_seconds", self.device.heartbeat_max_seconds, least, 7200.max(least));
+        range("device.heartbeat_grace_seconds", self.device.heartbeat_grace_seconds, 1, 600);
+        let word = &self.environment;
+        let plain = word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        if word.is_empty() || word.len() > 12 || !plain {
+            wrong.push(Mistake::new("environment", word, "give 1 to 12 lower-case letters and digits"));
+        }
+        if self.data_dir.as_os_str().is_empty() {
+            wrong.push(Mistake::new("data_dir", "", "name a directory"));
+        }
+        if !self.public_url.is_empty() && !is_base_url(&self.public_url) {
+            let mend = "give http:// or https://, host and port, without path, query and slash at the end";
+            wrong.push(Mistake::new("public_url", &self.public_url, mend));
+        }
+        if tracing_subscriber::EnvFilter::try_new(&self.log.level).is_err() {
+            let mend = "give error, warn, info, debug or trace, or directives such as info,anypush=debug";
+            wrong.push(Mistake::new("log.level", &self.log.level, mend));
+        }
+        if let Some(Err(error)) = self.key().map(crate::secrets::Vault::from_base64) {
+            // Not the value: it may be a key with one character missing.
+            wrong.push(Mistake::new("master_key", "(hidden)", error.to_string()));
+        }
+        wrong
+    }
+}
+
+fn is_base_url(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.host().is_some()
+            && url.path() == "/"
+            && url.query().is_none()
+            && !text.ends_with('/')
+    })
+}
+
+/// Accepts `127.0.0.1:80` and `localhost:80`.
+fn resolve<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let found = text.to_socket_addrs().ok().and_then(|mut all| all.next());
+    found.ok_or_else(|| serde::de::Error::custom("give host:port, for example 127.0.0.1:8470"))
+}
+
+#[cfg(test)]
+mod tests;

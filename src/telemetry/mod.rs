@@ -1,5 +1,6 @@
 //! Logs and metrics.
 
+pub mod log;
 mod metrics;
 
 pub use metrics::{Metrics, OutcomeLabels, VendorCode};

@@ -1,0 +1,77 @@
+use std::path::Path;
+
+use super::load::{keys, variable_of};
+use super::*;
+
+fn root(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+#[test]
+fn every_file_in_config_is_valid() {
+    assert_eq!(Settings::defaults().node, 0);
+    for name in ["config/default.toml", "config/example.toml", "config/production.toml"] {
+        Settings::load(Some(&root(name)), |_| None, &[]).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+#[test]
+fn every_key_can_be_set_by_its_variable() {
+    let other = |key: &str| match key {
+        "listen" => "127.0.0.2:1",
+        "public_url" => "https://push.example.org",
+        "environment" => "test",
+        "master_key" => "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        "log.level" => "trace",
+        "log.format" => "json",
+        "node" | "shutdown_seconds" => "7",
+        "limits.targets" => "77",
+        "limits.json_depth" => "17",
+        "device.heartbeat_max_seconds" => "1700",
+        "device.heartbeat_grace_seconds" => "31",
+        key if key.ends_with("seconds") => "271",
+        "limits.body_bytes" => "4096",
+        _ => "elsewhere",
+    };
+    let shown = |settings: &Settings| {
+        format!("{settings:?}{}", settings.key().unwrap_or_default()) // Debug hides the key
+    };
+    let before = shown(&Settings::defaults());
+    for key in keys(&toml::from_str(DEFAULT).unwrap()) {
+        let name = variable_of(&key);
+        let set = Settings::load(None, |n| (n == name).then(|| other(&key).into()), &[]);
+        assert_ne!(shown(&set.unwrap_or_else(|e| panic!("{name}: {e}"))), before, "{name} changes nothing");
+    }
+}
+
+#[test]
+fn all_mistakes_come_at_once_each_with_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("own.toml");
+    std::fs::write(&path, "lisen = 'x'\nnode = 'three'\n[log]\ncolour = true\n[nowhere]\na = 1\n").unwrap();
+    let wrong = Settings::load(Some(&path), |_| None, &[]).unwrap_err();
+    let keys: Vec<_> = wrong.0.iter().map(|m| m.key.as_str()).collect();
+    assert_eq!(keys, ["lisen", "log.colour", "node", "nowhere"]);
+
+    let wrong = Settings::load(
+        None,
+        |name| match name {
+            "ANYPUSH_LISTEN" => Some("nowhere".into()),
+            "ANYPUSH_NODE" => Some("300".into()),
+            "ANYPUSH_LOG_FORMAT" => Some("xml".into()),
+            _ => None,
+        },
+        &[],
+    );
+    assert_eq!(wrong.unwrap_err().0.len(), 3);
+
+    let given = [("limits.targets", "0".to_owned()), ("public_url", "push.example.com/".into())];
+    assert_eq!(Settings::load(None, |_| None, &given).unwrap_err().0.len(), 2);
+}
+
+#[test]
+fn a_wrong_master_key_is_not_shown() {
+    let wrong = Settings::load(None, |n| (n == "ANYPUSH_MASTER_KEY").then(|| "c2VjcmV0".into()), &[]);
+    let text = wrong.unwrap_err().to_string();
+    assert!(text.contains("master_key") && !text.contains("c2VjcmV0"), "{text}");
+}
