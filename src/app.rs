@@ -1,15 +1,23 @@
 //! Wires the rooms together, and nothing else.
 
-use std::sync::Arc;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
+use anyhow::{Context as _, bail};
+use anypush_providers::contract::Environment;
+use tokio::net::TcpListener;
+
+use crate::api::{self, auth::Auth};
 use crate::channels::Channels;
 use crate::clock::Clock;
-use crate::delivery::Pipeline;
+use crate::delivery::{self, Pipeline};
 use crate::direct::Hub;
 use crate::ids::{IdCodec, IdMaker};
 use crate::secrets::Vault;
 use crate::settings::Settings;
-use crate::store::Store;
+use crate::store::{Store, StoreError, sqlite};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 
@@ -28,6 +36,8 @@ pub struct Gateway {
     pub vault: Arc<Vault>,
     /// Everything that lasts.
     pub store: Arc<dyn Store>,
+    /// Who may call.
+    pub auth: Arc<Auth>,
     /// Live channels.
     pub channels: Channels,
     /// Connected phones.
@@ -38,4 +48,132 @@ pub struct Gateway {
     pub metrics: Arc<Metrics>,
     /// What shutdown waits for.
     pub tasks: Tasks,
+    /// Where it listens, once it does.
+    address: Arc<OnceLock<SocketAddr>>,
+}
+
+/// How often the store is asked whether it is still sound.
+const WATCH: Duration = Duration::from_secs(5);
+
+impl Gateway {
+    /// The address that users see, without a slash at the end.
+    pub fn url(&self) -> String {
+        match self.address.get() {
+            Some(address) if self.settings.public_url.is_empty() => format!("http://{address}"),
+            _ => self.settings.shown_url(),
+        }
+    }
+}
+
+/// The parts that the command line needs without a running gateway: store, and the vault that fits it.
+pub async fn open(settings: &Settings, clock: &Clock) -> anyhow::Result<(Arc<dyn Store>, Arc<Vault>)> {
+    let options = sqlite::SqliteOptions { clock: clock.clone(), ..sqlite::SqliteOptions::default() };
+    let store: Arc<dyn Store> = sqlite::SqliteStore::open(&settings.data_dir, options).await?;
+    let vault = match settings.key() {
+        Some(key) => Vault::from_base64(key),
+        None => Vault::from_file(&settings.key_file()),
+    };
+    let vault = Arc::new(vault.context("the master key cannot be used")?);
+    let place = "meta|value|0|master key";
+    let sealed = store.meta("master key check", &vault.seal(place, b"anypush")).await?;
+    if vault.open(place, &sealed).is_err() {
+        bail!(
+            "the master key is not the one that this data was made with; set ANYPUSH_MASTER_KEY or \
+             master_key_file to that one ({} in a data directory that was copied whole)",
+            settings.key_file().display()
+        );
+    }
+    Ok((store, vault))
+}
+
+/// Starts everything but the listener: store with migrations, vault, channels, pipeline.
+pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gateway>> {
+    let (store, vault) = open(&settings, &clock).await?;
+    let mut fresh = [0u8; 32];
+    aws_lc_rs::rand::fill(&mut fresh).context("the system gives no random bytes")?;
+    let key = store.meta("id key", &fresh).await?;
+    let key = key.as_slice().try_into().context("the key of public ids in the database is damaged")?;
+    let codec = Arc::new(IdCodec::new(key));
+    let ids = Arc::new(IdMaker::new(settings.node));
+    let environment = Environment {
+        user_agent: concat!("anypush/", env!("CARGO_PKG_VERSION")).into(),
+        ..Environment::default()
+    };
+    let channels = Channels::load(Arc::clone(&store), Arc::clone(&vault), environment, clock.clone()).await?;
+    let (hub, metrics, tasks) = (Hub::default(), Arc::new(Metrics::default()), Tasks::default());
+    let pipeline = Pipeline::start(delivery::Parts {
+        node: settings.node,
+        clock: clock.clone(),
+        ids: Arc::clone(&ids),
+        codec: Arc::clone(&codec),
+        store: Arc::clone(&store),
+        channels: channels.clone(),
+        hub: hub.clone(),
+        metrics: Arc::clone(&metrics),
+        tasks: tasks.clone(),
+    })
+    .await?;
+    let environment = settings.environment.clone();
+    let auth = Auth::new(Arc::clone(&store), Arc::clone(&vault), clock.clone(), environment);
+    Ok(Arc::new(Gateway {
+        settings: Arc::new(settings),
+        clock,
+        ids,
+        codec,
+        vault,
+        store,
+        auth: Arc::new(auth),
+        channels,
+        hub,
+        pipeline,
+        metrics,
+        tasks,
+        address: Arc::default(),
+    }))
+}
+
+/// Serves until `shutdown` resolves or the store breaks, then ends in order: no new connections, requests finish,
+/// the pipeline writes what it knows, the store closes. `Err`: something broke on the way.
+pub async fn serve(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
+    let address = listener.local_addr().context("the listener has no address")?;
+    let _ = gateway.address.set(address);
+    tracing::info!(%address, url = gateway.url(), "listening on {address}");
+    let grace = Duration::from_secs(gateway.settings.shutdown_seconds);
+    let router = api::router(&gateway);
+    let connections = api::listen::accept(listener, router);
+    let broken = tokio::select! {
+        () = shutdown => None,
+        () = gateway.tasks.stopped() => None,
+        cause = watch(&gateway) => Some(cause),
+        never = connections.run() => match never {},
+    };
+    tracing::info!("stopping");
+    // Phones are told first: a held poll would otherwise use up the whole grace.
+    gateway.tasks.stop();
+    if !connections.drain(grace).await {
+        tracing::warn!("some requests were still under way after {} s and were cut off", grace.as_secs());
+    }
+    gateway.pipeline.stop(grace).await;
+    if !gateway.tasks.wait(grace).await {
+        tracing::warn!("some background work did not end in time");
+    }
+    gateway.store.close().await;
+    match broken {
+        Some(cause) => bail!("{cause}; the gateway stopped so as not to go on writing"),
+        None => Ok(()),
+    }
+}
+
+/// Resolves when the store is broken: nothing that is answered then could be kept.
+async fn watch(gateway: &Gateway) -> StoreError {
+    loop {
+        tokio::time::sleep(WATCH).await;
+        if let Err(error @ StoreError::Broken(_)) = gateway.store.backlog().await {
+            return error;
+        }
+    }
 }

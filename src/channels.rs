@@ -3,7 +3,7 @@
 //! Readers take a snapshot without waiting; a change builds the one channel anew. A channel whose provider cannot be
 //! built (damaged secret, older configuration) stays listed as `auth_failed` with the reason, and stops nobody else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, RwLock};
 
@@ -196,6 +196,18 @@ impl Channels {
         };
         let record = self.store.put_channel(record).await?;
         Ok((self.insert(record), old.is_none()))
+    }
+
+    /// The secrets of a channel by name: `None` where one is not set, else a fingerprint that tells two apart and
+    /// says nothing about them.
+    pub fn fingerprints(&self, channel: &Channel) -> BTreeMap<String, Option<String>> {
+        let kept = self.open(&channel.record).unwrap_or_default();
+        let names = find(&channel.record.provider).map(secret_names).unwrap_or_default();
+        let print = |value: &Value| {
+            let mac = self.vault.mac("fingerprint", &value.to_string());
+            mac.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+        };
+        names.into_iter().map(|name| (name.clone(), kept.get(&name).map(print))).collect()
     }
 
     /// Deletes a channel; `false` where there is none.

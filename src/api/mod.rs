@@ -1,3 +1,143 @@
 //! The HTTP API: handlers parse, call one thing, answer. `openapi.yaml` is what they promise.
+//!
+//! What comes in: requests. What goes out: JSON, or a problem document with a stable code. The one list of routes is
+//! [`routes`]: the router is built from it, and a test compares it with `openapi.yaml`. It must never reach past the
+//! rooms' front doors: no SQL, no vendor, no retry here.
 
+pub mod auth;
+pub mod listen;
 pub mod problem;
+
+mod address;
+mod apps;
+mod channels;
+mod cursor;
+mod deliveries;
+mod devices;
+mod extract;
+mod fields;
+mod frame;
+mod json;
+mod key;
+pub mod keys;
+mod messages;
+pub mod ops;
+mod providers;
+mod story;
+
+use std::sync::Arc;
+
+use axum::handler::Handler;
+use axum::http::{Method, StatusCode};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::{Router, middleware};
+
+use self::auth::Access;
+use self::problem::Problem;
+use crate::app::Gateway;
+use crate::direct;
+
+/// One operation of the API.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{names}`.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    handler: MethodRouter<Arc<Gateway>>,
+}
+
+impl std::fmt::Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {:?}", self.method, self.path, self.access)
+    }
+}
+
+/// All operations, except the phones' own ([`crate::direct`]).
+pub fn routes() -> Vec<Route> {
+    use Access::{Admin, Member, Public};
+    let [send, read] = ["messages:write", "messages:read"].map(Access::Scope);
+    let [write_devices, read_devices] = ["devices:write", "devices:read"].map(Access::Scope);
+    let [write_channels, read_channels] = ["channels:write", "channels:read"].map(Access::Scope);
+    vec![
+        post("/v1/messages", send, messages::send),
+        get("/v1/messages", read, messages::list),
+        get("/v1/messages/{id}", read, messages::get),
+        get("/v1/messages/{id}/deliveries", read, deliveries::list),
+        get("/v1/messages/{id}/deliveries/{delivery_id}", read, deliveries::get),
+        get("/v1/devices", read_devices, devices::list),
+        put("/v1/devices/{id}", write_devices, devices::put),
+        get("/v1/devices/{id}", read_devices, devices::get),
+        patch("/v1/devices/{id}", write_devices, devices::patch),
+        delete("/v1/devices/{id}", write_devices, devices::delete),
+        post("/v1/devices/{id}/secret", write_devices, devices::make_secret),
+        get("/v1/devices/{id}/deliveries", read_devices, devices::list_deliveries),
+        get("/v1/providers", Member, providers::list),
+        get("/v1/apps/{app}/channels", read_channels, channels::list),
+        put("/v1/apps/{app}/channels/{name}", write_channels, channels::put),
+        get("/v1/apps/{app}/channels/{name}", read_channels, channels::get),
+        delete("/v1/apps/{app}/channels/{name}", write_channels, channels::delete),
+        post("/v1/apps/{app}/channels/{name}/check", write_channels, channels::check),
+        post("/v1/apps/{app}/channels/{name}/pause", write_channels, channels::pause),
+        post("/v1/apps/{app}/channels/{name}/resume", write_channels, channels::resume),
+        get("/v1/apps", Admin, apps::list),
+        post("/v1/apps", Admin, apps::create),
+        get("/v1/apps/{app}", Member, apps::get),
+        get("/v1/apps/{app}/keys", Admin, keys::list),
+        post("/v1/apps/{app}/keys", Admin, keys::create),
+        delete("/v1/apps/{app}/keys/{id}", Admin, keys::revoke),
+        get("/healthz", Public, ops::healthz),
+        get("/readyz", Public, ops::readyz),
+        get("/metrics", Public, ops::metrics),
+        get("/openapi.yaml", Public, ops::openapi),
+    ]
+}
+
+/// The whole service over one gateway.
+pub fn router(gateway: &Arc<Gateway>) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        let state = (Arc::clone(gateway), route.access);
+        let guarded = route.handler.layer(middleware::from_fn_with_state(state, frame::guard));
+        router = router.route(route.path, guarded);
+    }
+    router
+        .merge(direct::routes())
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(middleware::from_fn(frame::outer))
+        .with_state(Arc::clone(gateway))
+}
+
+async fn no_such_path() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no_such_path", "there is no such path; see GET /openapi.yaml")
+}
+
+async fn no_such_method() -> Problem {
+    let why = "this path does not take this method; the header `Allow` lists those that it takes";
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why)
+}
+
+fn get<H: Handler<T, Arc<Gateway>>, T: 'static>(path: &'static str, access: Access, handler: H) -> Route {
+    Route { method: Method::GET, path, access, handler: on(MethodFilter::GET, handler) }
+}
+
+fn post<H: Handler<T, Arc<Gateway>>, T: 'static>(path: &'static str, access: Access, handler: H) -> Route {
+    Route { method: Method::POST, path, access, handler: on(MethodFilter::POST, handler) }
+}
+
+fn put<H: Handler<T, Arc<Gateway>>, T: 'static>(path: &'static str, access: Access, handler: H) -> Route {
+    Route { method: Method::PUT, path, access, handler: on(MethodFilter::PUT, handler) }
+}
+
+fn patch<H: Handler<T, Arc<Gateway>>, T: 'static>(path: &'static str, access: Access, handler: H) -> Route {
+    Route { method: Method::PATCH, path, access, handler: on(MethodFilter::PATCH, handler) }
+}
+
+fn delete<H: Handler<T, Arc<Gateway>>, T: 'static>(path: &'static str, access: Access, handler: H) -> Route {
+    Route { method: Method::DELETE, path, access, handler: on(MethodFilter::DELETE, handler) }
+}
+
+#[cfg(test)]
+mod tests;

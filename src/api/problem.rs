@@ -36,6 +36,8 @@ pub struct Problem {
 pub struct FieldError {
     /// JSON pointer.
     pub pointer: String,
+    /// What kind of mistake: `unknown_field`, `invalid_field`, …
+    pub code: &'static str,
     /// What is wrong, and how to mend it.
     pub detail: String,
 }
@@ -56,6 +58,25 @@ impl Problem {
     pub fn at(mut self, pointer: impl Into<String>) -> Self {
         self.pointer = Some(pointer.into());
         self
+    }
+
+    /// 422 with all mistakes; the first one gives the code and the pointer.
+    pub fn invalid(errors: Vec<FieldError>) -> Self {
+        let Some(first) = errors.first().cloned() else { return Self::internal() };
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, first.code, first.detail);
+        problem.pointer = Some(first.pointer);
+        problem.errors = errors;
+        problem
+    }
+
+    /// 403: the key is good, but not for this.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 400: the request itself is malformed.
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, code, detail)
     }
 
     /// The same, with a time to wait.

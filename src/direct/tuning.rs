@@ -26,8 +26,13 @@ pub(super) struct Heartbeat {
 
 impl Heartbeat {
     /// What the configuration says.
-    pub(super) fn of(_: &Settings) -> Self {
-        Self { interval: 270, max: 1680, grace: 30 }
+    pub(super) fn of(settings: &Settings) -> Self {
+        let device = settings.device;
+        Self {
+            interval: device.heartbeat_seconds,
+            max: device.heartbeat_max_seconds,
+            grace: device.heartbeat_grace_seconds,
+        }
     }
 
     /// Silence after which a connection is dead, in milliseconds.
@@ -54,8 +59,8 @@ pub(super) fn next_poll_seconds(settings: &Settings, more: bool, urgent: bool) -
     rand::random_range(soon - tenth..=soon + tenth)
 }
 
-fn poll_seconds(_: &Settings) -> u64 {
-    300
+fn poll_seconds(settings: &Settings) -> u64 {
+    settings.device.poll_seconds
 }
 
 /// Origins whose pages may connect, beside the gateway's own.

@@ -1,0 +1,235 @@
+//! `/v1/apps/{app}/channels`: vendor accounts of an app. Secrets go in and never come out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anypush_providers::contract::{CheckReport, Reason, SendContext};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::apps::{NAME_FORM, is_name};
+use super::auth::Caller;
+use super::extract::{Body, Names, Query};
+use super::fields::{Fields, Mistakes, Text};
+use super::problem::{Answer, FieldError, Problem};
+use crate::app::Gateway;
+use crate::channels::{Channel, ChannelError, Limits, PutChannel};
+use crate::clock::rfc3339;
+use crate::direct;
+use crate::ids::Kind;
+use crate::routing::ChannelState;
+
+/// Longest time for a check: below the request's own deadline.
+const CHECK_TIME: Duration = Duration::from_secs(20);
+
+fn view(gateway: &Gateway, channel: &Channel) -> Value {
+    let record = &channel.record;
+    let secrets: Map<String, Value> = gateway
+        .channels
+        .fingerprints(channel)
+        .into_iter()
+        .map(|(name, print)| (name, json!({"set": print.is_some(), "fingerprint": print})))
+        .collect();
+    json!({
+        "id": record.public_id,
+        "name": record.name,
+        "provider": record.provider,
+        "tier": channel.descriptor.tier,
+        "config": record.config,
+        "secrets": secrets,
+        "limits": record.limits,
+        "state": channel.route.state,
+        "state_info": record.state_info,
+        "version": record.version,
+        "created_at": rfc3339(record.created_at),
+        "updated_at": rfc3339(record.updated_at),
+    })
+}
+
+fn find(gateway: &Gateway, caller: &Caller, names: &Names) -> Answer<Arc<Channel>> {
+    let found = gateway.channels.by_name(caller.app_seq()?, names.get("name"));
+    found.ok_or_else(|| Problem::not_found("channel"))
+}
+
+fn built_in() -> Problem {
+    let why =
+        "this channel is the gateway's own and comes with the app; it can be paused, not replaced or deleted";
+    Problem::new(StatusCode::CONFLICT, "channel_is_built_in", why)
+}
+
+/// `GET /v1/apps/{app}/channels`
+pub(super) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    query: Query,
+) -> Answer<Json<Value>> {
+    let app = caller.app_seq()?;
+    let page = query.page(&gateway, format!("channels {app}"))?;
+    let all = gateway.channels.of_app(app);
+    let mut rest = all.iter().filter(|c| page.place.as_ref().is_none_or(|after| c.record.name > *after));
+    let data: Vec<_> = rest.by_ref().take(page.limit).collect();
+    let next = rest.next().and(data.last()).map(|c| c.record.name.clone());
+    Ok(page.answer(&gateway, data.into_iter().map(|c| view(&gateway, c)).collect(), next))
+}
+
+/// `GET /v1/apps/{app}/channels/{name}`
+pub(super) async fn get(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    names: Names,
+) -> Answer<Json<Value>> {
+    Ok(Json(view(&gateway, &*find(&gateway, &caller, &names)?)))
+}
+
+/// `PUT /v1/apps/{app}/channels/{name}`
+pub(super) async fn put(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    names: Names,
+    body: Body,
+) -> Answer<(StatusCode, Json<Value>)> {
+    let name = names.get("name");
+    let (provider, config, limits) = read(name, body.value)?;
+    if provider == direct::DESCRIPTOR.id || name == direct::DESCRIPTOR.id {
+        return Err(built_in());
+    }
+    // Whoever sets these chooses where the credentials go and what the gateway calls.
+    let guarded = |name: &&String| name.ends_with("_url") || *name == "ca_pem";
+    if let Some(member) = config.keys().find(guarded).filter(|_| !caller.admin) {
+        let why = format!("only an admin key may set `{member}`: it says where credentials are sent");
+        return Err(Problem::forbidden(why).at(format!("/config/{member}")));
+    }
+    let now = gateway.clock.now_ms();
+    let put = PutChannel {
+        app: caller.app_seq()?,
+        name: name.to_owned(),
+        provider,
+        public_id: gateway.codec.encode(Kind::Channel, gateway.ids.next(now)),
+        config,
+        limits,
+    };
+    let (channel, is_new) = gateway.channels.put(put).await.map_err(refused)?;
+    gateway.pipeline.nudge(channel.record.seq);
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(view(&gateway, &channel))))
+}
+
+fn read(name: &str, body: Value) -> Answer<(String, Map<String, Value>, Limits)> {
+    let wrong = Mistakes::default();
+    if !is_name(name) {
+        wrong.add("", format!("the channel's name in the path {NAME_FORM}"));
+    }
+    let mut fields = Fields::of(body, "", &wrong);
+    let provider = fields.needed("provider", Text::line(64));
+    let config = fields.object("config").map(|mut config| config.rest()).unwrap_or_default();
+    let mut limits = Limits::default();
+    if let Some(mut inner) = fields.object("limits") {
+        limits.per_second = inner.number("per_second", 1..=1_000_000).map(|n| n as u32);
+        limits.max_in_flight = inner.number("max_in_flight", 1..=10_000).map(|n| n as u32);
+        inner.finish();
+    }
+    fields.finish();
+    wrong.finish().map(|()| (provider, config, limits))
+}
+
+fn refused(error: ChannelError) -> Problem {
+    let one = |pointer: String, detail: String| FieldError { pointer, code: "invalid_field", detail };
+    match error {
+        ChannelError::Store(error) => error.into(),
+        ChannelError::UnknownProvider(_) => {
+            Problem::invalid(vec![one("/provider".into(), error.to_string())])
+        }
+        ChannelError::Config(mistakes) => {
+            // The adapter points into the configuration, the caller's document has it one level down.
+            let place = |at: String| if at == "/provider" { at } else { format!("/config{at}") };
+            Problem::invalid(mistakes.into_iter().map(|(at, why)| one(place(at), why)).collect())
+        }
+    }
+}
+
+/// `DELETE /v1/apps/{app}/channels/{name}`
+pub(super) async fn delete(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    names: Names,
+) -> Answer<StatusCode> {
+    let channel = find(&gateway, &caller, &names)?;
+    if channel.is_direct() {
+        return Err(built_in());
+    }
+    gateway.channels.delete(channel.record.app, &channel.record.name).await?;
+    gateway.pipeline.nudge(channel.record.seq);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// `POST /v1/apps/{app}/channels/{name}/check`: are the credentials good, without sending to anybody.
+pub(super) async fn check(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    names: Names,
+) -> Answer<Json<CheckReport>> {
+    let channel = find(&gateway, &caller, &names)?;
+    let report = report(&gateway, &channel).await;
+    if report.ok && channel.route.state == ChannelState::AuthFailed {
+        gateway.channels.set_state(channel.record.seq, ChannelState::Ok, None).await?;
+        gateway.pipeline.nudge(channel.record.seq);
+    }
+    Ok(Json(report))
+}
+
+async fn report(gateway: &Gateway, channel: &Channel) -> CheckReport {
+    let failed = |detail: String, reason| CheckReport { ok: false, detail, reason: Some(reason) };
+    match &channel.provider {
+        _ if channel.is_direct() => CheckReport {
+            ok: true,
+            detail: format!("the gateway's own connection; {} phones are connected", gateway.hub.connected()),
+            reason: None,
+        },
+        None => {
+            let why = channel.record.state_info.clone().unwrap_or_default();
+            failed(
+                format!("the channel cannot be used: {why}; put its configuration anew"),
+                Reason::AuthFailed,
+            )
+        }
+        Some(provider) => {
+            let check = provider.check(SendContext::unlimited());
+            tokio::time::timeout(CHECK_TIME, check).await.unwrap_or_else(|_| {
+                let why = "the vendor did not answer within 20 seconds; check the network and try again";
+                failed(why.into(), Reason::VendorUnavailable)
+            })
+        }
+    }
+}
+
+/// `POST /v1/apps/{app}/channels/{name}/pause`
+pub(super) async fn pause(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    names: Names,
+) -> Answer<Json<Value>> {
+    switch(&gateway, &caller, &names, ChannelState::Paused).await
+}
+
+/// `POST /v1/apps/{app}/channels/{name}/resume`
+pub(super) async fn resume(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    names: Names,
+) -> Answer<Json<Value>> {
+    switch(&gateway, &caller, &names, ChannelState::Ok).await
+}
+
+async fn switch(
+    gateway: &Gateway,
+    caller: &Caller,
+    names: &Names,
+    state: ChannelState,
+) -> Answer<Json<Value>> {
+    let channel = find(gateway, caller, names)?;
+    gateway.channels.set_state(channel.record.seq, state, None).await?;
+    gateway.pipeline.nudge(channel.record.seq);
+    Ok(Json(view(gateway, &*find(gateway, caller, names)?)))
+}

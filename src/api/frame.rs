@@ -1,0 +1,84 @@
+//! What every request goes through: a Request-Id, the key, a deadline, a border for panics, one line in the log.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{FromRequestParts as _, MatchedPath, Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::FutureExt as _;
+
+use super::auth::{self, Access};
+use super::extract::Names;
+use super::problem::Problem;
+use crate::app::Gateway;
+use crate::secrets::token;
+
+/// Longest time that a request may take. Phones that wait for messages have their own.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+
+/// Around everything, unknown paths too.
+pub(super) async fn outer(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    // Made here and never taken from outside: what a client can choose is no evidence.
+    let id = format!("req_{}", token::random_of(b"0123456789abcdefghjkmnpqrstvwxyz", 20));
+    let method = request.method().clone();
+    // The pattern, not the path: paths hold ids of people's devices.
+    let path = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
+    let mut response = if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        response
+    } else {
+        tracing::error!(request.id = %id, "a handler panicked");
+        Problem::internal().into_response()
+    };
+    let status = response.status().as_u16();
+    let ms = started.elapsed().as_millis() as u64;
+    tracing::info!(request.id = %id, %method, path, status, ms, "request");
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::try_from(id) {
+        headers.insert(REQUEST_ID.clone(), value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Around one route: who calls, and how long it may take.
+pub(super) async fn guard(
+    State((gateway, access)): State<(Arc<Gateway>, Access)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let answer = tokio::time::timeout(DEADLINE, admit(&gateway, access, request, next)).await;
+    match answer {
+        Ok(Ok(response)) => response,
+        Ok(Err(problem)) => problem.into_response(),
+        Err(_) => {
+            let why = "the gateway did not finish within 30 seconds; what it did meanwhile may stand";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out", why).retry_after(5).into_response()
+        }
+    }
+}
+
+async fn admit(
+    gateway: &Arc<Gateway>,
+    access: Access,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let names = Names::from_request_parts(&mut parts, gateway).await?;
+    let app = Some(names.get("app")).filter(|name| !name.is_empty());
+    let caller = auth::authenticate(gateway, &parts.headers, parts.uri.query(), app, access).await?;
+    if let Some(caller) = caller {
+        parts.extensions.insert(caller);
+    }
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}

@@ -1,0 +1,88 @@
+//! The listener: HTTP/1.1 and HTTP/2 (h2c) on one port, with limits on what a peer may hold.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Longest time until the head of a request is whole.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// Most bytes of all headers.
+const HEAD_BYTES: u32 = 16 * 1024;
+/// Requests that one HTTP/2 connection may have under way.
+const STREAMS: u32 = 100;
+/// Resets that a peer may have unanswered: the bound on "rapid reset".
+const RESETS: usize = 20;
+
+/// Connections and the way to end them.
+pub struct Connections {
+    listener: TcpListener,
+    router: Router,
+    tracker: TaskTracker,
+    /// Cancelled when connections shall end: each finishes its request and closes.
+    end: CancellationToken,
+}
+
+/// Prepares to accept.
+pub fn accept(listener: TcpListener, router: Router) -> Connections {
+    Connections { listener, router, tracker: TaskTracker::new(), end: CancellationToken::new() }
+}
+
+impl Connections {
+    /// Accepts until it is dropped.
+    pub async fn run(&self) -> Infallible {
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let _ = stream.set_nodelay(true);
+                    self.tracker.spawn(serve(stream, self.router.clone(), self.end.clone()));
+                }
+                Err(error) => {
+                    // Out of file descriptors: those in use will be given back; spinning would only burn the CPU.
+                    tracing::warn!("a connection could not be accepted: {error}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    /// Closes the port, lets requests finish; `false` where some did not in this time.
+    pub async fn drain(self, grace: Duration) -> bool {
+        drop(self.listener);
+        self.end.cancel();
+        self.tracker.close();
+        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+    }
+}
+
+async fn serve(stream: TcpStream, router: Router, end: CancellationToken) {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(64 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD_BYTES)
+        .max_pending_accept_reset_streams(RESETS)
+        .keep_alive_interval(Duration::from_secs(60))
+        .keep_alive_timeout(Duration::from_secs(20));
+    let service = TowerToHyperService::new(router);
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = end.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!("a connection ended: {error}");
+    }
+}

@@ -1,0 +1,155 @@
+//! `/v1/messages`: sends, and what became of them.
+
+mod counts;
+mod read;
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+
+use super::auth::{self, Caller};
+use super::extract::{Body, Names, Query};
+use super::problem::{Answer, Problem};
+use crate::app::Gateway;
+use crate::clock::rfc3339;
+use crate::delivery::spec::Spec;
+use crate::delivery::{AcceptError, SendRequest};
+use crate::ids::{Id, Kind};
+use crate::store::MessageRecord;
+
+/// Longest Idempotency-Key.
+const KEY_BYTES: usize = 255;
+static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// `POST /v1/messages`
+pub(super) async fn send(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    headers: HeaderMap,
+    query: Query,
+    body: Body,
+) -> Answer<Response> {
+    query.finish()?;
+    let app = caller.app_seq()?;
+    let key = idempotency_key(&headers)?;
+    let sha256 = |bytes: &[u8]| -> [u8; 32] {
+        digest::digest(&digest::SHA256, bytes).as_ref().try_into().unwrap_or_default()
+    };
+    let idempotency = key.map(|key| (sha256(key.as_bytes()), sha256(&body.raw)));
+    let read::Message { spec, audience, label } = read::message(&gateway, app, body.value)?;
+    let request = SendRequest { app, spec, audience, label, idempotency };
+    let accepted = gateway.pipeline.accept(request).await.map_err(refused)?;
+    let answer = json!({
+        "id": gateway.codec.encode(Kind::Message, accepted.id),
+        "state": "sending",
+        "created_at": rfc3339(accepted.created_at),
+    });
+    let mut response = (StatusCode::ACCEPTED, Json(answer)).into_response();
+    if accepted.replayed {
+        response.headers_mut().insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Answer<Option<&str>> {
+    let key = auth::single(headers, "idempotency-key")?;
+    let fits = |key: &str| (1..=KEY_BYTES).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
+    if key.is_some_and(|key| !fits(key)) {
+        let why = "the header `Idempotency-Key` must be 1 to 255 visible ASCII characters without spaces";
+        return Err(Problem::bad_request("invalid_idempotency_key", why));
+    }
+    Ok(key)
+}
+
+fn refused(error: AcceptError) -> Problem {
+    match error {
+        AcceptError::KeyReused => Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "this Idempotency-Key was used with another body; use a new key for a new message",
+        ),
+        AcceptError::Store(error) => error.into(),
+        AcceptError::Unwritable(cause) => {
+            tracing::error!("a message could not be written down: {cause}");
+            Problem::internal()
+        }
+    }
+}
+
+/// The message that the path names, if it is this app's.
+pub(super) async fn find(gateway: &Gateway, app: i64, names: &Names) -> Answer<MessageRecord> {
+    let absent = || Problem::not_found("message");
+    let id = gateway.codec.decode(Kind::Message, names.get("id")).ok_or_else(absent)?;
+    gateway.store.message(id).await?.filter(|message| message.app == app).ok_or_else(absent)
+}
+
+async fn view(gateway: &Gateway, message: &MessageRecord) -> Answer<Value> {
+    let counters = gateway.store.counters(message.id).await?;
+    let counts = counts::Counts::new(message.targeted, &counters, |seq| {
+        gateway.channels.by_seq(seq).map(|channel| channel.record.name.clone())
+    });
+    let spec: Spec = serde_json::from_str(&message.spec).unwrap_or_default();
+    Ok(json!({
+        "id": gateway.codec.encode(Kind::Message, message.id),
+        "state": state(message, counts.pending),
+        "class": message.class,
+        "label": message.label,
+        "metadata": spec.metadata,
+        "created_at": rfc3339(message.created_at),
+        "expires_at": rfc3339(message.deadline_at),
+        "counts": counts.total,
+        "by_channel": counts.by_channel,
+        "reasons": counts.reasons,
+    }))
+}
+
+fn state(message: &MessageRecord, pending: u64) -> &'static str {
+    match message.state {
+        1 => "scheduled",
+        2 => "cancelling",
+        3 => "cancelled",
+        _ if message.expanded_at.is_some() && pending == 0 => "done",
+        _ => "sending",
+    }
+}
+
+/// `GET /v1/messages/{id}`
+pub(super) async fn get(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    names: Names,
+) -> Answer<Json<Value>> {
+    let message = find(&gateway, caller.app_seq()?, &names).await?;
+    Ok(Json(view(&gateway, &message).await?))
+}
+
+/// `GET /v1/messages`: newest first.
+pub(super) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    mut query: Query,
+) -> Answer<Json<Value>> {
+    let app = caller.app_seq()?;
+    let label = query.text("label");
+    // An id begins with its time: a time is a bound on ids.
+    let bound = |ms: u64| Id::floor_at(ms.min(1 << 42));
+    let from = query.time("from")?.map_or(Id(0), bound);
+    let to = query.time("to")?.map_or(Id(i64::MAX), bound);
+    let page = query.page(&gateway, format!("messages {app} {label:?} {from:?} {to:?}"))?;
+    let before = page.number().map_or(to, |n| Id(n as i64));
+    let mut found = gateway.store.messages(app, label.as_deref(), before, page.limit + 1).await?;
+    found.retain(|message| message.id >= from);
+    let more = found.len() > page.limit;
+    found.truncate(page.limit);
+    let next = found.last().filter(|_| more).map(|message| message.id.0.to_string());
+    let mut data = Vec::with_capacity(found.len());
+    for message in &found {
+        data.push(view(&gateway, message).await?);
+    }
+    Ok(page.answer(&gateway, data, next))
+}

@@ -1,0 +1,257 @@
+//! Messages as callers give them. Every mistake is told at once; nothing is stored before all is well.
+
+use std::collections::BTreeMap;
+
+use anypush_providers::contract::{Badge, Class, Click, ClickAction, Content, Notification, Priority, Tier};
+use axum::http::StatusCode;
+use serde_json::Value;
+
+use crate::api::address;
+use crate::api::devices::ID;
+use crate::api::fields::{Fields, Mistakes, Text};
+use crate::api::problem::{Answer, Problem};
+use crate::app::Gateway;
+use crate::delivery::spec::{Audience, Expression, Spec};
+use crate::direct;
+use crate::routing::StepSpec;
+
+/// Four weeks: the longest that any vendor keeps a message.
+const MAX_TTL: u64 = 2_419_200;
+const DEFAULT_TTL: u64 = 86_400;
+/// Above so many targets the class must be said: a campaign must not travel as a login code by accident.
+const CLASS_FREE: usize = 100;
+const MOST_STEPS: usize = 16;
+
+/// A message, validated.
+pub(super) struct Message {
+    pub(super) spec: Spec,
+    pub(super) audience: Audience,
+    pub(super) label: Option<String>,
+}
+
+/// Reads a message of this app.
+pub(super) fn message(gateway: &Gateway, app: i64, body: Value) -> Answer<Message> {
+    let most = gateway.settings.limits.targets;
+    let known = |word: &str| knows(gateway, app, word);
+    too_many(&body, most)?;
+    let wrong = Mistakes::default();
+    let mut fields = Fields::of(body, "", &wrong);
+    let audience = audience(&mut fields, &wrong, most);
+    let class =
+        fields.choice("class", &[("transactional", Class::Transactional), ("marketing", Class::Marketing)]);
+    if class.is_none() && !fields.has("class") && !audience.as_ref().is_none_or(is_small) {
+        let why = "is required for an audience or for more than 100 targets: `transactional` or `marketing`";
+        fields.refuse("class", why);
+    }
+    let priority = fields.choice("priority", &[("high", Priority::High), ("normal", Priority::Normal)]);
+    let content = Content {
+        notification: notification(&mut fields),
+        data: data(&mut fields),
+        collapse_key: fields.text("collapse_key", Text::line(64)),
+        priority: priority.unwrap_or_default(),
+        class: class.unwrap_or_default(),
+        overrides: overrides(&mut fields),
+    };
+    if content.notification.is_none() && content.data.is_empty() && wrong.is_empty() {
+        wrong.add("", "has nothing to send: give `notification`, `data` or both");
+    }
+    let ttl = fields.number("ttl_seconds", 0..=MAX_TTL).unwrap_or(DEFAULT_TTL);
+    let spec = Spec {
+        content,
+        steps: steps(&mut fields, &wrong, known),
+        ttl_seconds: ttl as u32,
+        metadata: fields.map("metadata", 32, Text::line(64), Text::prose(512)).unwrap_or_default(),
+    };
+    let label = fields.text("label", Text::line(128));
+    fields.finish();
+    wrong.finish()?;
+    let audience = audience.ok_or_else(Problem::internal)?;
+    Ok(Message { spec, audience, label })
+}
+
+/// Before anything else: a list of a million items is not worth reading.
+fn too_many(body: &Value, most: usize) -> Answer<()> {
+    for name in ["device_ids", "user_ids", "tokens"] {
+        let n = body["to"][name].as_array().map_or(0, Vec::len);
+        if n > most {
+            let why = format!("{n} targets are more than {most}; send several messages, or use an audience");
+            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_targets", why);
+            return Err(problem.at(format!("/to/{name}")));
+        }
+    }
+    Ok(())
+}
+
+fn audience(fields: &mut Fields<'_>, wrong: &Mistakes, most: usize) -> Option<Audience> {
+    let Some(mut to) = fields.object("to") else {
+        fields.refuse("to", "is required");
+        return None;
+    };
+    let given = ["device_ids", "user_ids", "tokens", "audience"].into_iter().filter(|n| to.has(n)).count();
+    if given != 1 {
+        fields.refuse("to", "must have exactly one of `device_ids`, `user_ids`, `tokens`, `audience`");
+    }
+    let mut ids = |name: &str| {
+        let ids = to.texts(name, most, ID)?;
+        if ids.is_empty() {
+            to.refuse(name, "names nobody");
+        }
+        Some(ids)
+    };
+    let (devices, users) = (ids("device_ids"), ids("user_ids"));
+    let tokens = to.list("tokens", most).map(|items| {
+        if items.is_empty() {
+            to.refuse("tokens", "names nobody");
+        }
+        let read = |(at, item): (String, Value)| address::read(item, &at, wrong).map(address::given);
+        items.into_iter().filter_map(read).collect()
+    });
+    let expression = to.object("audience").and_then(expression);
+    to.finish();
+    devices
+        .map(Audience::Devices)
+        .or(users.map(Audience::Users))
+        .or(tokens.map(Audience::Addresses))
+        .or(expression.map(|expression| Audience::Matching { expression, after: 0 }))
+}
+
+fn expression(mut fields: Fields<'_>) -> Option<Expression> {
+    let everybody = fields.has("all").then(|| fields.flag("all"));
+    let tag = fields.has("tag").then(|| fields.text("tag", Text::line(64)));
+    let expression = match (everybody, tag) {
+        (Some(Some(true)), None) => Some(Expression::All),
+        (None, Some(Some(tag))) => Some(Expression::Tag(tag)),
+        (Some(Some(false)), None) => {
+            fields.refuse("all", "must be true");
+            None
+        }
+        (Some(None), None) | (None, Some(None)) => None,
+        _ => {
+            fields.refuse_all("must be {\"all\": true} or {\"tag\": \"…\"}");
+            None
+        }
+    };
+    fields.finish();
+    expression
+}
+
+fn is_small(audience: &Audience) -> bool {
+    match audience {
+        Audience::Devices(ids) | Audience::Users(ids) => ids.len() <= CLASS_FREE,
+        Audience::Addresses(all) => all.len() <= CLASS_FREE,
+        Audience::Matching { .. } => false,
+    }
+}
+
+fn notification(fields: &mut Fields<'_>) -> Option<Notification> {
+    let mut inner = fields.object("notification")?;
+    let shown = Notification {
+        title: inner.text("title", Text::prose(1024)),
+        body: inner.text("body", Text::prose(8192)),
+        image: inner.text("image", Text::line(2048)),
+        sound: inner.text("sound", Text::line(128)),
+        badge: badge(&mut inner),
+        actions_category: inner.text("actions_category", Text::line(128)),
+        click: click(&mut inner),
+    };
+    if let Some(image) = &shown.image
+        && !url::Url::parse(image).is_ok_and(|url| url.scheme() == "https" && url.host().is_some())
+    {
+        inner.refuse("image", "must be an https:// address");
+    }
+    inner.finish();
+    Some(shown)
+}
+
+fn badge(fields: &mut Fields<'_>) -> Option<Badge> {
+    let mut inner = fields.object("badge")?;
+    let (set, add) = (inner.number("set", 0..=99_999), inner.number("add", 1..=99_999));
+    inner.finish();
+    match (set, add) {
+        (Some(n), None) => Some(Badge::Set(n as u32)),
+        (None, Some(n)) => Some(Badge::Add(n as u32)),
+        _ => {
+            fields.refuse("badge", "must be {\"set\": n} or {\"add\": n}");
+            None
+        }
+    }
+}
+
+fn click(fields: &mut Fields<'_>) -> Option<Click> {
+    let mut inner = fields.object("click")?;
+    if !inner.has("open") {
+        inner.refuse("open", "is required");
+    }
+    let kinds = [("app", ClickAction::App), ("deep_link", ClickAction::DeepLink), ("url", ClickAction::Url)];
+    let open = inner.choice("open", &kinds);
+    let value = inner.text("value", Text::line(2048));
+    match (open, &value) {
+        (Some(ClickAction::App), Some(_)) => inner.refuse("value", "has no meaning with `app`; leave it out"),
+        (Some(ClickAction::Url), Some(text)) => {
+            let web = |url: url::Url| matches!(url.scheme(), "http" | "https") && url.host().is_some();
+            if !url::Url::parse(text).is_ok_and(web) {
+                inner.refuse("value", "must be an http:// or https:// address");
+            }
+        }
+        (Some(ClickAction::DeepLink | ClickAction::Url), None) => inner.refuse("value", "is required"),
+        _ => {}
+    }
+    inner.finish();
+    Some(Click { open: open?, value })
+}
+
+fn data(fields: &mut Fields<'_>) -> BTreeMap<String, String> {
+    // Values are the app's own: everything but NUL, which some phones end a string at.
+    let data = fields.map("data", 100, Text::line(128), Text::raw(32_768)).unwrap_or_default();
+    for key in data.keys().filter(|key| key.starts_with("anypush_")) {
+        fields.refuse("data", format!("the key `{key}` is reserved; keys must not begin with `anypush_`"));
+    }
+    let bytes: usize = data.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if bytes > 65_536 {
+        fields.refuse("data", format!("has {bytes} bytes, at most 65536 are allowed"));
+    }
+    data
+}
+
+fn overrides(fields: &mut Fields<'_>) -> BTreeMap<String, Value> {
+    let Some(mut inner) = fields.object("overrides") else { return BTreeMap::new() };
+    let members = inner.rest();
+    for (provider, value) in &members {
+        let checked = match anypush_providers::find(provider) {
+            Some(registration) => (registration.check_overrides)(value),
+            None => Err("there is no such provider; GET /v1/providers lists them".into()),
+        };
+        if let Err(why) = checked {
+            inner.refuse(provider, why);
+        }
+    }
+    members.into_iter().collect()
+}
+
+fn steps(fields: &mut Fields<'_>, wrong: &Mistakes, known: impl Fn(&str) -> bool) -> Vec<StepSpec> {
+    let Some(mut route) = fields.object("route") else { return Vec::new() };
+    if !route.has("steps") {
+        route.refuse("steps", "is required");
+    }
+    let items = route.list("steps", MOST_STEPS).unwrap_or_default();
+    route.finish();
+    let mut steps = Vec::new();
+    for (at, item) in items {
+        let mut step = Fields::of(item, at, wrong);
+        let uses = step.needed("use", Text::line(64));
+        if !uses.is_empty() && !known(&uses) {
+            step.refuse("use", "names neither a channel of this app, nor a provider, nor a tier");
+        }
+        step.finish();
+        steps.push(StepSpec { uses });
+    }
+    steps
+}
+
+/// Whether a route may name this.
+fn knows(gateway: &Gateway, app: i64, word: &str) -> bool {
+    Tier::ALL.iter().any(|tier| tier.as_str() == word)
+        || word == direct::DESCRIPTOR.id
+        || anypush_providers::find(word).is_some()
+        || gateway.channels.by_name(app, word).is_some()
+}

@@ -1,0 +1,48 @@
+//! Health, metrics, and the contract itself.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use serde_json::{Value, json};
+
+use super::problem::{Answer, Problem};
+use crate::app::Gateway;
+
+/// The contract with users.
+pub const OPENAPI: &str = include_str!("../../openapi.yaml");
+
+/// `GET /healthz`: the process lives.
+pub(super) async fn healthz() -> Json<Value> {
+    Json(json!({"status": "ok"}))
+}
+
+/// `GET /readyz`: requests are welcome, and the store answers.
+pub(super) async fn readyz(State(gateway): State<Arc<Gateway>>) -> Answer<Json<Value>> {
+    let not_ready =
+        |why: &str| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why).retry_after(2);
+    if gateway.tasks.is_stopping() {
+        return Err(not_ready("the gateway is stopping"));
+    }
+    gateway.store.backlog().await.map_err(|_| not_ready("the store does not answer"))?;
+    Ok(Json(json!({"status": "ready"})))
+}
+
+/// `GET /metrics`
+pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Answer<impl IntoResponse> {
+    let waiting = gateway.store.backlog().await?.iter().map(|(_, _, n)| n).sum();
+    let gauges = [
+        ("work_waiting", "Work items that wait", waiting),
+        ("phones_connected", "Phones connected to this node", gateway.hub.connected() as u64),
+        ("store_write_statements", "Statements that wrote since start", gateway.store.write_statements()),
+    ];
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], gateway.metrics.render(&gauges)))
+}
+
+/// `GET /openapi.yaml`
+pub(super) async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/yaml")], OPENAPI)
+}

@@ -1,0 +1,1 @@
+//! The file and the router say the same.

@@ -1,0 +1,78 @@
+//! A caller of a running gateway: what `send` and `keys` share.
+
+use anyhow::{Context as _, bail};
+use anypush_providers::kit::http;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+
+/// Which gateway, and with which key.
+#[derive(Debug, Clone, clap::Args)]
+pub(super) struct Remote {
+    /// The gateway's address.
+    #[arg(long, env = "ANYPUSH_URL", value_name = "URL", default_value = "http://127.0.0.1:8470")]
+    pub(super) url: String,
+    /// The API key. Better given by the environment: others on this machine see command lines.
+    #[arg(long, env = "ANYPUSH_API_KEY", value_name = "KEY", hide_env_values = true)]
+    pub(super) api_key: Option<SecretString>,
+    /// For which app an admin key acts: its id or name.
+    #[arg(long, env = "ANYPUSH_APP", value_name = "APP")]
+    pub(super) app: Option<String>,
+}
+
+/// A ready caller.
+pub(super) struct Client {
+    http: reqwest::Client,
+    url: String,
+    key: SecretString,
+    app: Option<String>,
+}
+
+impl Remote {
+    /// Makes a caller; the key must be there.
+    pub(super) fn client(&self) -> anyhow::Result<Client> {
+        let key = self.api_key.clone().context("no API key: set ANYPUSH_API_KEY or give --api-key")?;
+        let options = http::HttpOptions {
+            user_agent: concat!("anypush/", env!("CARGO_PKG_VERSION")).into(),
+            ..http::HttpOptions::default()
+        };
+        let http = http::client(&options).map_err(anyhow::Error::msg)?;
+        Ok(Client { http, url: self.url.trim_end_matches('/').into(), key, app: self.app.clone() })
+    }
+}
+
+impl Client {
+    /// Calls the gateway; a problem document becomes a sentence. `acting`: send the app along.
+    pub(super) async fn call(
+        &self,
+        method: http_types::Method,
+        path: &str,
+        body: Option<&Value>,
+        acting: bool,
+    ) -> anyhow::Result<Value> {
+        let mut request =
+            self.http.request(method, format!("{}{path}", self.url)).bearer_auth(self.key.expose_secret());
+        if let Some(app) = self.app.as_deref().filter(|_| acting) {
+            request = request.header("anypush-app", app);
+        }
+        if let Some(body) = body {
+            request = request.json(body);
+        }
+        let answer = http::send(request)
+            .await
+            .with_context(|| format!("{} does not answer; is the gateway running there?", self.url))?;
+        let value: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
+        if answer.status().is_success() {
+            return Ok(value);
+        }
+        let told = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        let place = value["pointer"].as_str().map_or_else(String::new, |at| format!(" at {at}"));
+        bail!(
+            "the gateway refused ({} {}{place}): {}",
+            answer.status().as_u16(),
+            told("code"),
+            told("detail")
+        )
+    }
+}
+
+use ::http as http_types;

@@ -1,0 +1,96 @@
+//! The command line: one file per command.
+//!
+//! Exit codes: 0 done, 1 it failed (one sentence says how to mend it), 2 the command was misspelled, 64 the
+//! configuration is wrong.
+
+mod client;
+mod keys;
+mod misc;
+mod send;
+mod serve;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::settings::{Mistakes, Settings};
+
+const EXAMPLES: &str = "\
+Examples:
+  anypush serve                               a gateway on this machine, data in ./data
+  anypush keys create --admin --data-dir data the first key, while no gateway runs
+  anypush send --to-tag vip --title Hello --body 'It works' --follow";
+
+/// anypush: one call reaches any phone.
+#[derive(Debug, Parser)]
+#[command(name = "anypush", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Send(send::Args),
+    Keys(keys::Args),
+    Openapi(misc::OpenapiArgs),
+    Migrate(misc::MigrateArgs),
+}
+
+/// Where the configuration comes from; the same for every command that needs it.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Config {
+    /// File with settings that differ from the defaults.
+    #[arg(long, env = "ANYPUSH_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of the database and the master key.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Config {
+    /// The settings, with these on top.
+    pub fn load(&self, mut given: Vec<(&str, String)>) -> Result<Settings, Mistakes> {
+        if let Some(dir) = &self.data_dir {
+            given.push(("data_dir", dir.display().to_string()));
+        }
+        Settings::load(self.config.as_deref(), |name| std::env::var(name).ok(), &given)
+    }
+}
+
+/// Runs a command to its end.
+pub async fn run(cli: Cli) -> ExitCode {
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(args).await,
+        Command::Send(args) => send::run(args).await,
+        Command::Keys(args) => keys::run(args).await,
+        Command::Openapi(args) => misc::openapi(&args),
+        Command::Migrate(args) => misc::migrate(args).await,
+    };
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    complain(&error);
+    ExitCode::from(if error.is::<Mistakes>() { 64 } else { 1 })
+}
+
+#[expect(clippy::print_stderr, reason = "the last word of a command goes to the terminal, not to the log")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("anypush: {error:#}");
+}
+
+/// Prints a line of a command's result.
+#[expect(clippy::print_stdout, reason = "results go to standard output")]
+pub(crate) fn say(line: impl std::fmt::Display) {
+    println!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}

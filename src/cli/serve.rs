@@ -1,0 +1,78 @@
+//! `anypush serve`: the gateway.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Config;
+use crate::app;
+use crate::clock::Clock;
+use crate::telemetry::log;
+
+/// Run the gateway until SIGTERM or Ctrl-C.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  anypush serve
+  anypush serve --config config/production.toml
+  anypush serve --listen 127.0.0.1:0 --data-dir /var/lib/anypush
+
+Every setting is explained in config/default.toml. Exit code 64: the configuration is wrong.")]
+pub(super) struct Args {
+    #[command(flatten)]
+    config: Config,
+    /// Where to listen; port 0 takes a free one.
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<()> {
+    let settings = args.config.load(args.listen.into_iter().map(|listen| ("listen", listen)).collect())?;
+    log::init(&settings.log);
+    let address = settings.listen;
+    let gateway = app::start(settings, Clock::system()).await?;
+    if gateway.store.keys(None).await?.iter().all(|key| key.revoked_at.is_some()) {
+        let dir = gateway.settings.data_dir.display();
+        tracing::warn!(
+            "there is no admin key yet; stop and run `anypush keys create --admin --data-dir {dir}`"
+        );
+    }
+    let bound = bind(address).await;
+    let listener = match bound {
+        Ok(listener) => listener,
+        Err(error) => {
+            gateway.tasks.stop();
+            gateway.store.close().await;
+            return Err(error);
+        }
+    };
+    app::serve(gateway, listener, terminated()?).await
+}
+
+/// Opens the port, or says in one sentence why not.
+pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
+            "{address} is taken by another program; stop that one, or choose another with --listen HOST:PORT \
+             (port 0 takes a free one)"
+        ),
+        std::io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+            "{address} may not be opened by this user; choose a port above 1023 with --listen HOST:PORT"
+        ),
+        _ => anyhow::anyhow!("{address} cannot be opened: {error}; choose another with --listen HOST:PORT"),
+    })
+}
+
+/// Resolves at SIGTERM or SIGINT.
+pub(crate) fn terminated() -> anyhow::Result<impl Future<Output = ()> + Send> {
+    let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
+    let mut int = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
