@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION,
@@ -42,7 +42,7 @@ pub(crate) fn router(sandbox: Arc<Sandbox>) -> Router {
         .route("/_sandbox/samples", get(crate::samples::samples))
         .route("/_sandbox/recording", get(recording).put(put_recording))
         .route("/_sandbox/phones", get(phones))
-        .route("/_sandbox/phones/{id}", put(put_phone).delete(delete_phone))
+        .route("/_sandbox/phones/{id}", get(phone).put(put_phone).delete(delete_phone))
         .route("/_sandbox/phones/{id}/tap", post(tap))
         .merge(crate::fcm::control_router())
         .layer(from_fn(cors));
@@ -132,7 +132,7 @@ The vendors and the phones, played on this machine. Played now: fcm.
   GET    /_sandbox/summary?message=
   GET    /_sandbox/samples                         per vendor: a channel's configuration that works here, and phones
   GET    /_sandbox/recording                       PUT {\"on\": true}
-  GET    /_sandbox/phones                          PUT, DELETE /_sandbox/phones/{id}
+  GET    /_sandbox/phones                          GET, PUT, DELETE /_sandbox/phones/{id}
   POST   /_sandbox/phones/{id}/tap                 {\"message_id\": \"...\"}
 
 Tokens that begin so behave so, unless a rule says otherwise:
@@ -219,6 +219,10 @@ async fn phones(State(sandbox): State<Arc<Sandbox>>) -> Response {
     Json(json!({"phones": sandbox.phones.list()})).into_response()
 }
 
+async fn phone(State(sandbox): State<Arc<Sandbox>>, Path(id): Path<String>) -> Response {
+    answer_phone(sandbox.phones.get(&id).ok_or(PhoneError::Unknown))
+}
+
 async fn put_phone(State(sandbox): State<Arc<Sandbox>>, Path(id): Path<String>, body: Bytes) -> Response {
     let change: PhoneChange = match serde_json::from_slice(&body) {
         Ok(change) => change,
@@ -239,7 +243,11 @@ struct Tap {
     message_id: String,
 }
 
-async fn tap(State(sandbox): State<Arc<Sandbox>>, Path(id): Path<String>, Json(tap): Json<Tap>) -> Response {
+async fn tap(State(sandbox): State<Arc<Sandbox>>, Path(id): Path<String>, body: Bytes) -> Response {
+    let tap: Tap = match serde_json::from_slice(&body) {
+        Ok(tap) => tap,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("reading the tap: {error}")),
+    };
     answer_phone(sandbox.phones.tap(&id, &tap.message_id).await)
 }
 
@@ -271,15 +279,16 @@ struct RecordingChange {
 }
 
 /// Turning it on, or on again, begins an empty recording.
-async fn put_recording(
-    State(sandbox): State<Arc<Sandbox>>,
-    Json(change): Json<RecordingChange>,
-) -> StatusCode {
+async fn put_recording(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Response {
+    let change: RecordingChange = match serde_json::from_slice(&body) {
+        Ok(change) => change,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("reading the switch: {error}")),
+    };
     sandbox.recording.on.store(change.on, Ordering::Relaxed);
     if change.on {
         sandbox.recording.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
-    StatusCode::NO_CONTENT
+    StatusCode::NO_CONTENT.into_response()
 }
 
 /// Keeps vendor requests with their answers while the recording is on.

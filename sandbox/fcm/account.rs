@@ -89,10 +89,13 @@ impl Project {
 
     /// Whether `signature` is this account's RS256 over `signed`.
     pub(super) fn has_signed(&self, signed: &[u8], signature: &[u8]) -> bool {
-        UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, &self.public_key)
-            .verify(signed, signature)
-            .is_ok()
+        is_rs256(&self.public_key, signed, signature)
     }
+}
+
+/// Whether `signature` is that of the key (RFC 8017 A.1.1, DER) over `signed`.
+fn is_rs256(public_key: &[u8], signed: &[u8], signature: &[u8]) -> bool {
+    UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public_key).verify(signed, signature).is_ok()
 }
 
 /// PKCS#8 as PEM (RFC 7468).
@@ -221,4 +224,39 @@ fn load(path: &Path) -> anyhow::Result<Project> {
 pub(super) fn is_project_id(id: &str) -> bool {
     (1..=63).contains(&id.len())
         && id.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // RFC 7515 A.2.
+    const SIGNED: &str = concat!(
+        "eyJhbGciOiJSUzI1NiJ9.",
+        "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ",
+    );
+    const MODULUS: &str = concat!(
+        "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0B",
+        "m4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5",
+        "z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7",
+        "aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ",
+    );
+    const SIGNATURE: &str = concat!(
+        "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2F",
+        "p5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQB",
+        "MHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeY",
+        "I2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw",
+    );
+
+    #[test]
+    fn the_signature_of_rfc_7515_is_good_and_a_changed_text_is_not() {
+        // SEQUENCE { INTEGER n, INTEGER 65537 }; a zero byte keeps n positive.
+        let mut key = vec![0x30, 0x82, 0x01, 0x0a, 0x02, 0x82, 0x01, 0x01, 0x00];
+        key.extend(URL_SAFE_NO_PAD.decode(MODULUS).unwrap());
+        key.extend([0x02, 0x03, 0x01, 0x00, 0x01]);
+        let signature = URL_SAFE_NO_PAD.decode(SIGNATURE).unwrap();
+        assert!(is_rs256(&key, SIGNED.as_bytes(), &signature));
+        assert!(!is_rs256(&key, &SIGNED.as_bytes()[1..], &signature));
+        assert!(!is_rs256(&key, SIGNED.as_bytes(), &signature[1..]));
+    }
 }

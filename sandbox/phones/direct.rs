@@ -120,10 +120,11 @@ impl Phones {
         self.lock().phones.get(id)?.cursor.clone()
     }
 
-    /// Moves that on.
-    pub(super) fn set_cursor(&self, id: &str, cursor: &str) {
-        if let Some(phone) = self.lock().phones.get_mut(id) {
-            phone.cursor = Some(cursor.to_owned());
+    /// Moves that on, or back to the beginning; a connection of before moves nothing.
+    pub(super) fn set_cursor(&self, id: &str, stop: &CancellationToken, cursor: Option<String>) {
+        let mut all = self.lock();
+        if let Some(phone) = all.phones.get_mut(id).filter(|_| !stop.is_cancelled()) {
+            phone.cursor = cursor;
         }
     }
 

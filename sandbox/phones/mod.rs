@@ -328,6 +328,7 @@ impl Phone {
             || gateway.as_ref().is_some_and(|gateway| Some(gateway) != self.gateway.as_ref())
             || secret.as_ref().is_some_and(|secret| Some(secret) != self.secret.as_ref())
             || receipts.as_ref().is_some_and(|receipts| *receipts != self.receipts);
+        let elsewhere = gateway.is_some() || secret.is_some();
         self.kind = kind.unwrap_or_else(|| self.kind.clone());
         self.label = label.unwrap_or_else(|| std::mem::take(&mut self.label));
         self.online = online.unwrap_or(self.online);
@@ -335,6 +336,10 @@ impl Phone {
         self.gateway =
             gateway.map(|url| url.trim_end_matches('/').to_owned()).or_else(|| self.gateway.take());
         self.secret = secret.or_else(|| self.secret.take());
+        if differs && elsewhere {
+            // A cursor means something to the device and gateway that gave it, and to no other.
+            self.cursor = None;
+        }
         self.receipts = receipts.unwrap_or_else(|| std::mem::take(&mut self.receipts));
         differs || !self.online
     }

@@ -28,7 +28,7 @@ pub(super) async fn run(phones: &Phones, id: &str, line: &Line, stop: &Cancellat
     let mut worked = false;
     loop {
         let asked_at = Instant::now();
-        let answer = match poll(phones, id, line).await {
+        let answer = match poll(phones, id, line, stop).await {
             Ok(answer) => answer,
             Err(End::Failed(why)) if worked => return End::Worked { why, wait_ms: 0 },
             Err(end) => return end,
@@ -48,7 +48,7 @@ pub(super) async fn run(phones: &Phones, id: &str, line: &Line, stop: &Cancellat
             }
         }
         if let Some(cursor) = answer.cursor.or(last) {
-            phones.set_cursor(id, &cursor);
+            phones.set_cursor(id, stop, Some(cursor));
         }
         if answer.superseded {
             return End::Worked { why: "another poll of this phone came later".to_owned(), wait_ms: 1000 };
@@ -59,7 +59,7 @@ pub(super) async fn run(phones: &Phones, id: &str, line: &Line, stop: &Cancellat
     }
 }
 
-async fn poll(phones: &Phones, id: &str, line: &Line) -> Result<Answer, End> {
+async fn poll(phones: &Phones, id: &str, line: &Line, stop: &CancellationToken) -> Result<Answer, End> {
     let gateway = line.gateway.as_deref().unwrap_or_default();
     let mut query = vec![("wait_seconds", WAIT_SECONDS.to_owned())];
     query.extend(phones.cursor(id).map(|cursor| ("after", cursor)));
@@ -72,6 +72,10 @@ async fn poll(phones: &Phones, id: &str, line: &Line) -> Result<Answer, End> {
         .await
         .map_err(|error| End::Failed(error.to_string()))?;
     let status = answer.status();
+    if status == http::StatusCode::BAD_REQUEST {
+        // A cursor that the gateway does not know any more; asking with it again would never end.
+        phones.set_cursor(id, stop, None);
+    }
     if !status.is_success() {
         return Err(End::Failed(format!("the gateway answered {status}")));
     }

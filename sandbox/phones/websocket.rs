@@ -24,6 +24,8 @@ const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(270);
 const GRACE: Duration = Duration::from_secs(30);
 /// The close code of a device secret that was revoked.
 const REVOKED: u16 = 4003;
+/// The close code of a connection that a newer one of the same device replaces.
+const SUPERSEDED: u16 = 4001;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -90,7 +92,12 @@ pub(super) async fn run(phones: &Phones, id: &str, line: &Line, stop: &Cancellat
             Some(Ok(Frame::Close(close))) => {
                 let code = close.as_ref().map_or(1005, |close| u16::from(close.code));
                 let why = format!("closed by the gateway with {code}");
-                return if code == REVOKED { End::Revoked(why) } else { worked(&why, bye) };
+                return match code {
+                    REVOKED => End::Revoked(why),
+                    // Coming back at once would only end the newer connection in turn.
+                    SUPERSEDED => End::Worked { why, wait_ms: 5000 },
+                    _ => worked(&why, bye),
+                };
             }
             Some(Ok(_)) => continue,
             Some(Err(error)) => return worked(&error.to_string(), bye),
@@ -106,7 +113,7 @@ pub(super) async fn run(phones: &Phones, id: &str, line: &Line, stop: &Cancellat
             bye = Some(said);
         }
         if let Some(message) = text.msg
-            && let Err(error) = take(&mut socket, phones, id, line, message).await
+            && let Err(error) = take(&mut socket, phones, id, line, stop, message).await
         {
             return worked(&error, bye);
         }
@@ -146,6 +153,7 @@ async fn take(
     phones: &Phones,
     id: &str,
     line: &Line,
+    stop: &CancellationToken,
     message: Message,
 ) -> Result<(), String> {
     let (message_id, cursor) = (message.id.clone(), message.cursor.clone());
@@ -155,7 +163,7 @@ async fn take(
     }
     if let Some(cursor) = cursor {
         say(socket, &json!({"ack": cursor})).await?;
-        phones.set_cursor(id, &cursor);
+        phones.set_cursor(id, stop, Some(cursor));
     }
     Ok(())
 }
