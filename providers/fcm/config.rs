@@ -177,7 +177,7 @@ pub(super) fn schema() -> Schema {
             },
             "ca_pem": {
                 "title": "Certificate authority",
-                "description": "Certificates in PEM form to trust instead of the system's authorities, for a \
+                "description": "Certificates in PEM form to trust beside the system's authorities, for a \
                                 sandbox or a gateway of yours.",
                 "type": "string",
                 "examples": ["-----BEGIN CERTIFICATE-----\n…\n-----END CERTIFICATE-----\n"]

@@ -25,7 +25,7 @@ pub struct HttpOptions {
     pub user_agent: String,
     /// Longest time for one request with its body; [`DEFAULT_REQUEST_TIMEOUT`] if absent.
     pub request_timeout: Option<Duration>,
-    /// Authorities to trust instead of the system's.
+    /// Authorities to trust beside the system's.
     pub ca_pem: Option<String>,
     /// Only `http` addresses will be called: works on a machine that has no authorities at all.
     pub without_tls: bool,
@@ -49,7 +49,7 @@ pub fn client(options: &HttpOptions) -> Result<reqwest::Client, String> {
         tls::certificates(pem)?;
         let certificates =
             reqwest::Certificate::from_pem_bundle(pem.as_bytes()).map_err(|error| chain(&error))?;
-        builder = builder.tls_certs_only(certificates);
+        builder = builder.tls_certs_merge(certificates);
     } else if options.without_tls {
         builder = builder.tls_certs_only([]);
     }

@@ -1,23 +1,29 @@
-//! Whom we trust: the system's authorities, or one that a channel names (a sandbox, a private gateway).
+//! Whom we trust: the system's authorities, and one that a channel names (a sandbox, a private gateway). With a named
+//! one a machine without any system's authority does as well.
 
 use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use rustls_platform_verifier::Verifier;
 
-/// A client that speaks HTTP/2 only. With `ca_pem` it trusts those certificates and no others.
+/// A client that speaks HTTP/2 only. It trusts the certificates of `ca_pem` beside the system's authorities.
 pub fn http2_client(ca_pem: Option<&str>) -> Result<Arc<ClientConfig>, String> {
-    let builder = ClientConfig::builder_with_provider(provider())
+    let verifier = match ca_pem {
+        Some(pem) => Arc::new(
+            Verifier::new_with_extra_roots(certificates(pem)?, provider())
+                .map_err(|error| format!("trusting the named certificates: {error}"))?,
+        ),
+        None => system()?,
+    };
+    let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?;
-    let mut config = match ca_pem {
-        Some(pem) => builder.with_root_certificates(roots(pem)?),
-        None => builder.dangerous().with_custom_certificate_verifier(system()?),
-    }
-    .with_no_client_auth();
+        .map_err(|error| error.to_string())?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_no_client_auth();
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
 }
@@ -31,14 +37,6 @@ pub fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, String> {
         return Err("holds no certificate".to_owned());
     }
     Ok(found)
-}
-
-fn roots(pem: &str) -> Result<RootCertStore, String> {
-    let mut store = RootCertStore::empty();
-    for certificate in certificates(pem)? {
-        store.add(certificate).map_err(|_| "holds a certificate that is no authority".to_owned())?;
-    }
-    Ok(store)
 }
 
 /// The system's authorities are read once: parsing some hundred of them takes milliseconds, and every channel
@@ -71,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn one_authority_can_stand_in_for_the_systems() {
+    fn a_named_authority_makes_a_client_that_speaks_http2_only() {
         let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let config = http2_client(Some(&key.cert.pem())).unwrap();
         assert_eq!(config.alpn_protocols, [b"h2".to_vec()]);

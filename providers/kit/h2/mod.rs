@@ -31,7 +31,7 @@ const MAX_HANDOVERS: u32 = 3;
 /// How a pool is made.
 #[derive(Debug, Clone)]
 pub struct H2Options {
-    /// Authorities to trust instead of the system's.
+    /// Authorities to trust beside the system's.
     pub ca_pem: Option<String>,
     /// Connections at most.
     pub max_connections: usize,

@@ -167,7 +167,7 @@ async fn tls_peer(alpn: &[u8]) -> (String, String) {
 }
 
 #[tokio::test]
-async fn a_named_authority_is_trusted_and_only_that_one() {
+async fn a_named_authority_is_trusted_and_a_strange_one_is_not() {
     let (base, pem) = tls_peer(b"h2").await;
     let trusting = H2Options { ca_pem: Some(pem), ..quick() };
     assert_eq!(pool(&base, trusting).send(request(&base)).await.unwrap().body(), "ok");
