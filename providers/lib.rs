@@ -33,28 +33,3 @@ providers! {
 pub fn find(id: &str) -> Option<&'static contract::Registration> {
     catalogue().iter().copied().find(|registration| registration.descriptor.id == id)
 }
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-    use std::path::Path;
-
-    #[test]
-    fn every_vendors_folder_is_in_the_list_and_answers_to_its_name() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folders: BTreeSet<String> = std::fs::read_dir(root)
-            .unwrap()
-            .map(|entry| entry.unwrap())
-            .filter(|entry| entry.path().join("mod.rs").exists())
-            .map(|entry| entry.file_name().into_string().unwrap())
-            .filter(|name| !matches!(name.as_str(), "contract" | "kit"))
-            .collect();
-        let listed: Vec<String> =
-            super::catalogue().iter().map(|registration| registration.descriptor.id.to_owned()).collect();
-        assert_eq!(listed, folders.into_iter().collect::<Vec<_>>(), "alphabetical, none forgotten");
-        for id in &listed {
-            assert!(root.join(id).join("README.md").exists(), "{id} has no page");
-            assert!(super::find(id).is_some());
-        }
-    }
-}

@@ -3,10 +3,10 @@
 
 use std::sync::{Arc, OnceLock};
 
+use rustls::ClientConfig;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::ClientConfig;
 use rustls_platform_verifier::Verifier;
 
 /// A client that speaks HTTP/2 only. It trusts the certificates of `ca_pem` beside the system's authorities.

@@ -3,6 +3,7 @@
 mod answers;
 mod configuration;
 mod payloads;
+mod recorded;
 mod sending;
 mod witness;
 
