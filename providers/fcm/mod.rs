@@ -184,8 +184,10 @@ impl Fcm {
         if !first.token_refused {
             return first;
         }
-        self.tokens.invalidate(&bearer);
+        self.tokens.invalidate(&bearer, now());
         match self.bearer(now).await {
+            // The same again: another one was refused a moment ago.
+            Ok(same) if Arc::ptr_eq(&same, &bearer) => first,
             Ok(fresh) => self.post(body, &fresh, target_token, now).await,
             Err(error) => error.into(),
         }

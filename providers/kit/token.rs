@@ -28,9 +28,19 @@ struct Entry<T> {
     expires_at: SystemTime,
 }
 
+struct Slot<T> {
+    entry: Option<Entry<T>>,
+    /// When a token was last thrown away because it was refused.
+    refused_at: Option<SystemTime>,
+}
+
+/// Tokens that are refused one after another are replaced this often at most: a vendor that refuses all of them
+/// must not be asked for a new one with every request.
+const REPLACED_EVERY: Duration = Duration::from_secs(1);
+
 /// Keeps one token of type `T`; minting fails with an `E`.
 pub struct TokenCache<T, E> {
-    current: RwLock<Option<Entry<T>>>,
+    current: RwLock<Slot<T>>,
     /// The last failure and its time. Whoever holds the lock mints.
     refresh: Mutex<Option<(SystemTime, E)>>,
     early: Duration,
@@ -41,7 +51,7 @@ impl<T, E: Clone> TokenCache<T, E> {
     /// A cache that renews `early` before expiry, but never before three quarters of a token's life.
     pub fn new(early: Duration) -> Self {
         Self {
-            current: RwLock::new(None),
+            current: RwLock::new(Slot { entry: None, refused_at: None }),
             refresh: Mutex::new(None),
             early,
             failure_lives: Duration::from_secs(1),
@@ -86,17 +96,21 @@ impl<T, E: Clone> TokenCache<T, E> {
     }
 
     /// Forgets the token if it is still `refused`: of many callers whose requests were refused with one token, only
-    /// the first has an effect.
-    pub fn invalidate(&self, refused: &Arc<T>) {
+    /// the first has an effect. It has none if another token was refused a moment ago; then this one is
+    /// given out again for a while.
+    pub fn invalidate(&self, refused: &Arc<T>, now: SystemTime) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        if current.as_ref().is_some_and(|entry| Arc::ptr_eq(&entry.token, refused)) {
-            *current = None;
+        let is_current = current.entry.as_ref().is_some_and(|entry| Arc::ptr_eq(&entry.token, refused));
+        let lately =
+            current.refused_at.is_some_and(|at| now.duration_since(at).is_ok_and(|age| age < REPLACED_EVERY));
+        if is_current && !lately {
+            *current = Slot { entry: None, refused_at: Some(now) };
         }
     }
 
     fn lookup(&self, now: SystemTime) -> Lookup<T> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        match current.as_ref() {
+        match current.entry.as_ref() {
             Some(entry) if now < entry.renew_at => Lookup::Fresh(entry.token.clone()),
             Some(entry) if now < entry.expires_at => Lookup::Ageing(entry.token.clone()),
             _ => Lookup::None,
@@ -111,7 +125,7 @@ impl<T, E: Clone> TokenCache<T, E> {
             renew_at: now + minted.lives.saturating_sub(early),
             expires_at: now + minted.lives,
         };
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(entry);
+        self.current.write().unwrap_or_else(PoisonError::into_inner).entry = Some(entry);
         token
     }
 }
@@ -206,10 +220,25 @@ mod tests {
     async fn a_refused_token_is_replaced_once_however_many_report_it() {
         let (cache, mint) = cache();
         let old = cache.get(clock::now, || mint.ok()).await.unwrap();
-        cache.invalidate(&old);
+        cache.invalidate(&old, clock::now());
         let new = cache.get(clock::now, || mint.ok()).await.unwrap();
-        cache.invalidate(&old);
+        cache.invalidate(&old, clock::now());
         assert_eq!(cache.get(clock::now, || mint.ok()).await, Ok(new));
         assert_eq!(mint.count(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_vendor_that_refuses_every_token_is_asked_for_one_a_second() {
+        let (cache, mint) = cache();
+        for _ in 0..100 {
+            let token = cache.get(clock::now, || mint.ok()).await.unwrap();
+            cache.invalidate(&token, clock::now());
+        }
+        assert_eq!(mint.count(), 2);
+        clock::set(1);
+        let token = cache.get(clock::now, || mint.ok()).await.unwrap();
+        cache.invalidate(&token, clock::now());
+        cache.get(clock::now, || mint.ok()).await.unwrap();
+        assert_eq!(mint.count(), 3);
     }
 }
