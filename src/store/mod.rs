@@ -185,8 +185,10 @@ pub trait Store: Send + Sync {
 
     /// What waits for a device after a position, in order; marks it as handed out. Expired entries are left out.
     async fn inbox(&self, device: u64, after: i64, limit: usize, now_ms: u64) -> Result<Vec<InboxEntry>>;
-    /// Ends deliveries that the phone acknowledges: `delivered`, witness phone. Only what was handed out.
+    /// Ends deliveries that the phone acknowledges: `delivered`, witness phone. `UpTo` ends only what was handed out;
+    /// `Messages` what waits for this device. Returns how many deliveries moved.
     async fn acknowledge(&self, device: u64, ack: Ack, now_ms: u64) -> Result<u64>;
-    /// What the phone reports about messages that reached it by any channel. Unknown ones are ignored.
+    /// What the phone reports about messages that reached it by any channel; what it reports need not wait in its
+    /// inbox any more. Unknown deliveries, repeats and events without a state leave no trace. Returns how many moved.
     async fn phone_events(&self, device: u64, events: Vec<PhoneEvent>, now_ms: u64) -> Result<u64>;
 }

@@ -137,22 +137,25 @@ pub(super) enum Fault {
     Poison,
 }
 
-/// SQLite's primary result codes, the low byte of the extended ones.
+/// What an error is about.
 pub(super) fn fault(error: &sqlx::Error) -> Fault {
     match error {
-        sqlx::Error::Database(e) => {
-            match e.code().and_then(|code| code.parse::<u32>().ok()).map(|c| c & 0xff) {
-                // FULL
-                Some(13) => Fault::Full,
-                // BUSY, LOCKED
-                Some(5 | 6) => Fault::Busy,
-                // READONLY, IOERR, CORRUPT, CANTOPEN, NOTADB
-                Some(8 | 10 | 11 | 14 | 26) => Fault::Broken,
-                _ => Fault::Poison,
-            }
-        }
-        sqlx::Error::PoolTimedOut => Fault::Busy,
-        sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed | sqlx::Error::PoolClosed => Fault::Broken,
+        sqlx::Error::Database(e) => coded(e.code().and_then(|code| code.parse().ok()).unwrap_or(0)),
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed => Fault::Busy,
+        sqlx::Error::Io(_) | sqlx::Error::WorkerCrashed => Fault::Broken,
+        _ => Fault::Poison,
+    }
+}
+
+/// The same for an extended result code; the low byte is the primary one.
+pub(super) fn coded(code: u32) -> Fault {
+    match (code, code & 0xff) {
+        // FULL; and IOERR_SHMSIZE, no room for the log's index, which holds nothing that lasts.
+        (_, 13) | (4874, _) => Fault::Full,
+        // BUSY, LOCKED
+        (_, 5 | 6) => Fault::Busy,
+        // READONLY, IOERR, CORRUPT, CANTOPEN, NOTADB
+        (_, 8 | 10 | 11 | 14 | 26) => Fault::Broken,
         _ => Fault::Poison,
     }
 }
@@ -166,7 +169,9 @@ pub(super) fn is_taken(error: &sqlx::Error) -> bool {
 pub(super) fn told(error: &sqlx::Error) -> StoreError {
     match fault(error) {
         Fault::Full => StoreError::Full,
-        Fault::Busy => StoreError::Busy("another process holds it, or all readers are at work".into()),
+        Fault::Busy => {
+            StoreError::Busy("somebody else holds it, all readers are at work, or it is being closed".into())
+        }
         Fault::Poison if is_taken(error) => StoreError::Exists(taken(error)),
         Fault::Broken | Fault::Poison => StoreError::Broken(error.to_string()),
     }

@@ -20,7 +20,8 @@ use super::session::{Fault, Session, Sql, fault, told};
 use crate::clock::Clock;
 use crate::store::{AcceptAnswer, Ack, Changes, NewMessage, PhoneEvent, Result, StoreError};
 
-/// Most accepts, events and bytes of one transaction. What is over waits for the next: a few milliseconds.
+/// Most accepts, events and bytes of one transaction; half of the bytes are for accepts. What is over waits for the
+/// next: a few milliseconds.
 const ACCEPTS: usize = 512;
 const EVENTS: usize = 5000;
 const BYTES: usize = 4 * 1024 * 1024;
@@ -187,14 +188,15 @@ impl Writer {
         }
     }
 
-    /// Everything that waits, accepts first, up to the limits.
+    /// Everything that waits, accepts first. Each lane has limits of its own: a flood of accepts must not keep
+    /// outcomes from being recorded.
     fn gather(&mut self, first: Job) -> Vec<Job> {
-        let (mut accepts, mut events, mut bytes) = (0, first.events(), first.bytes());
         let mut group = vec![first];
-        for lane in [&mut self.accepts, &mut self.rest] {
-            while accepts < ACCEPTS && events < EVENTS && bytes < BYTES {
+        for (lane, most) in [(&mut self.accepts, ACCEPTS), (&mut self.rest, usize::MAX)] {
+            let (mut jobs, mut events, mut bytes) = (0, 0, 0);
+            while jobs < most && events < EVENTS && bytes < BYTES / 2 {
                 let Ok(job) = lane.try_recv() else { break };
-                accepts += usize::from(matches!(job, Job::Accept(..)));
+                jobs += 1;
                 events += job.events();
                 bytes += job.bytes();
                 group.push(job);

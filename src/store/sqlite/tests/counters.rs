@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anypush_providers::contract::Class;
+use anypush_providers::contract::{Class, Reason};
 use futures_util::future::join_all;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -89,7 +89,7 @@ fn counters_equal_rows_after_any_interleaving() {
         for counter in counted {
             match counter.view {
                 View::Now => {
-                    let reason = counter.reason.map_or(0, |reason| reason.code());
+                    let reason = counter.reason.map_or(0, Reason::code);
                     *now.entry((counter.channel, counter.state.code(), reason)).or_default() += counter.n;
                 }
                 View::Reached => reached[usize::from(counter.state.code()) - 1] += counter.n,

@@ -89,6 +89,37 @@ async fn a_write_whose_caller_went_away_is_written_all_the_same() {
     store.close().await;
 }
 
+#[tokio::test]
+async fn a_flood_of_accepts_does_not_keep_outcomes_waiting() {
+    let (store, _guard) = open().await;
+    let accepted = std::sync::atomic::AtomicU64::new(0);
+    let flood = join_all((0..3000).map(async |n| {
+        store.accept(message(1, n), Changes::default()).await.unwrap();
+        accepted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }));
+    let outcome = async {
+        store.commit(events(vec![event(id(1), 7, State::Accepted, 1)])).await.unwrap();
+        accepted.load(std::sync::atomic::Ordering::Relaxed)
+    };
+    let (_, before) = tokio::join!(flood, outcome);
+    assert!(before <= 1100, "{before} accepts went first");
+    store.close().await;
+}
+
+#[test]
+fn errors_are_told_apart_by_what_a_caller_can_do() {
+    use super::super::session::{Fault, coded};
+    // FULL, IOERR_SHMSIZE; BUSY, BUSY_SNAPSHOT; IOERR_FSYNC, CORRUPT; CONSTRAINT_UNIQUE, TOOBIG.
+    for (codes, fault) in [
+        ([13, 4874], Fault::Full),
+        ([5, 517], Fault::Busy),
+        ([1034, 11], Fault::Broken),
+        ([2067, 18], Fault::Poison),
+    ] {
+        assert_eq!(codes.map(coded), [fault; 2]);
+    }
+}
+
 /// Prints what the store does alone: run it with `--release --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement"]
