@@ -57,3 +57,6 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
     address: AddressSpec { provider: "", kinds: &[], max_token_bytes: 0, params: &[] },
     quotas: &[],
 };
+
+#[cfg(test)]
+mod tests;

@@ -46,15 +46,8 @@ impl Model {
 
 fn entry(pos: i64) -> InboxEntry {
     let class = Class::Transactional;
-    InboxEntry {
-        pos,
-        message: Id(pos),
-        class,
-        spec: String::new(),
-        created_at: 0,
-        expires_at: 0,
-        variables: None,
-    }
+    let spec = String::new();
+    InboxEntry { pos, message: Id(pos), class, spec, created_at: 0, expires_at: 0, variables: None }
 }
 
 #[derive(Debug, Clone)]

@@ -24,6 +24,8 @@ use crate::store::StoreError;
 const BREATH: usize = 64;
 /// How long a phone that was sent away may take to say so itself.
 const LINGER: Duration = Duration::from_secs(2);
+/// How long a phone that broke the rules has to read which.
+const UNREAD: Duration = Duration::from_millis(300);
 
 /// Why a connection ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -256,6 +258,10 @@ impl Connection {
             self.socket.send(close).await.ok()?;
             // Closing while the phone still talks would make its system throw the goodbye away.
             while let Some(Ok(_)) = self.socket.recv().await {}
+            if matches!(end, End::Protocol(_)) {
+                // The library reads no more after an error: what is unread stays with the system, so wait instead.
+                tokio::time::sleep(UNREAD).await;
+            }
             Some(())
         };
         let _ = timeout(LINGER, goodbye).await;
