@@ -71,7 +71,7 @@ impl Phone {
         loop {
             match self.next().await {
                 Message::Text(text) => {
-                    bye = Some(serde_json::from_str::<Value>(&text).unwrap()["bye"].clone())
+                    bye = Some(serde_json::from_str::<Value>(&text).unwrap()["bye"].clone());
                 }
                 Message::Close(Some(frame)) => return (bye, frame.code.into()),
                 other => panic!("not an end: {other:?}"),
@@ -275,14 +275,14 @@ async fn raw(world: &World, bytes: &[u8]) -> u16 {
         world.address, world.secret
     );
     stream.write_all(head.as_bytes()).await.unwrap();
-    let mut heard = Vec::new();
-    while !heard.windows(7).any(|w| w == b"\"hello\"") {
-        assert_ne!(stream.read_buf(&mut heard).await.unwrap(), 0);
+    let mut read = Vec::new();
+    while !read.windows(7).any(|w| w == b"\"hello\"") {
+        assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0);
     }
     stream.write_all(bytes).await.unwrap();
-    let rest = async { while stream.read_buf(&mut heard).await.is_ok_and(|n| n > 0) {} };
+    let rest = async { while stream.read_buf(&mut read).await.is_ok_and(|n| n > 0) {} };
     timeout(Duration::from_secs(5), rest).await.expect("the server closes");
     // The close frame is the last one: 0x88, a length, the code.
-    let at = heard.iter().rposition(|byte| *byte == 0x88).expect("a close frame");
-    u16::from_be_bytes([heard[at + 2], heard[at + 3]])
+    let at = read.iter().rposition(|byte| *byte == 0x88).expect("a close frame");
+    u16::from_be_bytes([read[at + 2], read[at + 3]])
 }
