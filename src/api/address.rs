@@ -16,7 +16,7 @@ const MOST_PARAMS: usize = 16;
 const PHONE: &str = "phone";
 
 /// Reads an address: `provider`, `token`, and where needed `kind` and `params`.
-pub(super) fn read(value: Value, pointer: &str, wrong: &Mistakes) -> Option<NewAddress> {
+pub(crate) fn read(value: Value, pointer: &str, wrong: &Mistakes) -> Option<NewAddress> {
     let mut fields = Fields::of(value, pointer, wrong);
     let provider = fields.needed("provider", Text::line(64));
     let token = fields.needed("token", Text::line(LONGEST));

@@ -15,11 +15,11 @@ const SHOWN: usize = 50;
 
 /// All mistakes of a request.
 #[derive(Debug, Default)]
-pub(super) struct Mistakes(RefCell<Vec<FieldError>>);
+pub(crate) struct Mistakes(RefCell<Vec<FieldError>>);
 
 impl Mistakes {
     /// Notes a value that is wrong.
-    pub(super) fn add(&self, pointer: impl Into<String>, detail: impl Into<String>) {
+    pub(crate) fn add(&self, pointer: impl Into<String>, detail: impl Into<String>) {
         self.code("invalid_field", pointer, detail);
     }
 
@@ -29,7 +29,7 @@ impl Mistakes {
     }
 
     /// The answer, where there are mistakes.
-    pub(super) fn finish(self) -> Answer<()> {
+    pub(crate) fn finish(self) -> Answer<()> {
         let errors = self.0.into_inner();
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }

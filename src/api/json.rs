@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 use super::problem::{Answer, Problem};
 
 /// Reads a body.
-pub(super) fn parse(bytes: &[u8], depth: usize) -> Answer<Value> {
+pub(crate) fn parse(bytes: &[u8], depth: usize) -> Answer<Value> {
     let malformed = |error: serde_json::Error| {
         Problem::bad_request("malformed_json", format!("the body is no JSON that is taken here: {error}"))
     };

@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use super::auth::Phone;
 use super::cursor;
 use super::tuning::MOST_BYTES;
+use crate::api::json;
 use crate::api::problem::{Answer, Problem};
 
 /// The parameters of a URL.
@@ -24,6 +25,9 @@ pub(super) fn parameters<T: DeserializeOwned>(uri: &Uri) -> Answer<T> {
 
 /// Longest time that a body may take to arrive.
 const BODY_TIME: Duration = Duration::from_secs(10);
+
+/// How deep their JSON may be nested.
+const DEPTH: usize = 8;
 
 /// A body, whole and not too large.
 pub(super) struct Body(pub(super) Bytes);
@@ -49,14 +53,11 @@ impl<S: Send + Sync> FromRequest<S> for Body {
 
 /// Reads a JSON body.
 pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let unknown = error.to_string().starts_with("unknown field");
-        let code = match error.classify() {
-            _ if unknown => "unknown_field",
-            serde_json::error::Category::Data => "invalid_field",
-            _ => "malformed_json",
-        };
-        refused(code, error.to_string())
+    let value = json::parse(bytes, DEPTH)?;
+    serde_json::from_value(value).map_err(|error| {
+        let text = error.to_string();
+        let code = if text.starts_with("unknown field") { "unknown_field" } else { "invalid_field" };
+        refused(code, text)
     })
 }
 
@@ -74,7 +75,7 @@ pub(super) fn fresh(value: impl Serialize) -> Response {
 
 pub(super) fn refused(code: &'static str, detail: impl Into<String>) -> Problem {
     let status = match code {
-        "invalid_field" | "unknown_field" => StatusCode::UNPROCESSABLE_ENTITY,
+        "invalid_field" | "unknown_field" | "invalid_parameter" => StatusCode::UNPROCESSABLE_ENTITY,
         _ => StatusCode::BAD_REQUEST,
     };
     Problem::new(status, code, detail)

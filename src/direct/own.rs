@@ -1,15 +1,15 @@
 //! `PATCH /v1/device`: what a phone may change about itself.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::ask::{self, Body};
 use super::auth::{self, Caller};
+use crate::api::address;
+use crate::api::fields::Mistakes;
 use crate::api::problem::{Answer, Problem};
 use crate::app::Gateway;
 use crate::store::{DevicePatch, DeviceRecord, NewAddress};
@@ -20,17 +20,8 @@ const ATTRIBUTES: [&str; 4] = ["app_version", "os_version", "language", "timezon
 const BACKENDS: [&str; 7] = ["user_id", "tags", "attributes", "platform", "manufacturer", "model", "country"];
 const LONGEST_ATTRIBUTE: usize = 64;
 const MOST_ADDRESSES: usize = 16;
-const LONGEST_TOKEN: usize = 4096;
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Given {
-    provider: String,
-    kind: Option<String>,
-    token: String,
-    #[serde(default)]
-    params: BTreeMap<String, String>,
-}
+/// The address that stands for text messages.
+const PHONE_NUMBER: &str = "phone";
 
 /// Changes the phone's own addresses and a few attributes; never whose it is.
 pub(super) async fn patch(
@@ -79,47 +70,27 @@ fn attribute(value: &Value) -> Answer<()> {
     }
 }
 
-fn given(value: Value) -> Answer<Vec<NewAddress>> {
-    let at = |problem: Problem| problem.at("/addresses");
-    let given: Vec<Given> = serde_json::from_value(value).map_err(|error| at(wrong(error.to_string())))?;
-    if given.len() > MOST_ADDRESSES {
-        return Err(at(wrong("a phone has at most 16 addresses")));
-    }
-    given
-        .into_iter()
-        .enumerate()
-        .map(|(i, given)| address(given).map_err(|p| p.at(format!("/addresses/{i}"))))
-        .collect()
-}
-
 /// A phone may name tokens of push services, which only it can have. A phone number it could merely claim: whoever
 /// claims somebody else's would get that person's login codes sent elsewhere.
-fn address(given: Given) -> Answer<NewAddress> {
-    if given.provider == "phone" {
+fn given(value: Value) -> Answer<Vec<NewAddress>> {
+    let Value::Array(given) = value else { return Err(wrong("give a list of addresses").at("/addresses")) };
+    if given.len() > MOST_ADDRESSES {
+        return Err(wrong("a phone has at most 16 addresses").at("/addresses"));
+    }
+    if let Some(at) = given.iter().position(|given| given["provider"] == PHONE_NUMBER) {
         let why = "a phone number is set by the app's backend, which has checked it";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", why));
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", why).at(format!("/addresses/{at}")));
     }
-    let spec = anypush_providers::find(&given.provider)
-        .map(|registration| registration.descriptor.address)
-        .filter(|spec| spec.provider == given.provider)
-        .ok_or_else(|| wrong("there is no such provider with tokens of its own"))?;
-    let longest = LONGEST_TOKEN.min(spec.max_token_bytes as usize);
-    if given.token.is_empty() || given.token.len() > longest || given.token.chars().any(char::is_control) {
-        return Err(wrong(format!("`token` has 1 to {longest} bytes and no control characters")));
-    }
-    let kind = given.kind.or_else(|| spec.kinds.first().map(|kind| (*kind).to_owned())).unwrap_or_default();
-    if !spec.kinds.contains(&kind.as_str()) {
-        return Err(wrong(format!("`kind` is one of {}", spec.kinds.join(", "))));
-    }
-    if let Some(name) = given.params.keys().find(|name| !spec.params.contains(&name.as_str())) {
-        return Err(wrong(format!("`params` has no `{name}`; it may have {}", spec.params.join(", "))));
-    }
-    Ok(NewAddress { provider: given.provider, kind, token: given.token, params: given.params })
+    let mistakes = Mistakes::default();
+    let read = |(at, given)| address::read(given, &format!("/addresses/{at}"), &mistakes);
+    let addresses = given.into_iter().enumerate().filter_map(read).collect();
+    mistakes.finish()?;
+    Ok(addresses)
 }
 
 /// What the backend has set stays.
 fn kept(record: &DeviceRecord) -> impl Iterator<Item = NewAddress> {
-    record.addresses.iter().filter(|a| a.active && a.provider == "phone").map(|a| NewAddress {
+    record.addresses.iter().filter(|a| a.active && a.provider == PHONE_NUMBER).map(|a| NewAddress {
         provider: a.provider.clone(),
         kind: a.kind.clone(),
         token: a.token.clone(),

@@ -27,7 +27,7 @@ pub(super) struct Heartbeat {
 impl Heartbeat {
     /// What the configuration says.
     pub(super) fn of(settings: &Settings) -> Self {
-        let device = settings.device;
+        let device = &settings.device;
         Self {
             interval: device.heartbeat_seconds,
             max: device.heartbeat_max_seconds,
@@ -49,7 +49,7 @@ impl Heartbeat {
 /// Seconds until a phone should ask again: the app's interval; soon where there is more, or where an acknowledgement
 /// of something urgent is awaited. Spread by a tenth, so that phones do not march in step.
 pub(super) fn next_poll_seconds(settings: &Settings, more: bool, urgent: bool) -> u64 {
-    let base = poll_seconds(settings);
+    let base = settings.device.poll_seconds;
     let soon = match (more, urgent) {
         (true, _) => return 1,
         (_, true) => base.min(15),
@@ -57,13 +57,4 @@ pub(super) fn next_poll_seconds(settings: &Settings, more: bool, urgent: bool) -
     };
     let tenth = soon / 10;
     rand::random_range(soon - tenth..=soon + tenth)
-}
-
-fn poll_seconds(settings: &Settings) -> u64 {
-    settings.device.poll_seconds
-}
-
-/// Origins whose pages may connect, beside the gateway's own.
-pub(super) fn origins(_: &Settings) -> &[String] {
-    &[]
 }

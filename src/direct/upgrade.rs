@@ -11,7 +11,7 @@ use url::Url;
 
 use super::auth::Caller;
 use super::socket;
-use super::tuning::{MOST_BYTES, origins};
+use super::tuning::MOST_BYTES;
 use crate::api::problem::{Answer, Problem};
 use crate::app::Gateway;
 
@@ -26,7 +26,7 @@ impl FromRequestParts<Arc<Gateway>> for Upgrade {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, gateway: &Arc<Gateway>) -> Answer<Self> {
-        if !origin_may(parts, origins(&gateway.settings)) {
+        if !origin_may(parts, &gateway.settings.device.origins) {
             let why = "pages of this origin may not connect; add it to `device.origins` if they should";
             return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden_origin", why));
         }

@@ -76,7 +76,7 @@ pub struct Limits {
 }
 
 /// What phones are told.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Device {
     /// Seconds between two polls.
@@ -87,6 +87,8 @@ pub struct Device {
     pub heartbeat_max_seconds: u64,
     /// How late a heartbeat may be.
     pub heartbeat_grace_seconds: u64,
+    /// Origins whose pages may open a WebSocket, beside the gateway's own.
+    pub origins: Vec<String>,
 }
 
 impl Settings {
@@ -126,6 +128,10 @@ impl Settings {
         let least = self.device.heartbeat_seconds;
         range("device.heartbeat_max_seconds", self.device.heartbeat_max_seconds, least, 7200.max(least));
         range("device.heartbeat_grace_seconds", self.device.heartbeat_grace_seconds, 1, 600);
+        for origin in self.device.origins.iter().filter(|origin| !is_base_url(origin)) {
+            let mend = "give http:// or https://, host and port, without path, query and slash at the end";
+            wrong.push(Mistake::new("device.origins", origin, mend));
+        }
         let word = &self.environment;
         let plain = word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
         if word.is_empty() || word.len() > 12 || !plain {

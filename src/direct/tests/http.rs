@@ -243,7 +243,7 @@ async fn bodies_and_parameters_have_limits() {
     let world = World::new().await;
     for query in ["?limit=0", "?limit=101", "?wait_seconds=56", "?limit=x", "?unknown=1", "?after=%ff"] {
         let (status, problem) = world.request("GET", &format!("/v1/device/messages{query}"), None).await;
-        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+        assert_eq!(status.as_u16(), if query.contains("after") { 400 } else { 422 }, "{query}");
         assert!(problem["detail"].is_string());
     }
     let large = json!({"cursor": "x".repeat(70_000)});

@@ -7,27 +7,21 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anypush_providers::contract::Environment;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
-use super::{routes, secret};
-use crate::app::Gateway;
-use crate::channels::Channels;
+use super::secret;
+use crate::api;
+use crate::app::{self, Gateway};
 use crate::clock::Clock;
+use crate::delivery::SendRequest;
 use crate::delivery::spec::{Audience, Spec};
 use crate::delivery::state::State;
-use crate::delivery::{Parts, Pipeline, SendRequest};
-use crate::direct::Hub;
-use crate::ids::{Id, IdCodec, IdMaker, Kind};
-use crate::secrets::Vault;
+use crate::ids::{Id, Kind};
 use crate::settings::Settings;
-use crate::store::sqlite::{SqliteOptions, SqliteStore};
-use crate::store::{DevicePut, DeviceRecord, Store};
-use crate::tasks::Tasks;
-use crate::telemetry::Metrics;
+use crate::store::{DevicePut, DeviceRecord};
 
 /// A gateway with one app, one phone and a listener.
 struct World {
@@ -43,7 +37,9 @@ struct World {
 impl World {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let gateway = gateway(dir.path()).await;
+        let given = [("data_dir", dir.path().display().to_string()), ("node", "3".to_owned())];
+        let settings = Settings::load(None, |_| None, &given).unwrap();
+        let gateway = app::start(settings, Clock::fixed(1_800_000_000_000)).await.unwrap();
         let ids = ("app_1".to_owned(), "chn_1".to_owned());
         let app = gateway.store.create_app("test", ids, gateway.clock.now_ms()).await.unwrap().seq;
         gateway.channels.reload().await.unwrap();
@@ -52,7 +48,7 @@ impl World {
         let (device, secret) = secret::issue(&gateway, app, "phone-1").await.unwrap().unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let router = routes().with_state(Arc::clone(&gateway));
+        let router = api::router(&gateway);
         gateway.tasks.spawn("test listener", async move { axum::serve(listener, router).await.unwrap() });
         Self { gateway, address, app, device, secret, _dir: dir }
     }
@@ -112,7 +108,7 @@ impl World {
             request = request.header(header::AUTHORIZATION, format!("Bearer {secret}"));
         }
         let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
-        let router = routes().with_state(Arc::clone(&self.gateway));
+        let router = api::router(&self.gateway);
         let response = router.oneshot(request.body(body).unwrap()).await.unwrap();
         let status = response.status();
         let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
@@ -140,30 +136,4 @@ impl World {
 fn numbers(answer: &Value) -> Vec<usize> {
     let messages = answer["messages"].as_array().unwrap();
     messages.iter().map(|m| m["data"]["n"].as_str().unwrap().parse().unwrap()).collect()
-}
-
-async fn gateway(dir: &std::path::Path) -> Arc<Gateway> {
-    let clock = Clock::fixed(1_800_000_000_000);
-    let options = SqliteOptions { clock: clock.clone(), ..SqliteOptions::default() };
-    let store: Arc<dyn Store> = SqliteStore::open(dir, options).await.unwrap();
-    let vault = Arc::new(Vault::from_file(&dir.join("master.key")).unwrap());
-    let (codec, ids) = (Arc::new(IdCodec::new(&[7; 32])), Arc::new(IdMaker::new(3)));
-    let (hub, metrics, tasks) = (Hub::default(), Arc::new(Metrics::default()), Tasks::default());
-    let settings = Settings { listen: ([127, 0, 0, 1], 0).into(), data_dir: dir.into(), node: 3 };
-    let channels =
-        Channels::load(store.clone(), vault.clone(), Environment::default(), clock.clone()).await.unwrap();
-    let parts = Parts {
-        node: 3,
-        clock: clock.clone(),
-        ids: ids.clone(),
-        codec: codec.clone(),
-        store: store.clone(),
-        channels: channels.clone(),
-        hub: hub.clone(),
-        metrics: metrics.clone(),
-        tasks: tasks.clone(),
-    };
-    let pipeline = Pipeline::start(parts).await.unwrap();
-    let settings = Arc::new(settings);
-    Arc::new(Gateway { settings, clock, ids, codec, vault, store, channels, hub, pipeline, metrics, tasks })
 }
