@@ -135,6 +135,11 @@ fn set_text(table: &mut Table, key: &str, text: &str, shown: &str, wrong: &mut V
             Ok(number) => *old = number,
             Err(_) => wrong.push(Mistake::new(shown, text, "give a whole number")),
         },
+        // As a variable, a list of texts is separated by commas.
+        Some(Value::Array(old)) => {
+            let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+            *old = items.map(|item| Value::String(item.to_owned())).collect();
+        }
         _ => wrong.push(Mistake::new(shown, text, "there is no such key; config/default.toml lists them")),
     }
 }

@@ -31,6 +31,7 @@ fn every_key_can_be_set_by_its_variable() {
         "device.heartbeat_grace_seconds" => "31",
         key if key.ends_with("seconds") => "271",
         "limits.body_bytes" => "4096",
+        "device.origins" => "https://app.example, https://www.example",
         _ => "elsewhere",
     };
     let shown = |settings: &Settings| {
