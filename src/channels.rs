@@ -205,7 +205,8 @@ impl Channels {
         let names = find(&channel.record.provider).map(secret_names).unwrap_or_default();
         let print = |value: &Value| {
             let mac = self.vault.mac("fingerprint", &value.to_string());
-            mac.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+            let short = mac.iter().take(6).fold(0u64, |number, byte| (number << 8) | u64::from(*byte));
+            format!("{short:012x}")
         };
         names.into_iter().map(|name| (name.clone(), kept.get(&name).map(print))).collect()
     }

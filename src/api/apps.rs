@@ -39,7 +39,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, query: Query) -> A
     let more = apps.len() > page.limit;
     apps.truncate(page.limit);
     let next = apps.last().filter(|_| more).map(|app| app.seq.to_string());
-    Ok(page.answer(&gateway, apps.iter().map(view).collect(), next))
+    Ok(page.answer(&gateway, &apps.iter().map(view).collect::<Vec<_>>(), next))
 }
 
 /// `POST /v1/apps`

@@ -71,7 +71,7 @@ pub(super) async fn list(
     let mut rest = all.iter().filter(|c| page.place.as_ref().is_none_or(|after| c.record.name > *after));
     let data: Vec<_> = rest.by_ref().take(page.limit).collect();
     let next = rest.next().and(data.last()).map(|c| c.record.name.clone());
-    Ok(page.answer(&gateway, data.into_iter().map(|c| view(&gateway, c)).collect(), next))
+    Ok(page.answer(&gateway, &data.into_iter().map(|c| view(&gateway, c)).collect::<Vec<_>>(), next))
 }
 
 /// `GET /v1/apps/{app}/channels/{name}`

@@ -107,7 +107,7 @@ pub(super) async fn list(
         None => None,
         Some(Some(found)) => Some(found.record.seq),
         // No such channel: nothing went through it.
-        Some(None) => return Ok(page.answer(&gateway, Vec::new(), None)),
+        Some(None) => return Ok(page.answer(&gateway, &[], None)),
     };
     let filter = DeliveryFilter { state, channel, reason };
     let place = page
@@ -141,7 +141,7 @@ pub(super) async fn list(
     let targets: Vec<u64> = found.iter().map(|delivery| delivery.target).collect();
     let mut names = name_targets(&gateway, message, &targets).await?;
     let shown = found.iter().map(|d| view(&gateway, d, names.remove(&d.target).unwrap_or_default()));
-    Ok(page.answer(&gateway, shown.collect(), next))
+    Ok(page.answer(&gateway, &shown.collect::<Vec<_>>(), next))
 }
 
 /// Targets that stand only in pages of waiting work, in order.

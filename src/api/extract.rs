@@ -188,7 +188,7 @@ impl Page {
     pub(super) fn answer(
         &self,
         gateway: &Gateway,
-        data: Vec<Value>,
+        data: &[Value],
         next: Option<String>,
     ) -> axum::Json<Value> {
         let next = next.map(|place| cursor::seal(&gateway.vault, &self.list, &place));

@@ -129,13 +129,13 @@ impl<'m> Fields<'m> {
         self.members.remove(name)
     }
 
-    /// A member that `null` clears: `Some(None)` then, and the member is taken.
-    pub(super) fn cleared<T>(&mut self, name: &str) -> Option<Option<T>> {
-        if self.members.get(name) == Some(&Value::Null) {
+    /// Whether a member is `null`, which clears it; it is taken then.
+    pub(super) fn cleared(&mut self, name: &str) -> bool {
+        let null = self.members.get(name) == Some(&Value::Null);
+        if null {
             self.members.remove(name);
-            return Some(None);
         }
-        None
+        null
     }
 
     /// A text.
@@ -154,7 +154,10 @@ impl<'m> Fields<'m> {
 
     /// A whole number.
     pub(super) fn number(&mut self, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
-        let number = self.take(name)?.as_u64().filter(|n| range.contains(n));
+        let value = self.take(name)?;
+        // JSON Schema counts 1.0 among the whole numbers.
+        let whole = value.as_f64().filter(|n| n.fract() == 0.0 && *n >= 0.0 && *n < 9e15).map(|n| n as u64);
+        let number = value.as_u64().or(whole).filter(|n| range.contains(n));
         if number.is_none() {
             self.refuse(name, format!("must be a whole number from {} to {}", range.start(), range.end()));
         }

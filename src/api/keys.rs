@@ -44,7 +44,7 @@ pub(super) async fn list(
     let more = keys.len() > page.limit;
     keys.truncate(page.limit);
     let next = keys.last().filter(|_| more).map(|key| key.id.clone());
-    Ok(page.answer(&gateway, keys.iter().map(view).collect(), next))
+    Ok(page.answer(&gateway, &keys.iter().map(view).collect::<Vec<_>>(), next))
 }
 
 /// `POST /v1/apps/{app}/keys`

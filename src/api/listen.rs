@@ -70,7 +70,7 @@ async fn serve(stream: TcpStream, router: Router, end: CancellationToken) {
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEAD_BYTES)
         .max_pending_accept_reset_streams(RESETS)
-        .keep_alive_interval(Duration::from_secs(60))
+        .keep_alive_interval(Duration::from_mins(1))
         .keep_alive_timeout(Duration::from_secs(20));
     let service = TowerToHyperService::new(router);
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);

@@ -1,4 +1,8 @@
 //! The trail of a delivery as a story: what was decided, tried and received, in sentences and in fields.
+//!
+//! Results of `write!` are dropped: writing into a `String` cannot fail.
+
+use std::fmt::Write as _;
 
 use anypush_providers::contract::{Reason, Witness};
 use serde_json::{Value, json};
@@ -26,7 +30,7 @@ fn line(entry: TrailEntry, created: u64, name: &impl Fn(i64) -> String) -> Value
             };
             let skipped: Vec<_> = skipped.iter().map(|skip| (name(skip.channel), why(skip))).collect();
             for (channel, why) in &skipped {
-                text.push_str(&format!(" {channel} was left out: {why}."));
+                let _ = write!(text, " {channel} was left out: {why}.");
             }
             let skipped: Vec<_> =
                 skipped.into_iter().map(|(channel, why)| json!({"channel": channel, "why": why})).collect();
@@ -79,17 +83,17 @@ fn attempt(entry: TrailEntry, created: u64, name: &impl Fn(i64) -> String) -> Va
         Some(reason) => format!("{channel} did not take it{again}: {}.", words(reason)),
     };
     if let (Some(_), Some(vendor)) = (reason, vendor_words(status, code.as_deref(), said.as_deref())) {
-        text.push_str(&format!(" It answered {vendor}."));
+        let _ = write!(text, " It answered {vendor}.");
     }
     let next = match next {
         Next::Nothing => Value::Null,
         Next::Retry(ms) => {
-            text.push_str(&format!(" Tried again after {} s.", ms.div_ceil(1000)));
+            let _ = write!(text, " Tried again after {} s.", ms.div_ceil(1000));
             json!({"retry_after_ms": ms})
         }
         Next::Channel(other) => {
             let other = name(other);
-            text.push_str(&format!(" Next: {other}."));
+            let _ = write!(text, " Next: {other}.");
             json!({"channel": other})
         }
     };

@@ -10,9 +10,8 @@ use crate::clock::Clock;
 #[command(after_help = "Example:\n  anypush openapi > openapi.yaml")]
 pub(super) struct OpenapiArgs {}
 
-pub(super) fn openapi(_: &OpenapiArgs) -> anyhow::Result<()> {
+pub(super) fn openapi(_: &OpenapiArgs) {
     say(OPENAPI.trim_end());
-    Ok(())
 }
 
 /// Bring the database up to date and stop. `serve` does the same by itself when it starts.

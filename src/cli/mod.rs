@@ -6,6 +6,7 @@
 mod client;
 mod keys;
 mod misc;
+mod sandbox;
 mod send;
 mod serve;
 
@@ -33,6 +34,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Sandbox(sandbox::Args),
     Send(send::Args),
     Keys(keys::Args),
     Openapi(misc::OpenapiArgs),
@@ -64,9 +66,13 @@ impl Config {
 pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(args).await,
+        Command::Sandbox(args) => sandbox::run(args).await,
         Command::Send(args) => send::run(args).await,
         Command::Keys(args) => keys::run(args).await,
-        Command::Openapi(args) => misc::openapi(&args),
+        Command::Openapi(args) => {
+            misc::openapi(&args);
+            Ok(())
+        }
         Command::Migrate(args) => misc::migrate(args).await,
     };
     let Err(error) = done else { return ExitCode::SUCCESS };

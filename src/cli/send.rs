@@ -1,6 +1,7 @@
 //! `anypush send`: one message from the command line.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -123,7 +124,8 @@ fn line(message: &Value) -> String {
         format!("{} of {}:", message["state"].as_str().unwrap_or("?"), message["counts"]["targeted"]);
     for (state, n) in message["counts"]["now"].as_object().into_iter().flatten() {
         if n.as_u64() != Some(0) {
-            text.push_str(&format!(" {state} {n}"));
+            // Writing into a String cannot fail.
+            let _ = write!(text, " {state} {n}");
         }
     }
     text

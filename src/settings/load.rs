@@ -72,11 +72,9 @@ impl Settings {
         for (key, text) in given {
             set_text(&mut table, key, text, key, &mut wrong);
         }
-        if !wrong.is_empty() {
-            return Err(Mistakes(wrong));
-        }
-        let settings: Self = settle(&table).map_err(Mistakes)?;
-        let wrong = settings.check();
+        // Keys that are wrong fall back to their defaults here, so that the rest is checked too.
+        let settings = settle(&table, &mut wrong);
+        wrong.extend(settings.check());
         if wrong.is_empty() { Ok(settings) } else { Err(Mistakes(wrong)) }
     }
 }
@@ -123,13 +121,7 @@ fn lay_over(base: &mut Table, own: Table, section: &str, wrong: &mut Vec<Mistake
 }
 
 fn set_text(table: &mut Table, key: &str, text: &str, shown: &str, wrong: &mut Vec<Mistake>) {
-    let place = match key.split_once('.') {
-        Some((section, name)) => {
-            table.get_mut(section).and_then(Value::as_table_mut).and_then(|t| t.get_mut(name))
-        }
-        None => table.get_mut(key),
-    };
-    match place {
+    match place(table, key) {
         Some(Value::String(old)) => text.clone_into(old),
         Some(Value::Integer(old)) => match text.parse() {
             Ok(number) => *old = number,
@@ -145,29 +137,29 @@ fn set_text(table: &mut Table, key: &str, text: &str, shown: &str, wrong: &mut V
 }
 
 /// Reads the settled table one key after the other: serde alone would stop at the first mistake.
-fn settle(table: &Table) -> Result<Settings, Vec<Mistake>> {
-    let good: Table = toml::from_str(DEFAULT).expect("config/default.toml is tested");
-    let mut wrong = Vec::new();
+fn settle(table: &Table, wrong: &mut Vec<Mistake>) -> Settings {
+    let read = |table: &Table| Value::Table(table.clone()).try_into::<Settings>();
+    let mut good: Table = toml::from_str(DEFAULT).expect("config/default.toml is tested");
     for key in keys(table) {
-        let mut probe = good.clone();
-        let (value, slot) = match key.split_once('.') {
-            Some((section, name)) => (
-                table.get(section).and_then(|s| s.get(name)),
-                probe.get_mut(section).and_then(|s| s.get_mut(name)),
-            ),
-            None => (table.get(&key), probe.get_mut(&key)),
+        let (Some(value), Some(slot)) = (place(&mut table.clone(), &key).cloned(), place(&mut good, &key))
+        else {
+            continue;
         };
-        if let (Some(value), Some(slot)) = (value, slot) {
-            *slot = value.clone();
-            if let Err(error) = Value::Table(probe).try_into::<Settings>() {
-                wrong.push(Mistake::new(&key, value, error.message()));
+        let before = std::mem::replace(slot, value.clone());
+        if let Err(error) = read(&good) {
+            wrong.push(Mistake::new(&key, value, error.message()));
+            if let Some(slot) = place(&mut good, &key) {
+                *slot = before;
             }
         }
     }
-    if !wrong.is_empty() {
-        return Err(wrong);
+    read(&good).expect("each key was read alone")
+}
+
+/// Where the value of a key stands.
+fn place<'t>(table: &'t mut Table, key: &str) -> Option<&'t mut Value> {
+    match key.split_once('.') {
+        Some((section, name)) => table.get_mut(section)?.as_table_mut()?.get_mut(name),
+        None => table.get_mut(key),
     }
-    Value::Table(table.clone())
-        .try_into()
-        .map_err(|error: toml::de::Error| vec![Mistake::new("(file)", "", error.message())])
 }

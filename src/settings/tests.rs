@@ -60,11 +60,13 @@ fn all_mistakes_come_at_once_each_with_a_remedy() {
             "ANYPUSH_LISTEN" => Some("nowhere".into()),
             "ANYPUSH_NODE" => Some("300".into()),
             "ANYPUSH_LOG_FORMAT" => Some("xml".into()),
+            "ANYPUSH_LIMITS_TARGETS" => Some("many".into()),
+            "ANYPUSH_DATA_DIR" => Some(String::new()),
             _ => None,
         },
         &[],
     );
-    assert_eq!(wrong.unwrap_err().0.len(), 3);
+    assert_eq!(wrong.unwrap_err().0.len(), 5);
 
     let given = [("limits.targets", "0".to_owned()), ("public_url", "push.example.com/".into())];
     assert_eq!(Settings::load(None, |_| None, &given).unwrap_err().0.len(), 2);

@@ -156,7 +156,7 @@ pub(super) async fn list(
     let more = devices.len() > page.limit;
     devices.truncate(page.limit);
     let next = devices.last().filter(|_| more).map(|device| device.seq.to_string());
-    Ok(page.answer(&gateway, devices.iter().map(|d| view(&gateway, d)).collect(), next))
+    Ok(page.answer(&gateway, &devices.iter().map(|d| view(&gateway, d)).collect::<Vec<_>>(), next))
 }
 
 /// `POST /v1/devices/{id}/secret`
@@ -187,5 +187,5 @@ pub(super) async fn list_deliveries(
     found.truncate(page.limit);
     let next = found.last().filter(|_| more).map(|delivery| delivery.message.0.to_string());
     let shown = found.iter().map(|d| deliveries::view(&gateway, d, json!({"device_id": device.id})));
-    Ok(page.answer(&gateway, shown.collect(), next))
+    Ok(page.answer(&gateway, &shown.collect::<Vec<_>>(), next))
 }

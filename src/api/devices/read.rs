@@ -44,10 +44,12 @@ pub(super) fn patch(body: Value) -> Answer<DevicePatch> {
     let wrong = Mistakes::default();
     let mut fields = Fields::of(body, "", &wrong);
     let patch = DevicePatch {
-        user_id: fields.cleared("user_id").or_else(|| fields.text("user_id", ID).map(Some)),
-        platform: fields
-            .cleared("platform")
-            .or_else(|| fields.choice("platform", &PLATFORMS).map(|word| Some(word.to_owned()))),
+        user_id: if fields.cleared("user_id") { Some(None) } else { fields.text("user_id", ID).map(Some) },
+        platform: if fields.cleared("platform") {
+            Some(None)
+        } else {
+            fields.choice("platform", &PLATFORMS).map(|word| Some(word.to_owned()))
+        },
         enabled: fields.flag("notifications_enabled"),
         tags: tags(&mut fields),
         addresses: addresses(&mut fields, &wrong),
@@ -85,7 +87,7 @@ fn profile(fields: &mut Fields<'_>, wrong: &Mistakes, clears: bool) -> BTreeMap<
     let mut profile = BTreeMap::new();
     let all = WORDS.iter().chain(&["timezone", "country", "location", "attributes"]);
     for name in all {
-        if clears && fields.cleared::<()>(name).is_some() {
+        if clears && fields.cleared(name) {
             profile.insert((*name).to_owned(), Value::Null);
             continue;
         }

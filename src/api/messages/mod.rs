@@ -151,5 +151,5 @@ pub(super) async fn list(
     for message in &found {
         data.push(view(&gateway, message).await?);
     }
-    Ok(page.answer(&gateway, data, next))
+    Ok(page.answer(&gateway, &data, next))
 }

@@ -176,7 +176,7 @@ async fn messages_are_listed_newest_first_by_label_and_time() {
         let mut body = simple();
         body["label"] = json!(label);
         assert_eq!(world.own("POST", "/v1/messages", Some(body)).await.status, 202);
-        world.gateway.clock.advance(std::time::Duration::from_secs(60));
+        world.gateway.clock.advance(std::time::Duration::from_mins(1));
     }
     let ids = |answer: Value| -> Vec<Value> {
         answer["data"].as_array().unwrap().iter().map(|m| m["created_at"].clone()).collect()

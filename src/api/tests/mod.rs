@@ -100,7 +100,9 @@ impl World {
             }
             None => Body::empty(),
         };
-        self.send(request.body(body).unwrap()).await
+        let answer = self.send(request.body(body).unwrap()).await;
+        contract::check(method, path, answer.status.as_u16(), &answer.json());
+        answer
     }
 
     /// A call by the first app's key.
