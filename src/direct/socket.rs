@@ -95,7 +95,7 @@ pub(super) async fn serve(socket: WebSocket, gateway: Arc<Gateway>, phone: Arc<P
         Ok(()) => End::Gone,
         Err(end) => end,
     };
-    connection.part(end).await;
+    Box::pin(connection.part(end)).await;
 }
 
 impl Connection {
@@ -103,18 +103,24 @@ impl Connection {
         if !self.gateway.hub.auth().is_current(&self.phone) {
             return Err(End::Revoked);
         }
-        self.send(frame::hello(&self.phone, heartbeat, self.gateway.settings.node)).await?;
+        let hello = frame::hello(&self.phone, heartbeat, self.gateway.settings.node);
+        Box::pin(self.send(hello)).await?;
         let mut timer = Box::pin(sleep_until(self.began));
         loop {
-            self.hand_out().await?;
-            self.arm(timer.as_mut()).await?;
+            // Boxed: an idle phone should not pay for the room that reading and writing takes.
+            if self.session.wants().is_some() {
+                Box::pin(self.hand_out()).await?;
+            }
+            while self.arm(timer.as_mut())? {
+                Box::pin(self.write(Message::Ping(bytes::Bytes::new()))).await?;
+            }
             let tasks = self.gateway.tasks.clone();
             tokio::select! {
                 biased;
                 () = tasks.stopped() => return Err(End::Drain),
                 _ = self.seat.signal.changed() => self.told()?,
                 heard = self.socket.recv() => {
-                    if !self.hear(heard).await? {
+                    if !Box::pin(self.hear(heard)).await? {
                         return Ok(());
                     }
                 }
@@ -148,24 +154,22 @@ impl Connection {
         Ok(())
     }
 
-    /// Does what time asks for, and sets the timer to when it asks next. A timer that rings too early is cheaper than
-    /// one that is moved with every heartbeat.
-    async fn arm(&mut self, timer: Pin<&mut Sleep>) -> Result<(), End> {
-        loop {
-            let now = self.now();
-            self.seat_doubt(now);
-            match self.session.on_time(now) {
-                Verdict::Ping => self.write(Message::Ping(bytes::Bytes::new())).await?,
-                Verdict::Close => return Err(End::Timeout),
-                Verdict::Wait(until) => {
-                    let until = self.began + Duration::from_millis(until);
-                    if timer.is_elapsed() || until < timer.deadline() {
-                        timer.reset(until);
-                    }
-                    return Ok(());
+    /// Sets the timer to when time asks for something; `true`: it asks for a ping now. A timer that rings too early is
+    /// cheaper than one that is moved with every heartbeat.
+    fn arm(&mut self, timer: Pin<&mut Sleep>) -> Result<bool, End> {
+        let now = self.now();
+        self.seat_doubt(now);
+        match self.session.on_time(now) {
+            Verdict::Ping => return Ok(true),
+            Verdict::Close => return Err(End::Timeout),
+            Verdict::Wait(until) => {
+                let until = self.began + Duration::from_millis(until);
+                if timer.is_elapsed() || until < timer.deadline() {
+                    timer.reset(until);
                 }
             }
         }
+        Ok(false)
     }
 
     fn seat_doubt(&mut self, now: u64) {

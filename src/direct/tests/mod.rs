@@ -1,6 +1,7 @@
 //! Phones against the real store and the real way of a message; sockets over TCP.
 
 mod http;
+mod memory;
 mod socket;
 
 use std::net::SocketAddr;
