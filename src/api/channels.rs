@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::apps::{NAME_FORM, is_name};
 use super::auth::Caller;
+use super::egress;
 use super::extract::{Body, Names, Query};
 use super::fields::{Fields, Mistakes, Text};
 use super::problem::{Answer, FieldError, Problem};
@@ -95,11 +96,11 @@ pub(super) async fn put(
     if provider == direct::DESCRIPTOR.id || name == direct::DESCRIPTOR.id {
         return Err(built_in());
     }
-    // Whoever sets these chooses where the credentials go and what the gateway calls.
-    let guarded = |name: &&String| name.ends_with("_url") || *name == "ca_pem";
-    if let Some(member) = config.keys().find(guarded).filter(|_| !caller.admin) {
-        let why = format!("only an admin key may set `{member}`: it says where credentials are sent");
-        return Err(Problem::forbidden(why).at(format!("/config/{member}")));
+    let schema = anypush_providers::find(&provider).map(|found| (found.config_schema)());
+    let schema = schema.as_ref().map_or(&Value::Null, |schema| schema.as_value());
+    if let Some(member) = egress::needs_admin(schema, &config).filter(|_| !caller.admin) {
+        let why = "only an admin key may set this: it says where credentials are sent";
+        return Err(Problem::forbidden(why).at(member));
     }
     let now = gateway.clock.now_ms();
     let put = PutChannel {

@@ -14,6 +14,7 @@ mod channels;
 mod cursor;
 mod deliveries;
 mod devices;
+mod egress;
 mod extract;
 pub(crate) mod fields;
 mod frame;

@@ -1,6 +1,6 @@
 //! Apps, channels, providers, health, and what is at no path.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::World;
 
@@ -48,26 +48,80 @@ async fn a_channel_of_no_provider_or_with_foreign_fields_is_refused() {
     assert_eq!(world.own("GET", &path, None).await.told().0, 404);
 }
 
+/// A configuration out of a schema's examples, with a private key that is one.
+fn example(schema: &Value) -> Value {
+    let pem = include_str!("../../../providers/kit/testdata/rfc7515_a2.pem");
+    let mut config = json!({});
+    for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        config[name] = schema["properties"][name]["examples"][0].clone();
+        for (_, value) in config[name].as_object_mut().into_iter().flatten() {
+            if value.as_str().is_some_and(|text| text.starts_with("-----BEGIN PRIVATE KEY")) {
+                *value = pem.into();
+            }
+        }
+    }
+    config
+}
+
 #[tokio::test]
 async fn secrets_of_a_channel_never_come_back() {
-    let Some(registration) = anypush_providers::catalogue().first() else { return };
+    let registration = anypush_providers::catalogue().first().unwrap();
     let world = World::new().await;
     let names = crate::channels::secret_names(registration);
     assert!(!names.is_empty(), "a provider without a secret proves nothing here");
     let id = registration.descriptor.id;
     let path = format!("/v1/apps/{}/channels/{id}", world.app);
-    let Some(config) = (registration.config_schema)().as_value()["examples"][0].as_object().cloned() else {
-        return;
-    };
-    let put = world.call("PUT", &path, &world.admin, Some(json!({"provider": id, "config": config}))).await;
+    let config = example((registration.config_schema)().as_value());
+    let body = json!({"provider": id, "config": config, "limits": {"per_second": 10}});
+    let put = world.own("PUT", &path, Some(body)).await;
+    assert_eq!(put.status, 201, "{}", put.text);
     let got = world.own("GET", &path, None).await;
-    for answer in [&put, &got] {
-        assert!(answer.status.is_success(), "{}", answer.text);
+    // Secrets that are left out stay.
+    let again = world.own("PUT", &path, Some(json!({"provider": id, "config": {}}))).await;
+    assert_eq!(again.status, 200, "{}", again.text);
+    let listed = world.own("GET", &format!("/v1/apps/{}/channels", world.app), None).await;
+    for answer in [&put, &got, &again, &listed] {
+        assert!(!answer.text.contains("PRIVATE KEY"));
+    }
+    for answer in [&put, &got, &again] {
         for name in &names {
             assert!(answer.json()["config"].get(name).is_none());
-            assert_eq!(answer.json()["secrets"][name]["set"], config.contains_key(name));
+            assert_eq!(answer.json()["secrets"][name]["set"], true);
+            assert_eq!(
+                answer.json()["secrets"][name]["fingerprint"],
+                put.json()["secrets"][name]["fingerprint"]
+            );
         }
     }
+    assert_eq!(again.json()["version"], 2);
+    assert_eq!(world.own("DELETE", &path, None).await.status, 204);
+    assert_eq!(world.own("GET", &path, None).await.told().0, 404);
+}
+
+#[tokio::test]
+async fn a_gateway_serves_on_a_free_port_and_stops_cleanly() {
+    let world = World::new().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = async {
+        let _ = stopped.await;
+    };
+    let serving = crate::app::serve(world.gateway.clone(), listener, shutdown);
+    let asking = async {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let mut peer = tokio::net::TcpStream::connect(address).await.unwrap();
+        peer.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+        let mut head = [0; 15];
+        peer.read_exact(&mut head).await.unwrap();
+        assert_eq!(&head, b"HTTP/1.1 200 OK");
+        assert_eq!(world.gateway.url(), format!("http://{address}"));
+        stop.send(()).unwrap();
+        // The idle connection is closed, not waited for.
+        peer.read_to_end(&mut Vec::new()).await.unwrap();
+    };
+    let (served, ()) = tokio::join!(serving, asking);
+    served.unwrap();
 }
 
 #[tokio::test]
