@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use anypush_providers::contract::Environment;
+use axum::Router;
 use tokio::net::TcpListener;
 
 use crate::api::{self, auth::Auth};
@@ -139,11 +140,21 @@ pub async fn serve(
     listener: TcpListener,
     shutdown: impl Future<Output = ()> + Send,
 ) -> anyhow::Result<()> {
+    serve_with(gateway, listener, Router::new(), shutdown).await
+}
+
+/// [`serve`] with more paths beside the API's.
+pub async fn serve_with(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    more: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the listener has no address")?;
     let _ = gateway.address.set(address);
     tracing::info!(%address, url = gateway.url(), "listening on {address}");
     let grace = Duration::from_secs(gateway.settings.shutdown_seconds);
-    let router = api::router(&gateway);
+    let router = api::router(&gateway).merge(more);
     let connections = api::listen::accept(listener, router);
     let broken = tokio::select! {
         () = shutdown => None,

@@ -10,6 +10,7 @@ pub mod channels;
 pub mod cli;
 pub mod clock;
 pub mod delivery;
+pub mod demo;
 pub mod direct;
 pub mod ids;
 pub mod routing;

@@ -10,7 +10,7 @@ const PROJECT: &str = "demo-project";
 const PHONES: [(&str, &str, &str); 6] = [
     ("pixel-9", "Pixel 9", "ok-pixel-9"),
     ("galaxy-s25", "Galaxy S25", "ok-galaxy-s25"),
-    ("oneplus-13", "OnePlus 13", "slow-oneplus-13"),
+    ("oneplus-13", "OnePlus 13", "ok-oneplus-13"),
     ("fairphone-6", "Fairphone 6", "flaky-fairphone-6"),
     ("xperia-10", "Xperia 10", "limited-xperia-10"),
     ("moto-g", "Moto G", "dead-moto-g"),

@@ -15,10 +15,13 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub(crate) use self::serve::{bind, terminated};
+use crate::demo;
 use crate::settings::{Mistakes, Settings};
 
 const EXAMPLES: &str = "\
 Examples:
+  anypush demo                                see it work: gateway, played vendors, phones
   anypush serve                               a gateway on this machine, data in ./data
   anypush keys create --admin --data-dir data the first key, while no gateway runs
   anypush send --to-tag vip --title Hello --body 'It works' --follow";
@@ -34,6 +37,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Args),
+    Demo(demo::Args),
     Sandbox(sandbox::Args),
     Send(send::Args),
     Keys(keys::Args),
@@ -67,6 +71,7 @@ pub async fn run(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Serve(args) => serve::run(args).await,
         Command::Sandbox(args) => sandbox::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
         Command::Send(args) => send::run(args).await,
         Command::Keys(args) => keys::run(args).await,
         Command::Openapi(args) => {

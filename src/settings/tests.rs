@@ -1,3 +1,5 @@
+//! Layers, mistakes and remedies of the configuration.
+
 use std::path::Path;
 
 use super::load::{keys, variable_of};

@@ -1,4 +1,6 @@
 //! The integration tests: what a user would do, from outside. One binary, one link; `hygiene::` also tests that
 //! every file of this folder is in the list below.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod demo;
 mod hygiene;

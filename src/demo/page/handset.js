@@ -8,13 +8,12 @@ export class Handset {
   constructor(phone, choose) {
     this.id = phone.id;
     this.shown = new Set();
-    this.time = el("span");
     this.signal = el("span");
     this.clock = el("div", { class: "clock", "aria-hidden": "true" });
     this.notes = el("div", { class: "notes", "aria-live": "polite" });
     this.away = el("p", { class: "away" }, "offline");
     this.screen = el("div", { class: "screen", role: "group", "aria-label": `Screen of ${phone.label}` },
-      el("div", { class: "statusbar", "aria-hidden": "true" }, this.time, this.signal), this.clock, this.notes, this.away);
+      el("div", { class: "statusbar", "aria-hidden": "true" }, this.signal), this.clock, this.notes, this.away);
     this.badge = el("span", { class: "tag" });
     this.mood = el("span", { class: "tag" });
     this.outcome = el("button", { type: "button", class: "outcome", disabled: true, onclick: () => choose(this.id) });
@@ -27,9 +26,8 @@ export class Handset {
 
   /** Shows what the phone has, and what became of the message on the way to it. */
   refresh(phone, delivery, now) {
-    const hhmm = now.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    this.time.textContent = hhmm;
-    this.clock.textContent = hhmm;
+    const two = (n) => String(n).padStart(2, "0");
+    this.clock.textContent = `${two(now.getHours())}:${two(now.getMinutes())}`;
     this.signal.textContent = phone.online ? "●●●" : "○○○";
     this.root.dataset.online = String(phone.online);
     this.away.hidden = phone.online;
