@@ -296,7 +296,7 @@ impl Sending<'_, '_> {
     }
 
     async fn flush(&self, changes: &mut Changes) {
-        if !changes.events.is_empty() {
+        if !changes.events.is_empty() || !changes.addresses.is_empty() {
             self.hand.inner.recorder.push(std::mem::take(changes), self.hand.urgent()).await;
         }
     }

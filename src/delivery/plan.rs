@@ -192,3 +192,109 @@ impl From<Decided> for TrailEntry {
         Self::Decided { at_ms: decided.at_ms, channels: decided.channels, skipped: decided.skipped }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use anypush_providers::contract::{Address, Capabilities, Class, Content, Notification, Tier, Token};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::delivery::spec::Spec;
+    use crate::ids::IdCodec;
+    use crate::routing::ChannelState;
+    use crate::store::MessageRecord;
+
+    fn job() -> Job {
+        let notification = Some(Notification { title: Some("Hello".into()), ..Notification::default() });
+        let content = Content { notification, ..Content::default() };
+        let spec = serde_json::to_string(&Spec { content, ..Spec::default() }).unwrap();
+        let record = MessageRecord {
+            id: Id(9),
+            app: 1,
+            state: 0,
+            class: Class::Marketing,
+            spec,
+            label: None,
+            created_at: 1000,
+            deadline_at: 9000,
+            expanded_at: None,
+            targeted: 0,
+            generation: 0,
+        };
+        Job::new(record, &IdCodec::new(&[0; 32])).unwrap()
+    }
+
+    fn channels() -> Vec<RouteChannel> {
+        let channel = |seq, provider: &'static str, tier| RouteChannel {
+            seq,
+            name: provider.into(),
+            provider: provider.into(),
+            address_provider: provider,
+            tier,
+            capabilities: Capabilities { notification: true, data: true, ..Capabilities::NONE },
+            state: ChannelState::Ok,
+            serves: Arc::new(|_| Ok(())),
+        };
+        vec![channel(1, "direct", Tier::Direct), channel(2, "globe", Tier::Global)]
+    }
+
+    fn plan(act: impl FnOnce(&Planner<'_>, &mut Plan)) -> Plan {
+        let (job, channels, hub) = (job(), channels(), Hub::default());
+        let mut plan = Plan::default();
+        act(&Planner { job: &job, channels: &channels, hub: &hub, now_ms: 1500 }, &mut plan);
+        plan
+    }
+
+    fn device(seq: u64, kind: u8) -> TargetDevice {
+        let addresses =
+            if kind == 1 { vec![("globe".into(), 3, "token".into(), BTreeMap::new())] } else { vec![] };
+        TargetDevice { seq, enabled: true, connects: kind == 0, addresses, ..TargetDevice::default() }
+    }
+
+    proptest! {
+        #[test]
+        fn every_target_is_in_one_page_or_ends_with_a_reason(kinds in prop::collection::vec(0u8..3, 0..2500)) {
+            let devices: Vec<_> = kinds.iter().enumerate().map(|(i, kind)| device(i as u64 * 7, *kind)).collect();
+            let mut plan = plan(|planner, plan| planner.devices(&devices, plan));
+            let pages = plan.pages();
+            let mut seen = BTreeSet::new();
+            for (channel, page) in &pages {
+                prop_assert!(page.entries.len() <= Page::MAX);
+                prop_assert!(page.entries.is_sorted_by_key(|entry| entry.target));
+                for entry in &page.entries {
+                    prop_assert!(seen.insert(entry.target));
+                    let story = &page.decisions[usize::from(entry.decision.unwrap())];
+                    prop_assert_eq!(story.channels[0], *channel);
+                }
+            }
+            for event in &plan.events {
+                prop_assert!(seen.insert(event.target));
+                prop_assert_eq!((event.state, event.reason), (State::Suppressed, Some(Reason::NoRoute)));
+            }
+            prop_assert_eq!(seen.len() as u64, plan.targeted);
+        }
+    }
+
+    #[test]
+    fn an_address_that_is_given_twice_gets_one_send() {
+        let given = |token: &str| GivenAddress {
+            provider: "globe".into(),
+            address: Address { kind: "token".into(), token: Token::new(token), params: BTreeMap::new() },
+        };
+        let mut plan = plan(|planner, plan| planner.addresses(&[given("a"), given("b"), given("a")], plan));
+        let pages = plan.pages();
+        assert_eq!(pages[0].1.entries.len(), 2);
+        assert_eq!(plan.events[0].reason, Some(Reason::DuplicateAddress));
+        assert_eq!((plan.targeted, plan.given.len()), (3, 3));
+    }
+
+    #[test]
+    fn an_id_that_names_nothing_is_counted_and_suppressed() {
+        let plan = plan(|planner, plan| planner.unknown(["nobody".to_owned()], plan));
+        assert_eq!(plan.events[0].reason, Some(Reason::UnknownTarget));
+        assert_eq!((plan.targeted, plan.events[0].target), (1, GIVEN_TARGETS));
+    }
+}

@@ -1,0 +1,316 @@
+//! The world of an integration test: a real gateway and a real sandbox, each its own process, on free ports and a
+//! data directory that goes with the test.
+//!
+//! At drop both are stopped; a gateway that does not end cleanly fails its test.
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, stream};
+use reqwest::{Client, Method, StatusCode};
+use serde_json::{Value, json};
+
+/// How long anything may take before a test gives up on it: long enough for a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// Requests that set-up sends at the same time.
+const ABREAST: usize = 32;
+
+/// A gateway and a sandbox.
+pub(crate) struct World {
+    pub(crate) url: String,
+    pub(crate) sandbox_url: String,
+    pub(crate) admin_key: String,
+    pub(crate) app_id: String,
+    pub(crate) api_key: String,
+    pub(crate) http: Client,
+    gateway: Option<Child>,
+    sandbox: Child,
+    ports: (u16, u16),
+    dir: tempfile::TempDir,
+}
+
+/// An answer: status and JSON body (`null` where it is none).
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Value,
+}
+
+impl World {
+    /// Starts both, and an app named `shop` with an FCM channel at the sandbox.
+    pub(crate) async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let ports = (free_port(), free_port());
+        let (url, sandbox_url) = (local(ports.0), local(ports.1));
+        let sandbox =
+            program(&["sandbox", "--listen", &address(ports.1)], &dir.path().join("sandbox"), "sandbox");
+        let made = Command::new(env!("CARGO_BIN_EXE_anypush"))
+            .args(["keys", "create", "--admin", "--name", "test", "--json", "--data-dir"])
+            .arg(dir.path().join("gateway"))
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "keys create: {}", String::from_utf8_lossy(&made.stderr));
+        let key: Value = serde_json::from_slice(&made.stdout).expect("keys create --json answers JSON");
+        let admin_key = key["key"].as_str().expect("a key").to_owned();
+        let mut world = Self {
+            url,
+            sandbox_url,
+            admin_key,
+            app_id: String::new(),
+            api_key: String::new(),
+            http: client(),
+            gateway: None,
+            sandbox,
+            ports,
+            dir,
+        };
+        world.start_gateway().await;
+        world.wait_for(&format!("{}/_sandbox", world.sandbox_url)).await;
+        (world.app_id, world.api_key) = world.new_app("shop").await;
+        let done = world.put_fcm_channel(&world.app_id.clone(), "fcm", "demo-project").await;
+        assert!(done.status.is_success(), "channel: {} {}", done.status, done.body);
+        world
+    }
+
+    /// Starts the gateway (again) on the same data and port, and waits until it is ready.
+    pub(crate) async fn start_gateway(&mut self) {
+        let args = ["serve", "--listen", &address(self.ports.0)];
+        self.gateway = Some(program(&args, &self.dir.path().join("gateway"), "gateway"));
+        self.wait_for(&format!("{}/readyz", self.url)).await;
+    }
+
+    /// Kills the gateway as a power cut would, as far as a process can.
+    pub(crate) fn kill_gateway(&mut self) {
+        if let Some(mut gateway) = self.gateway.take() {
+            gateway.kill().unwrap();
+            gateway.wait().unwrap();
+        }
+    }
+
+    /// Stops the gateway with SIGTERM and says how it ended.
+    pub(crate) fn stop_gateway(&mut self) -> std::process::ExitStatus {
+        let mut gateway = self.gateway.take().expect("a running gateway");
+        terminate(&gateway);
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = gateway.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "the gateway does not stop");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What the gateway logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("gateway.log")).unwrap_or_default()
+    }
+
+    /// The gateway's data directory.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("gateway")
+    }
+
+    /// Makes an app and a key with all scopes: (app id, key).
+    pub(crate) async fn new_app(&self, name: &str) -> (String, String) {
+        let app = self.call(&self.admin_key, Method::POST, "/v1/apps", Some(json!({"name": name}))).await;
+        assert_eq!(app.status, StatusCode::CREATED, "{}", app.body);
+        let id = app.body["id"].as_str().unwrap().to_owned();
+        let scopes = [
+            "messages:write",
+            "messages:read",
+            "devices:write",
+            "devices:read",
+            "channels:write",
+            "channels:read",
+            "reports:read",
+        ];
+        let path = format!("/v1/apps/{id}/keys");
+        let key = self
+            .call(&self.admin_key, Method::POST, &path, Some(json!({"name": "test", "scopes": scopes})))
+            .await;
+        assert_eq!(key.status, StatusCode::CREATED, "{}", key.body);
+        (id, key.body["key"].as_str().unwrap().to_owned())
+    }
+
+    /// Makes or replaces an FCM channel that sends to the sandbox.
+    pub(crate) async fn put_fcm_channel(&self, app: &str, name: &str, project: &str) -> Answer {
+        let account = self.sandbox(Method::GET, &format!("/fcm/{project}/service_account"), None).await;
+        let config = json!({"service_account": account, "base_url": self.sandbox_url});
+        let body = json!({"provider": "fcm", "config": config});
+        self.call(&self.admin_key, Method::PUT, &format!("/v1/apps/{app}/channels/{name}"), Some(body)).await
+    }
+
+    /// Calls the API with the app's key.
+    pub(crate) async fn api(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        self.call(&self.api_key, method, path, body).await
+    }
+
+    /// Calls the API with any key. Every answer must be one that `openapi.yaml` describes.
+    pub(crate) async fn call(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.url)).bearer_auth(key);
+        if let Some(body) = &body {
+            request = request.json(body);
+        }
+        let response = request.send().await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        crate::contract::check(&method, path, status.as_u16(), &headers, &body);
+        Answer { status, body }
+    }
+
+    /// Calls the sandbox's control API.
+    pub(crate) async fn sandbox(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let mut request = self.http.request(method.clone(), format!("{}/_sandbox{path}", self.sandbox_url));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        assert!(response.status().is_success(), "{method} {path}: {}", response.status());
+        serde_json::from_str(&response.text().await.unwrap()).unwrap_or(Value::Null)
+    }
+
+    /// Makes devices, many at a time.
+    pub(crate) async fn put_devices(&self, devices: Vec<(String, Value)>) {
+        stream::iter(devices)
+            .for_each_concurrent(ABREAST, |(id, device)| async move {
+                let done = self.api(Method::PUT, &format!("/v1/devices/{id}"), Some(device)).await;
+                assert!(done.status.is_success(), "{id}: {} {}", done.status, done.body);
+            })
+            .await;
+    }
+
+    /// Makes devices that connect themselves: their secrets, in order.
+    pub(crate) async fn device_secrets(&self, ids: &[String]) -> Vec<String> {
+        stream::iter(ids.to_vec())
+            .map(|id| async move {
+                let made = self.api(Method::POST, &format!("/v1/devices/{id}/secret"), None).await;
+                assert!(made.status.is_success(), "{id}: {} {}", made.status, made.body);
+                made.body["secret"].as_str().unwrap().to_owned()
+            })
+            .buffered(ABREAST)
+            .collect()
+            .await
+    }
+
+    /// Sends a message and gives back its id.
+    pub(crate) async fn send(&self, message: Value) -> String {
+        let sent = self.api(Method::POST, "/v1/messages", Some(message)).await;
+        assert_eq!(sent.status, StatusCode::ACCEPTED, "{}", sent.body);
+        sent.body["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until nothing of a message is pending; its counts add up at every look.
+    pub(crate) async fn done(&self, id: &str) -> Value {
+        self.until(id, |message| message["state"] == "done").await
+    }
+
+    /// Waits until a message looks so.
+    pub(crate) async fn until(&self, id: &str, is: impl Fn(&Value) -> bool) -> Value {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let message = self.api(Method::GET, &format!("/v1/messages/{id}"), None).await;
+            assert_eq!(message.status, StatusCode::OK, "{}", message.body);
+            assert_adds_up(&message.body);
+            if is(&message.body) {
+                return message.body;
+            }
+            assert!(Instant::now() < until, "still {:#}", message.body);
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// All deliveries of a message, page by page.
+    pub(crate) async fn deliveries(&self, id: &str) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let path = format!("/v1/messages/{id}/deliveries?limit=100{cursor}");
+            let page = self.api(Method::GET, &path, None).await;
+            assert_eq!(page.status, StatusCode::OK, "{}", page.body);
+            all.extend(page.body["data"].as_array().unwrap().iter().cloned());
+            match page.body["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return all,
+            }
+        }
+    }
+
+    async fn wait_for(&self, url: &str) {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Ok(response) = self.http.get(url).send().await
+                && response.status().is_success()
+            {
+                return;
+            }
+            assert!(Instant::now() < until, "{url} does not answer; the gateway logged:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _ = self.sandbox.kill();
+        let _ = self.sandbox.wait();
+        if std::thread::panicking() {
+            self.kill_gateway();
+            let log = self.log();
+            let tail: Vec<_> = log.lines().rev().take(40).collect();
+            eprintln!("the gateway's last lines:\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        } else if self.gateway.is_some() {
+            let status = self.stop_gateway();
+            assert!(status.success(), "the gateway ended with {status}:\n{}", self.log());
+        }
+    }
+}
+
+/// Σ now = targeted, at any moment.
+pub(crate) fn assert_adds_up(message: &Value) {
+    let counts = &message["counts"];
+    let now: u64 = counts["now"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    assert_eq!(now, counts["targeted"].as_u64().unwrap(), "{message:#}");
+}
+
+/// A client without limits of its own.
+pub(crate) fn client() -> Client {
+    #[expect(clippy::disallowed_methods, reason = "tests are users, not the gateway")]
+    Client::builder().timeout(PATIENCE).no_proxy().build().unwrap()
+}
+
+fn program(args: &[&str], data_dir: &Path, name: &str) -> Child {
+    let log = std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(data_dir.parent().unwrap().join(format!("{name}.log")))
+        .unwrap();
+    Command::new(env!("CARGO_BIN_EXE_anypush"))
+        .args(args)
+        .arg("--data-dir")
+        .arg(data_dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+fn terminate(child: &Child) {
+    let done = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(done.success());
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn address(port: u16) -> String {
+    format!("127.0.0.1:{port}")
+}
+
+fn local(port: u16) -> String {
+    format!("http://127.0.0.1:{port}")
+}
