@@ -9,12 +9,12 @@ use serde_json::{Value, json};
 use crate::world::World;
 
 /// One device with these FCM tokens, `phone`.
-async fn phone(world: &World, token: &str) {
+pub(crate) async fn phone(world: &World, token: &str) {
     let device = json!({"addresses": [{"provider": "fcm", "token": token}]});
     world.put_devices(vec![("phone".into(), device)]).await;
 }
 
-fn to_phone() -> Value {
+pub(crate) fn to_phone() -> Value {
     json!({"to": {"device_ids": ["phone"]}, "notification": {"title": "Hello"}})
 }
 
@@ -50,28 +50,6 @@ async fn a_message_waits_while_its_vendor_is_down_and_arrives_when_it_is_back() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn refused_credentials_stop_the_channel_not_the_message() {
-    let world = World::start().await;
-    phone(&world, "ok-phone").await;
-    world.sandbox(Method::PUT, "/providers/fcm", Some(json!({"credentials": "refused"}))).await;
-    let id = world.send(to_phone()).await;
-    let channel = format!("/v1/apps/{}/channels/fcm", world.app_id);
-    loop {
-        let now = world.call(&world.admin_key, Method::GET, &channel, None).await;
-        if now.body["state"] == "auth_failed" {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
-    assert_eq!(world.until(&id, |_| true).await["counts"]["now"]["pending"], 1);
-    world.sandbox(Method::PUT, "/providers/fcm", Some(json!({"credentials": "ok"}))).await;
-    let message = world.done(&id).await;
-    assert_eq!(message["counts"]["now"]["accepted"], 1, "{message:#}");
-    let now = world.call(&world.admin_key, Method::GET, &channel, None).await;
-    assert_eq!(now.body["state"], "ok", "{:#}", now.body);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_token_is_retired_and_the_inbox_takes_over() {
     let world = World::start().await;
     phone(&world, "dead-phone").await;
@@ -87,19 +65,6 @@ async fn a_dead_token_is_retired_and_the_inbox_takes_over() {
     let again = world.send(to_phone()).await;
     let message = world.done(&again).await;
     assert_eq!(message["by_channel"]["direct"]["now"]["accepted"], 1, "{message:#}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_whose_time_is_over_ends_expired() {
-    let world = World::start().await;
-    phone(&world, "ok-phone").await;
-    world.sandbox(Method::PUT, "/providers/fcm", Some(json!({"outage": "http_503"}))).await;
-    let mut message = to_phone();
-    message["ttl_seconds"] = json!(31);
-    let id = world.send(message).await;
-    let message = world.done(&id).await;
-    assert_eq!(message["counts"]["now"]["expired"], 1, "{message:#}");
-    assert_eq!(message["reasons"], json!({"expired": 1}));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

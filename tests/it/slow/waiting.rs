@@ -1,0 +1,42 @@
+//! What waits half a minute or more.
+
+use reqwest::Method;
+use serde_json::json;
+
+use crate::trouble::{phone, to_phone};
+use crate::world::World;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_credentials_stop_the_channel_not_the_message() {
+    let world = World::start().await;
+    phone(&world, "ok-phone").await;
+    world.sandbox(Method::PUT, "/providers/fcm", Some(json!({"credentials": "refused"}))).await;
+    let id = world.send(to_phone()).await;
+    let channel = format!("/v1/apps/{}/channels/fcm", world.app_id);
+    loop {
+        let now = world.call(&world.admin_key, Method::GET, &channel, None).await;
+        if now.body["state"] == "auth_failed" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(world.until(&id, |_| true).await["counts"]["now"]["pending"], 1);
+    world.sandbox(Method::PUT, "/providers/fcm", Some(json!({"credentials": "ok"}))).await;
+    let message = world.done(&id).await;
+    assert_eq!(message["counts"]["now"]["accepted"], 1, "{message:#}");
+    let now = world.call(&world.admin_key, Method::GET, &channel, None).await;
+    assert_eq!(now.body["state"], "ok", "{:#}", now.body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_time_is_over_ends_expired() {
+    let world = World::start().await;
+    phone(&world, "ok-phone").await;
+    world.sandbox(Method::PUT, "/providers/fcm", Some(json!({"outage": "http_503"}))).await;
+    let mut message = to_phone();
+    message["ttl_seconds"] = json!(31);
+    let id = world.send(message).await;
+    let message = world.done(&id).await;
+    assert_eq!(message["counts"]["now"]["expired"], 1, "{message:#}");
+    assert_eq!(message["reasons"], json!({"expired": 1}));
+}
