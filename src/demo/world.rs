@@ -1,6 +1,7 @@
 //! What the page shows beside the public API, and its levers: the phones at the far end and the played vendors.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use anypush_providers::catalogue;
@@ -109,10 +110,22 @@ impl World {
         };
         self.vendors.call(Method::PUT, &format!("/_sandbox/providers/{provider}"), Some(&switch)).await?;
         if mode == Mode::Ok {
-            // What ops do once the vendor takes the credentials again: ask, which opens the channel.
-            let admin = Peer::new(&sample.url)?.with_key(&sample.admin_key, Some(&sample.app_id));
-            let path = format!("/v1/apps/{}/channels/{provider}/check", sample.app_id);
-            admin.call(Method::POST, &path, None).await?;
+            self.reopen(&sample, provider).await?;
+        }
+        Ok(())
+    }
+
+    /// What ops do once the vendor takes the credentials again: check the channel, which opens it. Not only once: an
+    /// access token that was refused a moment ago is not asked for again within the same second.
+    async fn reopen(&self, sample: &Sample, provider: &str) -> anyhow::Result<()> {
+        let admin = Peer::new(&sample.url)?.with_key(&sample.admin_key, Some(&sample.app_id));
+        let path = format!("/v1/apps/{}/channels/{provider}/check", sample.app_id);
+        for _ in 0..5 {
+            let report = admin.call(Method::POST, &path, None).await?;
+            if report["ok"] == true {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(500)).await;
         }
         Ok(())
     }

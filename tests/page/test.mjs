@@ -38,7 +38,12 @@ async function step(name, work) {
   console.log(`ok: ${name} (${Date.now() - began} ms)`);
 }
 
-const shoot = (name) => page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
+async function shoot(name) {
+  // What arrives slides in: a picture of half of it tells nothing.
+  await page.waitForTimeout(600);
+  await page.screenshot({ path: join(shots, `${name}.png`), fullPage: true });
+}
+
 const outcome = (device) => page.locator(`[data-phone="${device}"]`).getAttribute("data-state");
 const until = (what, check, seconds = 20) => waitFor(what, check, Date.now() + seconds * 1000);
 
@@ -66,6 +71,7 @@ async function send(title) {
     (await page.locator("#counts").getAttribute("data-message")) !== before);
 }
 
+const done = async () => (await page.locator("#counts").getAttribute("data-done")) === "true";
 const lever = (provider, mode) => page.click(`[data-lever="${provider}-${mode}"]`);
 const vendors = [...new Set(demo.devices.map((device) => device.provider))].filter((p) => p !== "direct");
 const direct = demo.devices.filter((device) => device.provider === "direct").map((device) => device.id);
@@ -85,7 +91,7 @@ await step("the page shows every phone of demo.json", async () => {
 
 await step("one message lights up every phone that can light up, and the counts add up", async () => {
   await send("First light");
-  await until("the message is done", async () => (await page.locator("#counts").getAttribute("data-done")) === "true");
+  await until("the message is done", done);
   const { now, sum, targeted } = await counts();
   assert.equal(targeted, demo.devices.length);
   assert.equal(sum, targeted);
@@ -126,30 +132,41 @@ await step("with the vendor down, direct phones get it at once and the others wa
 
 await step("when the vendor is back, what waited arrives", async () => {
   for (const vendor of vendors) await lever(vendor, "ok");
-  await until("nothing is pending", async () => (await page.locator("#counts").getAttribute("data-done")) === "true", 90);
+  await until("nothing is pending", done, 90);
   const { sum, targeted } = await counts();
   assert.equal(sum, targeted);
   await shoot("5-vendor-back");
 });
 
+await step("a channel whose credentials are refused says so, and opens again when they are taken", async () => {
+  for (const vendor of vendors) await lever(vendor, "refused");
+  await send("Our keys are refused");
+  const tags = page.locator(".vendor h3 .tag");
+  await until("the channel says so", async () => (await tags.first().textContent()) === "channel auth failed", 40);
+  await shoot("6-refused");
+  for (const vendor of vendors) await lever(vendor, "ok");
+  await until("the channel is open again", async () => (await tags.first().textContent()) === "channel ok");
+  await until("nothing is pending", done, 90);
+});
+
 await step("an offline phone gets its message when it comes back", async () => {
   const phone = page.locator(`[data-phone="${direct[0]}"]`);
-  await phone.getByRole("button", { name: "Take offline" }).click();
+  await phone.getByRole("button", { name: "Take it offline" }).click();
   await until("it is offline", async () => (await phone.getAttribute("data-online")) === "false");
   await send("While you were away");
   await until("its message waits in the inbox", async () => (await outcome(direct[0])) === "accepted");
-  await shoot("6-offline");
-  await phone.getByRole("button", { name: "Bring online" }).click();
+  await shoot("7-offline");
+  await phone.getByRole("button", { name: "Bring it online" }).click();
   await until("it has the message", async () => (await outcome(direct[0])) === "delivered");
 });
 
 await step("it is readable in the dark and on a small screen", async () => {
   await page.emulateMedia({ colorScheme: "dark" });
-  await shoot("7-dark");
+  await shoot("8-dark");
   await page.setViewportSize({ width: 400, height: 850 });
   const wider = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
   assert.ok(wider <= 0, `the page is ${wider} px wider than the screen`);
-  await shoot("8-small");
+  await shoot("9-small");
 });
 
 await step("the browser had nothing to complain about", async () => assert.deepEqual(complaints, []));

@@ -72,10 +72,19 @@ export class Handset {
     const wanted = JSON.stringify([phone.switched_on, phone.dead]);
     if (wanted === this.lastLevers) return;
     this.lastLevers = wanted;
-    const lever = (text, change) =>
-      el("button", { type: "button", class: "quiet", onclick: () => setPhone(this.id, change) }, text);
-    const power = lever(phone.switched_on ? "Take offline" : "Bring online", { online: !phone.switched_on });
-    const token = phone.direct ? null : lever(phone.dead ? "Revive token" : "Kill token", { dead: !phone.dead });
+    const lever = (text, label, change) => el("button", {
+      type: "button",
+      class: "quiet",
+      "aria-label": `${label}: ${phone.label}`,
+      title: label,
+      onclick: () => setPhone(this.id, change),
+    }, text);
+    const power = phone.switched_on
+      ? lever("Go offline", "Take it offline", { online: false })
+      : lever("Go online", "Bring it online", { online: true });
+    const token = phone.direct ? null : phone.dead
+      ? lever("Revive", "Make its token good again", { dead: false })
+      : lever("Kill", "Make its token dead", { dead: true });
     this.levers.replaceChildren(power, ...(token ? [token] : []));
   }
 }
