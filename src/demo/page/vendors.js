@@ -5,7 +5,7 @@ import { el, setVendor } from "./api.js";
 const MODES = [
   ["ok", "Works", "It answers as it should."],
   ["down", "Outage", "It answers 503 to everything. The gateway tries again, ever more slowly, until the message expires."],
-  ["refused", "Refuses us", "It no longer takes our credentials. The channel stops; nothing is retried in vain."],
+  ["refused", "Refuses us", "It no longer takes our credentials. The channel says so to ops; what waits for it is tried again after half a minute."],
 ];
 
 /** Draws one row per vendor, and says in words what its lever does. */
