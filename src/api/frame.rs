@@ -56,7 +56,17 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    let answer = tokio::time::timeout(DEADLINE, admit(&gateway, access, request, next)).await;
+    let safe = request.method().is_safe();
+    let running = gateway.tasks.guard();
+    let work = async move {
+        let _running = running;
+        admit(&gateway, access, request, next).await
+    };
+    let answer = if safe {
+        tokio::time::timeout(DEADLINE, work).await
+    } else {
+        tokio::time::timeout(DEADLINE, to_its_end(work)).await
+    };
     match answer {
         Ok(Ok(response)) => response,
         Ok(Err(problem)) => problem.into_response(),
@@ -64,6 +74,20 @@ pub(super) async fn guard(
             let why = "the gateway did not finish within 30 seconds; what it did meanwhile may stand";
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out", why).retry_after(5).into_response()
         }
+    }
+}
+
+/// What changes something is not dropped half-way where the caller hangs up or the deadline passes: what is on disk
+/// by then must also become true in memory.
+async fn to_its_end(
+    work: impl Future<Output = Result<Response, Problem>> + Send + 'static,
+) -> Result<Response, Problem> {
+    #[expect(clippy::disallowed_methods, reason = "it holds a guard of `Tasks`, and is awaited here")]
+    match tokio::spawn(work).await {
+        Ok(answer) => answer,
+        // The border for panics is around this one.
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(Problem::internal()),
     }
 }
 
