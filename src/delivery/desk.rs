@@ -146,19 +146,23 @@ impl Desk {
             return;
         }
         let mut leased = Vec::new();
+        let mut failed = false;
         for lane in [Class::Transactional, Class::Marketing] {
             if leased.len() < room {
                 match inner.lease(WorkKind::Page, self.channel, Some(lane), room - leased.len()).await {
                     Ok(items) => leased.extend(items),
                     Err(error) => {
                         tracing::warn!("work cannot be leased: {error}");
-                        self.look_at.fetch_min(inner.now_ms() + 1000, Ordering::AcqRel);
+                        failed = true;
                     }
                 }
             }
         }
         let next = if leased.len() == room {
             Some(inner.now_ms())
+        } else if failed {
+            // Reading may go on working on a full disk: what is due would be asked for again and again.
+            Some(inner.now_ms() + 1000)
         } else {
             let due = inner.parts.store.next_due(WorkKind::Page, self.channel).await;
             due.unwrap_or_else(|_| Some(inner.now_ms() + 1000))

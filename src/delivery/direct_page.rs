@@ -54,7 +54,7 @@ fn inbox(hand: &InHand<'_>, entry: &Entry) -> NewInbox {
         message: hand.job.id,
         class: record.class,
         size: hand.job.size,
-        expires_at: record.deadline_at.max(record.created_at + crate::delivery::job::ONE_ATTEMPT_MS),
+        expires_at: hand.job.ends_at(),
         variables: entry.variables.as_ref().and_then(|values| serde_json::to_string(values).ok()),
     }
 }
@@ -63,9 +63,7 @@ fn inbox(hand: &InHand<'_>, entry: &Entry) -> NewInbox {
 fn expiry(hand: &InHand<'_>, stay: &[Entry]) -> NewWork {
     let bare = |entry: &Entry| Entry { target: entry.target, ..Entry::default() };
     let page = Page { entries: stay.iter().map(bare).collect(), ..Page::default() };
-    let due_at =
-        hand.job.record.deadline_at.max(hand.job.record.created_at + crate::delivery::job::ONE_ATTEMPT_MS);
-    let work = hand.inner.page_work(&hand.job, 0, &page, due_at, 0);
+    let work = hand.inner.page_work(&hand.job, 0, &page, hand.job.ends_at(), 0);
     NewWork { kind: WorkKind::Expire, ..work }
 }
 

@@ -10,7 +10,7 @@ use crate::delivery::pipeline::Inner;
 use crate::delivery::record;
 use crate::delivery::state::{Event, State};
 use crate::delivery::trail::TrailEntry;
-use crate::store::{Changes, StoreError, WorkItem, WorkKind};
+use crate::store::{Changes, StoreError, WorkItem, WorkKind, WorkUpdate};
 
 /// Items that are leased at once.
 const AT_ONCE: usize = 8;
@@ -30,25 +30,49 @@ pub(super) async fn run(inner: Arc<Inner>) {
         };
         tokio::select! {
             () = inner.parts.tasks.stopped() => return,
-            () = inner.expire_bell.notified() => {
-                let due = inner.parts.store.next_due(WorkKind::Expire, 0).await.ok().flatten();
-                let left = due.map_or(LOOK_AGAIN, |due| Duration::from_millis(due.saturating_sub(inner.now_ms())));
-                tokio::time::sleep(left.min(Duration::from_secs(1))).await;
-            }
+            () = soon(&inner) => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
+}
+
+/// Resolves shortly after there is something new, or at its time where that is earlier.
+async fn soon(inner: &Inner) {
+    inner.expire_bell.notified().await;
+    let due = inner.parts.store.next_due(WorkKind::Expire, 0).await.ok().flatten();
+    let left = due.map_or(LOOK_AGAIN, |due| Duration::from_millis(due.saturating_sub(inner.now_ms())));
+    tokio::time::sleep(left.min(Duration::from_secs(1))).await;
 }
 
 /// One round; `true` where more may be due.
 async fn round(inner: &Arc<Inner>) -> Result<bool, StoreError> {
     let items = inner.lease(WorkKind::Expire, 0, None, AT_ONCE).await?;
     let more = items.len() == AT_ONCE;
+    let mut failed = Ok(more);
     for item in items {
-        let changes = expire(inner, &item).await?;
+        let changes = match expire(inner, &item).await {
+            Ok(changes) => changes,
+            Err(error) => {
+                failed = Err(error);
+                later(inner, &item)
+            }
+        };
         inner.recorder.push_and_wait(changes, false).await;
     }
-    Ok(more)
+    failed
+}
+
+/// Frees an item: a lease does not end by itself before the next start.
+fn later(inner: &Inner, item: &WorkItem) -> Changes {
+    let update = WorkUpdate {
+        id: item.id,
+        epoch: item.epoch,
+        due_at: inner.now_ms() + 1000,
+        attempt: item.attempt,
+        payload: None,
+        lease_until: 0,
+    };
+    Changes { work_updates: vec![update], ..Changes::default() }
 }
 
 async fn expire(inner: &Arc<Inner>, item: &WorkItem) -> Result<Changes, StoreError> {

@@ -44,9 +44,14 @@ impl Job {
 
     /// Whether its time is over. A message for "only if reachable now" gets the time of one attempt.
     pub(super) fn is_over(&self, now_ms: u64) -> bool {
-        now_ms >= self.record.deadline_at.max(self.record.created_at + ONE_ATTEMPT_MS)
+        now_ms >= self.ends_at()
+    }
+
+    /// When its time is over, in Unix milliseconds.
+    pub(super) fn ends_at(&self) -> u64 {
+        self.record.deadline_at.max(self.record.created_at + ONE_ATTEMPT_MS)
     }
 }
 
 /// How long a message with TTL 0 may take to be handed over.
-pub(super) const ONE_ATTEMPT_MS: u64 = 30_000;
+const ONE_ATTEMPT_MS: u64 = 30_000;

@@ -89,7 +89,7 @@ pub(super) async fn finish(
     for ((attempt, seconds), entries) in retries {
         let page = Page { entries, ..Page::default() };
         // What would come too late comes at the deadline, to end there.
-        let due_at = (inner.now_ms() + seconds * 1000).min(job.record.deadline_at.max(inner.now_ms() + 100));
+        let due_at = (inner.now_ms() + seconds * 1000).min(job.ends_at());
         changes.work.push(inner.page_work(job, hand.item.channel, &page, due_at, attempt));
     }
     if unsent.is_empty() {
