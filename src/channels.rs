@@ -64,6 +64,8 @@ pub struct Channels {
     environment: Environment,
     clock: Clock,
     live: Arc<RwLock<Live>>,
+    /// Held while a channel is changed: store and memory are two steps, and must take the same turns.
+    changing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl fmt::Debug for Channels {
@@ -118,13 +120,19 @@ impl Channels {
         environment: Environment,
         clock: Clock,
     ) -> Result<Self, StoreError> {
-        let channels = Self { store, vault, environment, clock, live: Arc::default() };
+        let channels =
+            Self { store, vault, environment, clock, live: Arc::default(), changing: Arc::default() };
         channels.reload().await?;
         Ok(channels)
     }
 
     /// Reads all channels anew: after an app was made.
     pub async fn reload(&self) -> Result<(), StoreError> {
+        let _turn = self.changing.lock().await;
+        self.read_anew().await
+    }
+
+    async fn read_anew(&self) -> Result<(), StoreError> {
         for record in self.store.channels().await? {
             let known = self.by_seq(record.seq).is_some_and(|c| c.record == record);
             if !known {
@@ -157,6 +165,7 @@ impl Channels {
     /// Makes or replaces a channel, after its configuration was built and so checked. `true`: it is new.
     pub async fn put(&self, put: PutChannel) -> Result<(Arc<Channel>, bool), ChannelError> {
         let registration = find(&put.provider).ok_or(ChannelError::UnknownProvider(put.provider.clone()))?;
+        let _turn = self.changing.lock().await;
         let old = self.by_name(put.app, &put.name);
         if let Some(old) = &old
             && old.record.provider != put.provider
@@ -213,26 +222,55 @@ impl Channels {
 
     /// Deletes a channel; `false` where there is none.
     pub async fn delete(&self, app: i64, name: &str) -> Result<bool, StoreError> {
+        let _turn = self.changing.lock().await;
         let deleted = self.store.delete_channel(app, name, self.clock.now_ms()).await?;
         if deleted {
-            self.reload().await?;
+            self.read_anew().await?;
         }
         Ok(deleted)
     }
 
-    /// Changes a channel's state, in the store and here.
+    /// Changes a channel's state, in the store and here: an operator's word.
     pub async fn set_state(
         &self,
         seq: i64,
         state: ChannelState,
         info: Option<String>,
     ) -> Result<(), StoreError> {
+        let _turn = self.changing.lock().await;
         let Some(channel) = self.by_seq(seq) else { return Ok(()) };
+        self.change_state(&channel, state, info).await
+    }
+
+    /// Changes a channel's state by what a vendor answered to `used`. It says nothing about a configuration that was
+    /// put since, and an operator's pause stands. `true`: the state changed.
+    pub async fn found(
+        &self,
+        used: &Channel,
+        state: ChannelState,
+        info: Option<String>,
+    ) -> Result<bool, StoreError> {
+        let _turn = self.changing.lock().await;
+        let Some(now) = self.by_seq(used.record.seq) else { return Ok(false) };
+        let other = now.record.version != used.record.version || now.record.deleted_at.is_some();
+        if other || now.route.state == ChannelState::Paused || now.route.state == state {
+            return Ok(false);
+        }
+        self.change_state(&now, state, info).await?;
+        Ok(true)
+    }
+
+    async fn change_state(
+        &self,
+        channel: &Channel,
+        state: ChannelState,
+        info: Option<String>,
+    ) -> Result<(), StoreError> {
         if channel.route.state == state && channel.record.state_info == info {
             return Ok(());
         }
         let now = self.clock.now_ms();
-        self.store.set_channel_state(seq, state as u8, info.clone(), now).await?;
+        self.store.set_channel_state(channel.record.seq, state as u8, info.clone(), now).await?;
         let mut record = channel.record.clone();
         (record.state, record.state_info, record.updated_at) = (state as u8, info, now);
         let mut route = channel.route.clone();

@@ -174,7 +174,7 @@ pub(super) async fn check(
     let channel = find(&gateway, &caller, &names)?;
     let report = report(&gateway, &channel).await;
     if report.ok && channel.route.state == ChannelState::AuthFailed {
-        gateway.channels.set_state(channel.record.seq, ChannelState::Ok, None).await?;
+        gateway.channels.found(&channel, ChannelState::Ok, None).await?;
         gateway.pipeline.nudge(channel.record.seq);
     }
     Ok(Json(report))

@@ -152,7 +152,7 @@ impl InHand<'_> {
 
     /// The channel is paused: the page waits, but not beyond its time.
     async fn hold(&self) {
-        let left = self.job.record.deadline_at.saturating_sub(self.inner.now_ms());
+        let left = self.job.ends_at().saturating_sub(self.inner.now_ms());
         put_back(self.inner, self.item, None, left.clamp(1000, 30_000)).await;
     }
 }
@@ -434,20 +434,17 @@ impl Sending<'_, '_> {
     }
 
     async fn channel_state(&self, state: ChannelState, info: Option<String>) {
-        let seq = self.channel.record.seq;
         let channels = &self.hand.inner.parts.channels;
-        // An operator's pause stands, whatever requests in flight bring back.
-        if channels
-            .by_seq(seq)
-            .is_none_or(|now| now.route.state == ChannelState::Paused || now.route.state == state)
-        {
+        // Most pages find what is known already: no turn is waited for then.
+        if channels.by_seq(self.channel.record.seq).is_none_or(|now| now.route.state == state) {
             return;
         }
-        if state != ChannelState::Ok {
-            tracing::error!(channel.name = %self.channel.record.name, "the channel's credentials are refused");
-        }
-        if let Err(error) = channels.set_state(seq, state, info).await {
-            tracing::warn!("a channel's state could not be kept: {error}");
+        match channels.found(self.channel, state, info).await {
+            Ok(true) if state != ChannelState::Ok => {
+                tracing::error!(channel.name = %self.channel.record.name, "the channel's credentials are refused");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("a channel's state could not be kept: {error}"),
         }
     }
 }
