@@ -90,6 +90,12 @@ pub(super) async fn find(gateway: &Gateway, app: i64, names: &Names) -> Answer<M
 
 async fn view(gateway: &Gateway, message: &MessageRecord) -> Answer<Value> {
     let counters = gateway.store.counters(message.id).await?;
+    // An audience that still grew when it was read may have more targets by now, and these are counted already.
+    let again = match message.expanded_at {
+        None => gateway.store.message(message.id).await?,
+        Some(_) => None,
+    };
+    let message = again.as_ref().unwrap_or(message);
     let counts = counts::Counts::new(message.targeted, &counters, |seq| {
         gateway.channels.by_seq(seq).map(|channel| channel.record.name.clone())
     });
