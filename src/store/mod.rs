@@ -178,15 +178,15 @@ pub trait Store: Send + Sync {
     async fn lease(&self, lease: Lease) -> Result<Vec<WorkItem>>;
     /// When the next free work of this kind (and channel) is due, in Unix milliseconds.
     async fn next_due(&self, kind: WorkKind, channel: i64) -> Result<Option<u64>>;
-    /// How many work items wait, by kind and channel.
+    /// How many work items wait, by kind and channel. `Broken` once nothing can be written any more.
     async fn backlog(&self) -> Result<Vec<(WorkKind, i64, u64)>>;
 
     // --- phones ---
 
     /// What waits for a device after a position, in order; marks it as handed out. Expired entries are left out.
     async fn inbox(&self, device: u64, after: i64, limit: usize, now_ms: u64) -> Result<Vec<InboxEntry>>;
-    /// Ends deliveries that the phone acknowledges: `delivered`, witness phone. `UpTo` ends only what was handed out;
-    /// `Messages` what waits for this device. Returns how many deliveries moved.
+    /// Ends deliveries that the phone acknowledges: `delivered`, witness phone. Only what was handed out to it can be
+    /// acknowledged. Returns how many deliveries moved.
     async fn acknowledge(&self, device: u64, ack: Ack, now_ms: u64) -> Result<u64>;
     /// What the phone reports about messages that reached it by any channel; what it reports need not wait in its
     /// inbox any more. Unknown deliveries, repeats and events without a state leave no trace. Returns how many moved.

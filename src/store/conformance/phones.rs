@@ -59,8 +59,9 @@ pub(in crate::store) async fn exact_acknowledgements_end_only_what_they_name(sto
     for n in 1..=3 {
         put_in_inbox(store, 7, n, Class::Transactional).await;
     }
-    waiting(store, 7).await;
     let named = Ack::Messages(vec![id(2), id(99)]);
+    assert_eq!(store.acknowledge(7, named.clone(), NOW).await.unwrap(), 0, "nobody has handed it out");
+    waiting(store, 7).await;
     assert_eq!(store.acknowledge(8, named.clone(), NOW).await.unwrap(), 0);
     assert_eq!(store.acknowledge(7, named, NOW).await.unwrap(), 1);
     assert_eq!(waiting(store, 7).await, [id(1), id(3)]);

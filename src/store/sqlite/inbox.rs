@@ -97,7 +97,7 @@ pub(super) async fn acknowledged(session: &mut Session, phones: &[PhoneCall<'_>]
     if !exact.is_empty() {
         let query = sqlx::query(
             "SELECT a.value ->> 0, i.device, i.pos, i.message FROM json_each(?1) AS a CROSS JOIN inbox AS i
-             ON i.message = a.value ->> 2 AND i.device = a.value ->> 1",
+             ON i.message = a.value ->> 2 AND i.device = a.value ->> 1 WHERE i.handed_at IS NOT NULL",
         );
         found.extend(session.rows(query.bind(json(&exact))).await?);
     }
