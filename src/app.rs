@@ -158,7 +158,8 @@ pub async fn serve_with(
     let connections = api::listen::accept(listener, router);
     let broken = tokio::select! {
         () = shutdown => None,
-        () = gateway.tasks.stopped() => None,
+        // Nobody asked for it: the recorder met a broken database and logged why.
+        () = gateway.tasks.stopped() => Some(StoreError::Broken("see the log".into())),
         cause = watch(&gateway) => Some(cause),
         never = connections.run() => match never {},
     };

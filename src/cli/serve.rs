@@ -65,8 +65,13 @@ pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
     })
 }
 
+/// Sent where a file may grow no further; POSIX leaves the number open, Linux and the BSDs agree on it.
+const SIGXFSZ: i32 = 25;
+
 /// Resolves at SIGTERM or SIGINT.
 pub(crate) fn terminated() -> anyhow::Result<impl Future<Output = ()> + Send> {
+    // Watched, it no longer kills: the write fails instead, as on a full disk, and callers are told.
+    let _ = signal(SignalKind::from_raw(SIGXFSZ)).context("SIGXFSZ cannot be watched")?;
     let mut term = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut int = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     Ok(async move {

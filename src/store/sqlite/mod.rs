@@ -32,7 +32,7 @@ mod tests;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -55,6 +55,8 @@ pub struct SqliteStore {
     inbox: RwLock<Option<Inbox>>,
     pool: SqlitePool,
     statements: Arc<AtomicU64>,
+    /// Why nothing is written any more.
+    broken: Arc<OnceLock<String>>,
     /// How long a caller waits for a place in the writer's inbox.
     patience: Duration,
     tasks: Mutex<Option<Tasks>>,

@@ -125,7 +125,7 @@ impl SqliteStore {
             .await
             .map_err(failed)?;
 
-        let written = Arc::<Written>::default();
+        let (written, broken) = (Arc::<Written>::default(), Arc::default());
         let (accepts, accepts_in) = mpsc::channel(WAITING);
         let (rest, rest_in) = mpsc::channel(WAITING);
         let writer = Writer {
@@ -136,7 +136,7 @@ impl SqliteStore {
             clock: options.clock.clone(),
             written: Arc::clone(&written),
             prune_at: 0,
-            broken: None,
+            broken: Arc::clone(&broken),
         };
         let (stop, stopped) = oneshot::channel();
         let held = Arc::clone(&lock);
@@ -154,6 +154,7 @@ impl SqliteStore {
             inbox: std::sync::RwLock::new(Some(Inbox { accepts, rest })),
             pool,
             statements,
+            broken,
             patience: options.busy_timeout,
             tasks: Mutex::new(Some((writer, stop, copier))),
         }))

@@ -150,8 +150,9 @@ pub(super) fn fault(error: &sqlx::Error) -> Fault {
 /// The same for an extended result code; the low byte is the primary one.
 pub(super) fn coded(code: u32) -> Fault {
     match (code, code & 0xff) {
-        // FULL; and IOERR_SHMSIZE, no room for the log's index, which holds nothing that lasts.
-        (_, 13) | (4874, _) => Fault::Full,
+        // FULL; IOERR_WRITE, which is how a quota and a limit on the file's size look: the transaction is rolled back,
+        // nothing was stored; and IOERR_SHMSIZE, no room for the log's index, which holds nothing that lasts.
+        (_, 13) | (778 | 4874, _) => Fault::Full,
         // BUSY, LOCKED
         (_, 5 | 6) => Fault::Busy,
         // READONLY, IOERR, CORRUPT, CANTOPEN, NOTADB

@@ -13,7 +13,7 @@ use crate::ids::Id;
 use crate::store::{
     AcceptAnswer, Ack, AppRecord, Changes, ChannelRecord, Counter, DeliveryFilter, DeviceFilter, DevicePatch,
     DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease, MessageRecord, NewMessage, NewTarget, PhoneEvent,
-    Result, SendAddress, Store, TargetDevice, WorkItem, WorkKind,
+    Result, SendAddress, Store, StoreError, TargetDevice, WorkItem, WorkKind,
 };
 
 #[async_trait]
@@ -263,6 +263,10 @@ impl Store for SqliteStore {
     }
 
     async fn backlog(&self) -> Result<Vec<(WorkKind, i64, u64)>> {
+        // What watches over the gateway asks this: reading goes on where writing has ended for good.
+        if let Some(cause) = self.broken.get() {
+            return Err(StoreError::Broken(cause.clone()));
+        }
         self.read(work::backlog).await
     }
 

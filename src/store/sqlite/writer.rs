@@ -7,7 +7,7 @@
 //! for another's mistake; where the disk or the database fails, all are told. After a failed fsync nothing that the
 //! database says can be believed, so nothing is written any more until a new start has recovered.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
@@ -156,8 +156,8 @@ pub(super) struct Writer {
     pub(super) written: Arc<Written>,
     /// When old idempotency keys are looked for next.
     pub(super) prune_at: u64,
-    /// Set once the disk or the database failed.
-    pub(super) broken: Option<String>,
+    /// Set once the disk or the database failed; the store's front door looks at it too.
+    pub(super) broken: Arc<OnceLock<String>>,
 }
 
 /// What is answered to each job of a group; calls keep their own.
@@ -225,19 +225,19 @@ impl Writer {
 
     /// What callers are told; what breaks the database breaks it for good.
     fn told(&mut self, error: &sqlx::Error) -> StoreError {
-        if let Some(cause) = &self.broken {
+        if let Some(cause) = self.broken.get() {
             return StoreError::Broken(cause.clone());
         }
         let told = told(error);
         if fault(error) == Fault::Broken {
             tracing::error!("the database failed, nothing more is written until a new start: {error}");
-            self.broken = Some(error.to_string());
+            let _ = self.broken.set(error.to_string());
         }
         told
     }
 
     async fn attempt(&mut self, group: &mut [Job]) -> Sql<Vec<Answer>> {
-        if self.broken.is_some() {
+        if self.broken.get().is_some() {
             return Err(sqlx::Error::WorkerCrashed);
         }
         self.session.frame("BEGIN IMMEDIATE").await?;
