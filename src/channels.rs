@@ -317,6 +317,49 @@ impl Channels {
         channel
     }
 
+    /// Makes or replaces a channel of a provider that is in no catalogue.
+    #[cfg(test)]
+    pub(crate) async fn plant(
+        &self,
+        app: i64,
+        descriptor: &'static Descriptor,
+        provider: Arc<dyn Provider>,
+    ) -> Arc<Channel> {
+        let _turn = self.changing.lock().await;
+        let old = self.by_name(app, descriptor.id);
+        let record = ChannelRecord {
+            seq: old.as_ref().map_or(0, |old| old.record.seq),
+            public_id: format!("chn_{}", descriptor.id),
+            app,
+            name: descriptor.id.into(),
+            provider: descriptor.id.into(),
+            config: Value::Null,
+            secrets: None,
+            limits: Value::Null,
+            state: 0,
+            state_info: None,
+            version: old.as_ref().map_or(1, |old| old.record.version + 1),
+            created_at: 0,
+            updated_at: 0,
+            deleted_at: None,
+        };
+        let record = self.store.put_channel(record).await.unwrap();
+        let route = RouteChannel {
+            seq: record.seq,
+            name: record.name.clone(),
+            provider: record.provider.clone(),
+            address_provider: descriptor.address.provider,
+            tier: descriptor.tier,
+            capabilities: descriptor.capabilities,
+            state: ChannelState::Ok,
+            serves: Arc::new(|_| Ok(())),
+        };
+        let limits = Limits::default();
+        let channel = Arc::new(Channel { record, descriptor, provider: Some(provider), route, limits });
+        self.place(Arc::clone(&channel));
+        channel
+    }
+
     fn place(&self, channel: Arc<Channel>) {
         let mut live = self.live.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let app = channel.record.app;

@@ -28,6 +28,8 @@ mod plan;
 mod record;
 pub mod spec;
 pub mod state;
+#[cfg(test)]
+mod tests;
 pub mod trail;
 
 pub use accept::{AcceptError, Accepted, SendRequest};

@@ -1,0 +1,171 @@
+//! The whole way of a message over a real store and a played provider, on a clock that stands still.
+
+mod promises;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anypush_providers::contract::{
+    AddressSpec, Batch, Capabilities, CheckReport, Content, Descriptor, Environment, Failure, Notification,
+    Outcome, Outcomes, Provider, SendContext, Tier, VendorEcho, Verdict,
+};
+use async_trait::async_trait;
+
+use super::spec::{Audience, Spec};
+use super::{Parts, Pipeline, SendRequest};
+use crate::channels::{Channel, Channels};
+use crate::clock::Clock;
+use crate::delivery::state::{Delivery, State};
+use crate::ids::{Id, IdCodec, IdMaker};
+use crate::secrets::Vault;
+use crate::store::sqlite::{SqliteOptions, SqliteStore};
+use crate::store::{DevicePut, NewAddress, Store};
+
+const NOW: u64 = 1_800_000_000_000;
+const APP: i64 = 1;
+
+static PLAYED: Descriptor = Descriptor {
+    id: "played",
+    name: "Played",
+    tier: Tier::Global,
+    capabilities: Capabilities {
+        notification: true,
+        max_targets: 1,
+        max_in_flight: 100,
+        max_ttl: Duration::from_hours(24),
+        ttl_unit: Duration::from_secs(1),
+        ..Capabilities::NONE
+    },
+    address: AddressSpec { provider: "played", kinds: &["token"], max_token_bytes: 100, params: &[] },
+    quotas: &[],
+};
+
+/// Answers a token with what the script says; what it does not name is accepted.
+#[derive(Default)]
+struct Played {
+    script: Mutex<HashMap<String, Failure>>,
+    /// (token, attempt, seconds to live), in order.
+    sent: Mutex<Vec<(String, u32, u64)>>,
+}
+
+#[async_trait]
+impl Provider for Played {
+    async fn send(&self, batch: Batch, context: SendContext, outcomes: Outcomes) {
+        for (target, given) in batch.targets.iter().enumerate() {
+            let token = given.address.token.expose().to_owned();
+            let _pass = context.gate.pass(1).await;
+            assert!(token != "panic", "an adapter with a bug");
+            if token == "silent" {
+                continue;
+            }
+            let verdict =
+                self.script.lock().unwrap().get(&token).cloned().map_or(Verdict::Accepted, Verdict::Failed);
+            self.sent.lock().unwrap().push((token, batch.attempt, batch.ttl.as_secs()));
+            let (vendor, latency) = (VendorEcho::default(), Duration::ZERO);
+            outcomes.push(Outcome { target, verdict, vendor, latency });
+        }
+    }
+
+    async fn check(&self, _: SendContext) -> CheckReport {
+        CheckReport { ok: true, detail: String::new(), reason: None }
+    }
+
+    fn credential(&self) -> String {
+        "played".into()
+    }
+}
+
+/// A pipeline with one app and one channel of a played provider.
+struct Rig {
+    store: Arc<SqliteStore>,
+    channels: Channels,
+    channel: Arc<Channel>,
+    played: Arc<Played>,
+    pipeline: Pipeline,
+    clock: Clock,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::fixed(NOW);
+        let options = SqliteOptions { clock: clock.clone(), ..SqliteOptions::default() };
+        let store = SqliteStore::open(dir.path(), options).await.unwrap();
+        store.create_app("shop", ("app_shop".into(), "chn_direct".into()), NOW).await.unwrap();
+        let vault = Arc::new(Vault::from_file(&dir.path().join("master.key")).unwrap());
+        let shared: Arc<dyn Store> = store.clone();
+        let channels =
+            Channels::load(shared.clone(), vault, Environment::default(), clock.clone()).await.unwrap();
+        let played = Arc::<Played>::default();
+        let channel = channels.plant(APP, &PLAYED, played.clone()).await;
+        let parts = Parts {
+            node: 0,
+            clock: clock.clone(),
+            ids: Arc::new(IdMaker::new(0)),
+            codec: Arc::new(IdCodec::new(&[0; 32])),
+            store: shared,
+            channels: channels.clone(),
+            hub: crate::direct::Hub::default(),
+            metrics: Arc::default(),
+            tasks: crate::tasks::Tasks::default(),
+        };
+        let pipeline = Pipeline::start(parts).await.unwrap();
+        Self { store, channels, channel, played, pipeline, clock, _dir: dir }
+    }
+
+    /// Makes devices that have these tokens, and answers their numbers.
+    async fn devices(&self, tokens: &[&str]) -> Vec<u64> {
+        let device = |token: &&str| DevicePut {
+            id: (*token).into(),
+            enabled: true,
+            addresses: vec![NewAddress {
+                provider: "played".into(),
+                kind: "token".into(),
+                token: (*token).into(),
+                params: std::collections::BTreeMap::new(),
+            }],
+            ..DevicePut::default()
+        };
+        let made = self.store.put_devices(APP, tokens.iter().map(device).collect(), NOW).await.unwrap();
+        made.iter().map(|device| device.seq).collect()
+    }
+
+    fn script(&self, token: &str, failure: Failure) {
+        self.played.script.lock().unwrap().insert(token.into(), failure);
+    }
+
+    async fn send(&self, ids: &[&str], ttl_seconds: u32) -> Id {
+        let notification = Some(Notification { title: Some("Hello".into()), ..Notification::default() });
+        let content = Content { notification, ..Content::default() };
+        let request = SendRequest {
+            app: APP,
+            spec: Spec { content, ttl_seconds, ..Spec::default() },
+            audience: Audience::Devices(ids.iter().map(|id| (*id).to_owned()).collect()),
+            label: None,
+            idempotency: None,
+        };
+        self.pipeline.accept(request).await.unwrap().id
+    }
+
+    fn sent(&self) -> Vec<(String, u32, u64)> {
+        self.played.sent.lock().unwrap().clone()
+    }
+
+    /// Waits until a delivery looks so.
+    async fn until(&self, message: Id, target: u64, is: impl Fn(&Delivery) -> bool) -> Delivery {
+        for _ in 0..3000 {
+            let found = self.store.deliveries_of(message, &[target]).await.unwrap().pop();
+            if let Some(delivery) = found.filter(&is) {
+                return delivery;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{:?}", self.store.deliveries_of(message, &[target]).await.unwrap());
+    }
+
+    async fn accepted(&self, message: Id, target: u64) {
+        self.until(message, target, |delivery| delivery.state == State::Accepted).await;
+    }
+}

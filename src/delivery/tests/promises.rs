@@ -1,0 +1,126 @@
+//! What must hold whatever a vendor, an operator or a crash does.
+
+use std::time::Duration;
+
+use anypush_providers::contract::{Class, Failure, Hint, Reason};
+
+use super::{APP, NOW, Rig};
+use crate::delivery::state::{Event, State};
+use crate::delivery::trail::{self, Next, TrailEntry};
+use crate::ids::Id;
+use crate::routing::ChannelState;
+use crate::store::{Changes, NewWork, Store as _, WorkKind};
+
+#[tokio::test]
+async fn a_vendor_that_asks_for_time_gets_it_also_from_a_message_for_now() {
+    let rig = Rig::new().await;
+    let target = rig.devices(&["limited"]).await[0];
+    let wait = Hint::RetryAfter(Duration::from_secs(7));
+    rig.script("limited", Failure::channel(Reason::RateLimited).hint(wait));
+    let message = rig.send(&["limited"], 0).await;
+    let told = rig.until(message, target, |delivery| !delivery.trail.is_empty()).await;
+    assert!(matches!(
+        trail::decode(&told.trail).pop(),
+        Some(TrailEntry::Attempted { next: Next::Retry(7000), .. })
+    ));
+    let due = rig.store.next_due(WorkKind::Page, rig.channel.record.seq).await.unwrap();
+    assert_eq!(due, Some(NOW + 7000));
+    assert_eq!(rig.sent(), [("limited".into(), 1, 0)]);
+}
+
+#[tokio::test]
+async fn an_answer_to_old_credentials_says_nothing_about_new_ones() {
+    let rig = Rig::new().await;
+    let old = rig.channel.clone();
+    let new = rig.channels.plant(APP, &super::PLAYED, rig.played.clone()).await;
+    assert_eq!((new.record.seq, new.record.version), (old.record.seq, old.record.version + 1));
+    assert!(!rig.channels.found(&old, ChannelState::AuthFailed, None).await.unwrap());
+    assert!(rig.channels.found(&new, ChannelState::AuthFailed, None).await.unwrap());
+    rig.channels.set_state(new.record.seq, ChannelState::Paused, None).await.unwrap();
+    assert!(!rig.channels.found(&new, ChannelState::Ok, None).await.unwrap(), "the operator's pause stands");
+}
+
+#[tokio::test]
+async fn an_adapter_that_panics_or_says_nothing_is_never_taken_for_a_yes() {
+    let rig = Rig::new().await;
+    let targets = rig.devices(&["silent", "panic"]).await;
+    for (target, token) in targets.into_iter().zip(["silent", "panic"]) {
+        let message = rig.send(&[token], 3600).await;
+        let told = rig.until(message, target, |delivery| !delivery.trail.is_empty()).await;
+        assert_eq!((told.state, told.reason), (State::Pending, Some(Reason::ProtocolError)), "{token}");
+    }
+}
+
+#[tokio::test]
+async fn a_page_that_cannot_be_read_holds_up_nobody() {
+    let rig = Rig::new().await;
+    let target = rig.devices(&["ok"]).await[0];
+    let first = rig.send(&["ok"], 3600).await;
+    rig.accepted(first, target).await;
+    let poison = NewWork {
+        id: Id(Id::floor_at(NOW).0 + 7),
+        kind: WorkKind::Page,
+        channel: rig.channel.record.seq,
+        lane: Class::Transactional,
+        app: APP,
+        message: first,
+        due_at: 0,
+        attempt: 0,
+        leased: None,
+        payload: vec![9, 9, 9],
+    };
+    rig.store.commit(Changes { work: vec![poison], ..Changes::default() }).await.unwrap();
+    rig.pipeline.nudge(rig.channel.record.seq);
+    let second = rig.send(&["ok"], 3600).await;
+    rig.accepted(second, target).await;
+}
+
+#[tokio::test]
+async fn a_page_that_is_taken_up_again_sends_only_what_is_not_recorded() {
+    let rig = Rig::new().await;
+    let targets = rig.devices(&["a", "b"]).await;
+    let seq = rig.channel.record.seq;
+    rig.channels.set_state(seq, ChannelState::Paused, None).await.unwrap();
+    let message = rig.send(&["a", "b"], 3600).await;
+    let waits = async || rig.store.next_due(WorkKind::Page, seq).await.unwrap();
+    while waits().await.is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let event = Event {
+        message,
+        target: targets[0],
+        state: State::Accepted,
+        reason: None,
+        channel: seq,
+        vendor_id: None,
+        at_ms: 1,
+        trail: vec![],
+    };
+    rig.store.commit(Changes { events: vec![event], ..Changes::default() }).await.unwrap();
+    rig.channels.set_state(seq, ChannelState::Ok, None).await.unwrap();
+    rig.clock.advance(Duration::from_mins(1));
+    rig.pipeline.nudge(seq);
+    rig.accepted(message, targets[1]).await;
+    assert_eq!(rig.sent(), [("b".into(), 1, 3540)]);
+    let pages = rig.store.pending_pages(message, 10).await.unwrap();
+    assert!(pages.is_empty(), "a target that ended belongs to no page: {pages:?}");
+}
+
+#[tokio::test]
+async fn a_device_that_is_deleted_before_its_turn_ends_and_costs_no_request() {
+    let rig = Rig::new().await;
+    let target = rig.devices(&["gone"]).await[0];
+    let seq = rig.channel.record.seq;
+    rig.channels.set_state(seq, ChannelState::Paused, None).await.unwrap();
+    let message = rig.send(&["gone"], 3600).await;
+    while rig.store.next_due(WorkKind::Page, seq).await.unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(rig.store.delete_device(APP, "gone").await.unwrap());
+    rig.channels.set_state(seq, ChannelState::Ok, None).await.unwrap();
+    rig.clock.advance(Duration::from_mins(1));
+    rig.pipeline.nudge(seq);
+    let ended = rig.until(message, target, |delivery| delivery.state != State::Pending).await;
+    assert_eq!(ended.state, State::Failed);
+    assert!(rig.sent().is_empty());
+}
