@@ -3,9 +3,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
+mod bad_input;
 mod contract;
 mod demo;
+mod disk;
 mod hygiene;
+mod secrets;
 mod sending;
 mod slow;
 mod trouble;

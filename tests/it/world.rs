@@ -107,6 +107,31 @@ impl World {
         std::fs::read_to_string(self.dir.path().join("gateway.log")).unwrap_or_default()
     }
 
+    /// The gateway's process.
+    pub(crate) fn gateway_pid(&self) -> u32 {
+        self.gateway.as_ref().expect("a running gateway").id()
+    }
+
+    /// Calls the API with these headers and any bytes as the body. Answers also the text as it came.
+    pub(crate) async fn raw(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> (Answer, String) {
+        let mut request = self.http.request(method.clone(), format!("{}{path}", self.url)).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+        let (status, headers) = (response.status(), response.headers().clone());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+        crate::contract::check(&method, path, status.as_u16(), &headers, &body);
+        (Answer { status, body }, text)
+    }
+
     /// The gateway's data directory.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("gateway")
