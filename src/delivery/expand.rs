@@ -4,8 +4,11 @@
 //! cursor is saved in the transaction of the pages that it covers, so a crash neither skips nor doubles a device.
 
 use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::FutureExt as _;
 
 use crate::delivery::job::Job;
 use crate::delivery::pipeline::Inner;
@@ -36,7 +39,9 @@ pub(super) async fn run(inner: Arc<Inner>) {
             }
         }
         for item in items {
-            if let Err(error) = expand(&inner, &item).await {
+            // A panic is a bug of ours; it must not keep all other audiences waiting for the next start.
+            let expanded = AssertUnwindSafe(expand(&inner, &item)).catch_unwind().await;
+            if let Err(error) = expanded.unwrap_or_else(|_| Err(StoreError::Busy("it stumbled".into()))) {
                 tracing::warn!(work.id = item.id.0, "an audience is expanded later: {error}");
                 let due_at = inner.now_ms() + 1000;
                 let update = WorkUpdate {

@@ -69,8 +69,10 @@ pub(super) struct Inner {
 
 /// A lease on one node is ended by its done, or by the next start (owner epoch); never by time.
 const LEASE_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
-/// Messages kept parsed in memory.
-const JOBS: u64 = 4096;
+/// Bytes of messages kept parsed in memory, by estimate.
+const JOB_BYTES: u64 = 64 * 1024 * 1024;
+/// What a parsed message costs besides its text.
+const JOB_OVERHEAD: u32 = 4096;
 
 impl Pipeline {
     /// Takes over what an earlier life left, and starts the desks.
@@ -85,7 +87,11 @@ impl Pipeline {
             recorder,
             gates: Gates::default(),
             desks: Mutex::default(),
-            jobs: Cache::new(JOBS),
+            // By size: some are a few bytes of text, others megabytes of data.
+            jobs: Cache::builder()
+                .weigher(|_, job: &Arc<Job>| JOB_OVERHEAD.saturating_add(3 * job.record.spec.len() as u32))
+                .max_capacity(JOB_BYTES)
+                .build(),
             expand_bell: Notify::new(),
             expire_bell: Notify::new(),
             pages: TaskTracker::new(),
