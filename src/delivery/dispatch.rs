@@ -60,7 +60,8 @@ async fn begin(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
         return Ok(());
     };
     let mut hand = InHand { inner, item, job, page };
-    if item.resumed {
+    // A retry too: the phone may have told meanwhile that it has what the vendor's lost answer was about.
+    if item.resumed || item.attempt > 0 {
         hand.leave_out_recorded().await?;
     }
     if hand.job.is_over(inner.now_ms()) {
@@ -123,7 +124,7 @@ impl InHand<'_> {
         }
     }
 
-    /// After an unclean end: what was recorded as ended or handed over is not sent again.
+    /// What was recorded as ended or handed over is not sent again.
     async fn leave_out_recorded(&mut self) -> Result<(), StoreError> {
         let targets: Vec<_> = self.page.entries.iter().map(|entry| entry.target).collect();
         let recorded = self.inner.parts.store.deliveries_of(self.job.id, &targets).await?;

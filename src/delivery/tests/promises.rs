@@ -9,7 +9,7 @@ use crate::delivery::state::{Event, State};
 use crate::delivery::trail::{self, Next, TrailEntry};
 use crate::ids::Id;
 use crate::routing::ChannelState;
-use crate::store::{Changes, NewWork, Store as _, WorkKind};
+use crate::store::{Changes, NewWork, PhoneEvent, Store as _, WorkKind};
 
 #[tokio::test]
 async fn a_vendor_that_asks_for_time_gets_it_also_from_a_message_for_now() {
@@ -123,4 +123,25 @@ async fn a_device_that_is_deleted_before_its_turn_ends_and_costs_no_request() {
     let ended = rig.until(message, target, |delivery| delivery.state != State::Pending).await;
     assert_eq!(ended.state, State::Failed);
     assert!(rig.sent().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_phone_has_is_not_sent_again_because_the_vendors_answer_was_lost() {
+    let rig = Rig::new().await;
+    let target = rig.devices(&["lost"]).await[0];
+    rig.script("lost", Failure::channel(Reason::VendorUnavailable).doubtful());
+    let message = rig.send(&["lost"], 3600).await;
+    rig.until(message, target, |delivery| !delivery.trail.is_empty()).await;
+    let seq = rig.channel.record.seq;
+    while rig.store.next_due(WorkKind::Page, seq).await.unwrap().is_none() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let shown = PhoneEvent { message, state: Some(State::Displayed) };
+    assert_eq!(rig.store.phone_events(target, vec![shown], NOW + 1).await.unwrap(), 1);
+    rig.clock.advance(Duration::from_mins(1));
+    rig.pipeline.nudge(seq);
+    while !rig.store.pending_pages(message, 10).await.unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(rig.sent().len(), 1);
 }
