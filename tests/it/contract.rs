@@ -1,5 +1,5 @@
-//! Holds every answer that the tests get against `openapi.yaml`, and notes which operations were called: at the end
-//! `tests/openapi_coverage.py` fails for those that nobody did.
+//! Holds every request that the gateway takes and every answer that it gives against `openapi.yaml`, and notes
+//! which operations were called: at the end `tests/openapi_coverage.py` fails for those that nobody did.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -10,13 +10,24 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use serde_json::{Value, json};
 
-static FILE: LazyLock<Value> = LazyLock::new(|| {
+pub(crate) static FILE: LazyLock<Value> = LazyLock::new(|| {
     serde_saphyr::from_str(include_str!("../../openapi.yaml")).expect("openapi.yaml is YAML")
 });
 static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
 
-/// Fails where the file does not describe this answer.
-pub(crate) fn check(method: &Method, path: &str, status: u16, headers: &HeaderMap, body: &Value) {
+/// One call, as the test saw it.
+pub(crate) struct Call<'a> {
+    pub(crate) method: &'a Method,
+    pub(crate) path: &'a str,
+    pub(crate) sent: Option<&'a Value>,
+    pub(crate) status: u16,
+    pub(crate) headers: &'a HeaderMap,
+    pub(crate) body: &'a Value,
+}
+
+/// Fails where the file does not describe this answer, or forbids the body that was answered with success.
+pub(crate) fn check(call: &Call<'_>) {
+    let Call { method, path, status, headers, body, .. } = *call;
     assert!(headers.contains_key("Request-Id"), "{method} {path}: every answer carries Request-Id");
     let path = path.split('?').next().unwrap_or(path);
     let Some(template) = template(path) else {
@@ -30,6 +41,11 @@ pub(crate) fn check(method: &Method, path: &str, status: u16, headers: &HeaderMa
         return;
     }
     note(&format!("{verb} {template}"));
+    if let Some(sent) = call.sent.filter(|_| (200..300).contains(&status)) {
+        let schema = &operation["requestBody"]["content"]["application/json"]["schema"];
+        assert!(!schema.is_null(), "{method} {template} took a body that openapi.yaml does not describe");
+        fits(&format!("{verb} {template} request"), schema, sent);
+    }
     let mut answer = &operation["responses"][status.to_string()];
     if answer.is_null() {
         answer = &operation["responses"]["default"];
@@ -42,11 +58,13 @@ pub(crate) fn check(method: &Method, path: &str, status: u16, headers: &HeaderMa
     let described =
         content.get(given).unwrap_or_else(|| panic!("{method} {template} {status}: undescribed {given}"));
     if given.ends_with("json") {
-        let key = format!("{verb} {template} {status}");
-        let errors: Vec<_> =
-            validator(&key, &described["schema"]).iter_errors(body).map(|e| e.to_string()).collect();
-        assert!(errors.is_empty(), "{key}: {errors:#?}\n{body:#}");
+        fits(&format!("{verb} {template} {status}"), &described["schema"], body);
     }
+}
+
+fn fits(key: &str, schema: &Value, value: &Value) {
+    let errors: Vec<_> = validator(key, schema).iter_errors(value).map(|e| e.to_string()).collect();
+    assert!(errors.is_empty(), "{key}: {errors:#?}\n{value:#}");
 }
 
 /// The path of the file that fits, fixed segments before variable ones.

@@ -3,10 +3,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
+mod api_apps;
+mod api_channels;
+mod api_devices;
+mod api_messages;
+mod api_phones;
 mod bad_input;
+mod command_line;
 mod contract;
 mod demo;
 mod disk;
+mod examples;
 mod hygiene;
 mod secrets;
 mod sending;

@@ -9,8 +9,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
-use reqwest::{Client, Method, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
+
+use crate::contract::{self, Call};
 
 /// How long anything may take before a test gives up on it: long enough for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
@@ -38,7 +40,7 @@ pub(crate) struct Answer {
 }
 
 impl World {
-    /// Starts both, and an app named `shop` with an FCM channel at the sandbox.
+    /// Starts both, and an app named `it` with an FCM channel at the sandbox.
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ports = (free_port(), free_port());
@@ -67,7 +69,7 @@ impl World {
         };
         world.start_gateway().await;
         world.wait_for(&format!("{}/_sandbox", world.sandbox_url)).await;
-        (world.app_id, world.api_key) = world.new_app("shop").await;
+        (world.app_id, world.api_key) = world.new_app("it").await;
         let done = world.put_fcm_channel(&world.app_id.clone(), "fcm", "demo-project").await;
         assert!(done.status.is_success(), "channel: {} {}", done.status, done.body);
         world
@@ -120,16 +122,12 @@ impl World {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> (Answer, String) {
+        let sent = serde_json::from_slice(&body).ok();
         let mut request = self.http.request(method.clone(), format!("{}{path}", self.url)).body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let response = request.send().await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        let (status, headers) = (response.status(), response.headers().clone());
-        let text = response.text().await.unwrap();
-        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        crate::contract::check(&method, path, status.as_u16(), &headers, &body);
-        (Answer { status, body }, text)
+        answered(request, &method, path, sent.as_ref()).await
     }
 
     /// The gateway's data directory.
@@ -172,18 +170,13 @@ impl World {
         self.call(&self.api_key, method, path, body).await
     }
 
-    /// Calls the API with any key. Every answer must be one that `openapi.yaml` describes.
+    /// Calls the API with any key. `openapi.yaml` must describe every answer, and every body that is taken.
     pub(crate) async fn call(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
         let mut request = self.http.request(method.clone(), format!("{}{path}", self.url)).bearer_auth(key);
         if let Some(body) = &body {
             request = request.json(body);
         }
-        let response = request.send().await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-        let (status, headers) = (response.status(), response.headers().clone());
-        let text = response.text().await.unwrap();
-        let body = serde_json::from_str(&text).unwrap_or(Value::Null);
-        crate::contract::check(&method, path, status.as_u16(), &headers, &body);
-        Answer { status, body }
+        answered(request, &method, path, body.as_ref()).await.0
     }
 
     /// Calls the sandbox's control API.
@@ -291,6 +284,21 @@ impl Drop for World {
             assert!(status.success(), "the gateway ended with {status}:\n{}", self.log());
         }
     }
+}
+
+/// Sends a request and holds it and its answer against the contract. Answers also the text as it came.
+async fn answered(
+    request: RequestBuilder,
+    method: &Method,
+    path: &str,
+    sent: Option<&Value>,
+) -> (Answer, String) {
+    let response = request.send().await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+    let (status, headers) = (response.status(), response.headers().clone());
+    let text = response.text().await.unwrap();
+    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    contract::check(&Call { method, path, sent, status: status.as_u16(), headers: &headers, body: &body });
+    (Answer { status, body }, text)
 }
 
 /// Σ now = targeted, at any moment.

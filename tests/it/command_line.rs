@@ -1,0 +1,69 @@
+//! The program as a person at a terminal uses it, and what a machine asks without a key.
+
+use std::process::Stdio;
+
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+use tokio::process::Command;
+
+use crate::sending::fcm_device;
+use crate::world::World;
+
+const FILE: &str = include_str!("../../openapi.yaml");
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn send_and_follow_ends_when_nothing_is_pending() {
+    let world = World::start().await;
+    world.put_devices(vec![("phone-1".into(), fcm_device("ok-phone"))]).await;
+    let sent = Command::new(env!("CARGO_BIN_EXE_anypush"))
+        .args(["send", "--to-device", "phone-1", "--to-device", "nobody", "--title", "Hello", "--follow"])
+        .env("ANYPUSH_URL", &world.url)
+        .env("ANYPUSH_API_KEY", &world.api_key)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let sent = tokio::time::timeout(crate::world::PATIENCE, sent).await.expect("it ends").unwrap();
+    let said = String::from_utf8_lossy(&sent.stdout);
+    assert!(sent.status.success(), "{said}{}", String::from_utf8_lossy(&sent.stderr));
+    let lines: Vec<_> = said.lines().collect();
+    assert!(lines[0].starts_with("accepted msg_"), "{said}");
+    assert_eq!(lines.last().unwrap(), &"done of 2: accepted 1 suppressed 1");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_send_with_a_wrong_key_says_so_and_fails() {
+    let world = World::start().await;
+    let sent = Command::new(env!("CARGO_BIN_EXE_anypush"))
+        .args(["send", "--to-all", "--title", "Hello", "--url", &world.url])
+        .env("ANYPUSH_API_KEY", "apk_test_wrong")
+        .output();
+    let sent = sent.await.unwrap();
+    assert_eq!(sent.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&sent.stderr);
+    assert!(said.starts_with("anypush: ") && said.contains("key"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_contract_is_printed_and_served_as_it_is() {
+    let printed = Command::new(env!("CARGO_BIN_EXE_anypush")).arg("openapi").output().await.unwrap();
+    assert!(printed.status.success());
+    assert!(printed.stdout == FILE.as_bytes(), "`anypush openapi` prints something else than the file");
+    let world = World::start().await;
+    assert_eq!(world.api(Method::GET, "/openapi.yaml", None).await.status, StatusCode::OK);
+    let served = world.http.get(format!("{}/openapi.yaml", world.url)).send().await.unwrap();
+    assert!(served.text().await.unwrap() == FILE, "the gateway serves something else than the file");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn machines_ask_after_health_and_numbers() {
+    let world = World::start().await;
+    assert_eq!(world.api(Method::GET, "/healthz", None).await.body, json!({"status": "ok"}));
+    assert_eq!(world.api(Method::GET, "/readyz", None).await.body, json!({"status": "ready"}));
+    assert_eq!(world.api(Method::GET, "/metrics", None).await.status, StatusCode::OK);
+    let metrics = world.http.get(format!("{}/metrics", world.url)).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(metrics.ends_with("# EOF\n"), "whole, in the form that is promised");
+    for secret in ["apk_", "aps_", world.app_id.as_str()] {
+        assert!(!metrics.contains(secret), "anybody may read the metrics: {secret}");
+    }
+}
