@@ -120,14 +120,15 @@ impl FromRequestParts<Arc<Gateway>> for Query {
 }
 
 impl Query {
-    /// A parameter.
+    /// A text; where it is empty, it counts as left out.
     pub(super) fn text(&mut self, name: &str) -> Option<String> {
         self.0.remove(name).filter(|value| !value.is_empty())
     }
 
     /// A parameter that is one of several words.
     pub(super) fn choice<T>(&mut self, name: &str, read: impl Fn(&str) -> Option<T>) -> Answer<Option<T>> {
-        self.text(name)
+        self.0
+            .remove(name)
             .map(|text| read(&text).ok_or_else(|| parameter(name, "has a value that is not known here")))
             .transpose()
     }
@@ -136,14 +137,15 @@ impl Query {
     pub(super) fn time(&mut self, name: &str) -> Answer<Option<u64>> {
         self.choice(name, |text| {
             let time: jiff::Timestamp = text.parse().ok()?;
-            u64::try_from(time.as_millisecond()).ok()
+            // Nothing is older than Unix time.
+            Some(u64::try_from(time.as_millisecond()).unwrap_or(0))
         })
         .map_err(|_| parameter(name, "must be a time such as 2026-12-01T09:00:00Z"))
     }
 
     /// The page that is asked for. `list` names what the cursor is bound to, beside the parameters read so far.
     pub(super) fn page(mut self, gateway: &Gateway, list: String) -> Answer<Page> {
-        let limit = match self.text("limit") {
+        let limit = match self.0.remove("limit") {
             None => 50,
             Some(text) => (text.parse().ok().filter(|n| (1..=Page::MAX).contains(n)))
                 .ok_or_else(|| parameter("limit", "must be a whole number from 1 to 100"))?,

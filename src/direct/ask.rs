@@ -7,8 +7,8 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, Query, Request};
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::auth::Phone;
 use super::cursor;
@@ -59,6 +59,11 @@ pub(super) fn body<T: DeserializeOwned>(bytes: &[u8]) -> Answer<T> {
         let code = if text.starts_with("unknown field") { "unknown_field" } else { "invalid_field" };
         refused(code, text)
     })
+}
+
+/// For members that may be left out: `null` is not the same, and is refused.
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
 }
 
 /// A cursor that a phone sends; `None` where it is of an older epoch.

@@ -26,7 +26,9 @@ const EVENTS: [&str; 4] = ["delivered", "displayed", "clicked", "dismissed"];
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Acks {
+    #[serde(default, deserialize_with = "ask::given")]
     cursor: Option<String>,
+    #[serde(default, deserialize_with = "ask::given")]
     messages: Option<Vec<String>>,
 }
 
@@ -36,7 +38,7 @@ struct Receipt {
     message_id: String,
     event: String,
     /// When it happened on the phone. Checked, not believed: phones' clocks are wrong.
-    #[serde(rename = "at", default)]
+    #[serde(rename = "at", default, deserialize_with = "ask::given")]
     _at: Option<jiff::Timestamp>,
 }
 

@@ -40,3 +40,20 @@ async fn a_message_whose_time_is_over_ends_expired() {
     assert_eq!(message["counts"]["now"]["expired"], 1, "{message:#}");
     assert_eq!(message["reasons"], json!({"expired": 1}));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_sent_while_a_channel_is_paused_arrives_when_it_goes_on() {
+    let world = World::start().await;
+    phone(&world, "ok-phone").await;
+    let channel = format!("/v1/apps/{}/channels/fcm", world.app_id);
+    let paused = world.api(Method::POST, &format!("{channel}/pause"), None).await;
+    assert_eq!(paused.body["state"], "paused");
+    let id = world.send(to_phone()).await;
+    // Long enough for a channel that is not paused: what is left undone cannot be waited for.
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    assert_eq!(world.until(&id, |_| true).await["counts"]["now"]["pending"], 1);
+    let resumed = world.api(Method::POST, &format!("{channel}/resume"), None).await;
+    assert_eq!(resumed.body["state"], "ok");
+    let message = world.done(&id).await;
+    assert_eq!(message["counts"]["now"]["accepted"], 1, "{message:#}");
+}
