@@ -20,7 +20,7 @@ use crate::delivery::state::{Delivery, State};
 use crate::ids::{Id, IdCodec, IdMaker};
 use crate::secrets::Vault;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
-use crate::store::{DevicePut, NewAddress, Store};
+use crate::store::{DevicePut, NewAddress, Store, WorkKind};
 
 const NOW: u64 = 1_800_000_000_000;
 const APP: i64 = 1;
@@ -163,6 +163,19 @@ impl Rig {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{:?}", self.store.deliveries_of(message, &[target]).await.unwrap());
+    }
+
+    /// Waits until a page of the message waits in the store for its time, or until none is left at all.
+    async fn waits(&self, message: Id, any: bool) {
+        for _ in 0..3000 {
+            let pages = self.store.pending_pages(message, 10).await.unwrap();
+            let due = self.store.next_due(WorkKind::Page, self.channel.record.seq).await.unwrap();
+            if (any && due.is_some()) || (!any && pages.is_empty()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{:?}", self.store.pending_pages(message, 10).await.unwrap());
     }
 
     async fn accepted(&self, message: Id, target: u64) {

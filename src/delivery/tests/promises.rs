@@ -82,10 +82,7 @@ async fn a_page_that_is_taken_up_again_sends_only_what_is_not_recorded() {
     let seq = rig.channel.record.seq;
     rig.channels.set_state(seq, ChannelState::Paused, None).await.unwrap();
     let message = rig.send(&["a", "b"], 3600).await;
-    let waits = async || rig.store.next_due(WorkKind::Page, seq).await.unwrap();
-    while waits().await.is_none() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    rig.waits(message, true).await;
     let event = Event {
         message,
         target: targets[0],
@@ -113,9 +110,7 @@ async fn a_device_that_is_deleted_before_its_turn_ends_and_costs_no_request() {
     let seq = rig.channel.record.seq;
     rig.channels.set_state(seq, ChannelState::Paused, None).await.unwrap();
     let message = rig.send(&["gone"], 3600).await;
-    while rig.store.next_due(WorkKind::Page, seq).await.unwrap().is_none() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    rig.waits(message, true).await;
     assert!(rig.store.delete_device(APP, "gone").await.unwrap());
     rig.channels.set_state(seq, ChannelState::Ok, None).await.unwrap();
     rig.clock.advance(Duration::from_mins(1));
@@ -133,15 +128,11 @@ async fn what_a_phone_has_is_not_sent_again_because_the_vendors_answer_was_lost(
     let message = rig.send(&["lost"], 3600).await;
     rig.until(message, target, |delivery| !delivery.trail.is_empty()).await;
     let seq = rig.channel.record.seq;
-    while rig.store.next_due(WorkKind::Page, seq).await.unwrap().is_none() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    rig.waits(message, true).await;
     let shown = PhoneEvent { message, state: Some(State::Displayed) };
     assert_eq!(rig.store.phone_events(target, vec![shown], NOW + 1).await.unwrap(), 1);
     rig.clock.advance(Duration::from_mins(1));
     rig.pipeline.nudge(seq);
-    while !rig.store.pending_pages(message, 10).await.unwrap().is_empty() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    rig.waits(message, false).await;
     assert_eq!(rig.sent().len(), 1);
 }
