@@ -13,6 +13,7 @@ pub mod delivery;
 pub mod demo;
 pub mod direct;
 pub mod ids;
+pub mod pacing;
 pub mod routing;
 pub mod secrets;
 pub mod settings;

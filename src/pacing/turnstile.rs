@@ -1,0 +1,335 @@
+//! One credential's waiting line with its barrier: lanes, fair turns, rate, limit and breaker together.
+
+use super::{Breaker, Circuit, Fair, Lane, Lanes, Limiter, Micros, Rate, Sign};
+
+/// Something that waits for its turn.
+pub trait Waiting {
+    /// Targets that it carries.
+    fn targets(&self) -> u32;
+    /// Nobody waits for it any more: it is passed over and costs nothing.
+    fn is_gone(&self) -> bool;
+}
+
+/// The right to have one request in flight. It is given back by [`Turnstile::give_back`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    lane: Lane,
+    is_probe: bool,
+}
+
+/// What happens next.
+#[derive(Debug)]
+pub enum Turn<T> {
+    /// It may go.
+    Go(T, Ticket),
+    /// The breaker is open: all of these must go away.
+    Refused(Vec<T>),
+    /// Nothing, until a ticket comes back, somebody comes, or this time.
+    Wait(Option<Micros>),
+}
+
+/// What ops allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Requests in flight at most.
+    pub most: u32,
+    /// Targets a second.
+    pub per_second: Option<u32>,
+}
+
+/// What can be seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Requests that may be in flight.
+    pub limit: u32,
+    /// Requests in flight.
+    pub in_flight: u32,
+    /// Requests that wait.
+    pub waiting: usize,
+    /// The breaker.
+    pub circuit: Circuit,
+}
+
+/// The waiting line of one credential.
+#[derive(Debug)]
+pub struct Turnstile<T> {
+    limiter: Limiter,
+    breaker: Breaker,
+    rate: Option<Rate>,
+    lanes: Lanes,
+    transactional: Fair<T>,
+    marketing: Fair<T>,
+    in_flight: u32,
+    /// Of those in flight.
+    marketing_in_flight: u32,
+}
+
+impl<T: Waiting> Turnstile<T> {
+    /// An empty line.
+    pub fn new(bounds: Bounds) -> Self {
+        Self {
+            limiter: Limiter::new(bounds.most),
+            breaker: Breaker::default(),
+            rate: bounds.per_second.map(Rate::new),
+            lanes: Lanes::default(),
+            transactional: Fair::default(),
+            marketing: Fair::default(),
+            in_flight: 0,
+            marketing_in_flight: 0,
+        }
+    }
+
+    /// Ops changed their mind.
+    pub fn set_bounds(&mut self, bounds: Bounds) {
+        self.limiter.set_most(bounds.most);
+        if self.rate.as_ref().map(Rate::per_second) != bounds.per_second {
+            self.rate = bounds.per_second.map(Rate::new);
+        }
+    }
+
+    /// Somebody comes. Within a lane, flows take turns.
+    pub fn arrive(&mut self, lane: Lane, flow: u64, who: T) {
+        match lane {
+            Lane::Transactional => self.transactional.push(flow, who),
+            Lane::Marketing => self.marketing.push(flow, who),
+        }
+    }
+
+    /// What happens next; asked again until it is [`Turn::Wait`].
+    pub fn next(&mut self, now: Micros) -> Turn<T> {
+        self.pass_over();
+        if self.transactional.is_empty() && self.marketing.is_empty() {
+            return Turn::Wait(None);
+        }
+        let is_probe = match self.breaker.circuit(now) {
+            Circuit::Closed => false,
+            Circuit::ProbeDue => true,
+            Circuit::ProbeOut(again) => return Turn::Wait(Some(again)),
+            Circuit::Open(_) => {
+                return Turn::Refused(self.transactional.drain().chain(self.marketing.drain()).collect());
+            }
+        };
+        if self.in_flight >= self.limiter.limit() {
+            return Turn::Wait(None);
+        }
+        // A tenth of the places is never marketing's: whoever a person waits for finds one even while a campaign
+        // hangs at a slow vendor.
+        let marketing = !self.marketing.is_empty() && (is_probe || self.marketing_in_flight < self.open_to_marketing());
+        let Some(lane) = self.lanes.next(!self.transactional.is_empty(), marketing) else {
+            return Turn::Wait(None);
+        };
+        let line = match lane {
+            Lane::Transactional => &mut self.transactional,
+            Lane::Marketing => &mut self.marketing,
+        };
+        let targets = line.peek().map_or(1, Waiting::targets);
+        if let Some(Err(again)) = self.rate.as_mut().map(|rate| rate.take(now, targets)) {
+            return Turn::Wait(Some(again));
+        }
+        let Some(who) = line.pop() else { return Turn::Wait(None) };
+        self.lanes.took(lane, marketing);
+        self.in_flight += 1;
+        self.marketing_in_flight += u32::from(lane == Lane::Marketing);
+        if is_probe {
+            self.breaker.probe(now);
+        }
+        Turn::Go(who, Ticket { lane, is_probe })
+    }
+
+    /// A request is over, whatever its answer.
+    pub fn give_back(&mut self, now: Micros, ticket: Ticket) {
+        self.in_flight -= 1;
+        self.marketing_in_flight -= u32::from(ticket.lane == Lane::Marketing);
+        if ticket.is_probe {
+            self.breaker.probe_over(now);
+        }
+    }
+
+    /// An answer came. `true`: the breaker opened or closed.
+    pub fn answered(&mut self, now: Micros, latency: Micros, sign: Sign) -> bool {
+        let short_of_places = !self.transactional.is_empty() || !self.marketing.is_empty();
+        self.limiter.answered(now, latency, sign, short_of_places);
+        self.breaker.answered(now, now.saturating_sub(latency), sign == Sign::Bad)
+    }
+
+    /// What can be seen from outside.
+    pub fn seen(&self, now: Micros) -> Seen {
+        Seen {
+            limit: self.limiter.limit(),
+            in_flight: self.in_flight,
+            waiting: self.transactional.len() + self.marketing.len(),
+            circuit: self.breaker.circuit(now),
+        }
+    }
+
+    /// How long the breaker has not been closed.
+    pub fn down_for(&self, now: Micros) -> Option<Micros> {
+        self.breaker.down_for(now)
+    }
+
+    fn open_to_marketing(&self) -> u32 {
+        match self.limiter.limit() {
+            1 => 1,
+            limit => limit - (limit / 10).max(1),
+        }
+    }
+
+    fn pass_over(&mut self) {
+        for line in [&mut self.transactional, &mut self.marketing] {
+            while line.peek().is_some_and(Waiting::is_gone) {
+                line.pop();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::pacing::SECOND;
+
+    struct Anyone {
+        lane: Lane,
+        is_gone: bool,
+    }
+
+    impl Waiting for Anyone {
+        fn targets(&self) -> u32 {
+            1
+        }
+
+        fn is_gone(&self) -> bool {
+            self.is_gone
+        }
+    }
+
+    fn line(most: u32) -> Turnstile<Anyone> {
+        Turnstile::new(Bounds { most, per_second: None })
+    }
+
+    fn come(line: &mut Turnstile<Anyone>, lane: Lane, flow: u64, count: u32) {
+        (0..count).for_each(|_| line.arrive(lane, flow, Anyone { lane, is_gone: false }));
+    }
+
+    fn go(line: &mut Turnstile<Anyone>, now: Micros) -> Vec<Ticket> {
+        std::iter::from_fn(|| match line.next(now) {
+            Turn::Go(_, ticket) => Some(ticket),
+            Turn::Refused(_) | Turn::Wait(_) => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_campaign_that_hangs_leaves_a_tenth_of_the_places() {
+        let mut line = line(100);
+        come(&mut line, Lane::Marketing, 1, 1000);
+        assert_eq!(go(&mut line, 0).len(), 90);
+        come(&mut line, Lane::Transactional, 2, 20);
+        assert_eq!(go(&mut line, 0).len(), 10);
+        assert_eq!(line.seen(0).in_flight, 100);
+    }
+
+    #[test]
+    fn when_the_breaker_opens_all_who_wait_are_sent_away_and_one_probe_goes_later() {
+        let mut line = line(10);
+        come(&mut line, Lane::Transactional, 1, 100);
+        let tickets = go(&mut line, 0);
+        for ticket in tickets {
+            line.give_back(10, ticket);
+            line.answered(10, 5, Sign::Bad);
+            line.answered(10, 5, Sign::Bad);
+        }
+        assert!(matches!(line.next(11), Turn::Refused(all) if all.len() == 90));
+        come(&mut line, Lane::Marketing, 1, 50);
+        let probes = go(&mut line, 2 * SECOND);
+        assert_eq!(probes.len(), 1);
+        line.give_back(2 * SECOND, probes[0]);
+        assert!(line.answered(2 * SECOND, 0, Sign::Good));
+        assert!(!go(&mut line, 2 * SECOND).is_empty());
+    }
+
+    #[test]
+    fn a_rate_is_given_to_the_upper_lane_first() {
+        let mut line = Turnstile::new(Bounds { most: 100, per_second: Some(10) });
+        come(&mut line, Lane::Marketing, 1, 100);
+        assert_eq!(go(&mut line, 0).len(), 10);
+        come(&mut line, Lane::Transactional, 2, 1);
+        let Turn::Wait(Some(again)) = line.next(0) else { panic!("no rate is left") };
+        assert!(matches!(line.next(again), Turn::Go(Anyone { lane: Lane::Transactional, .. }, _)));
+    }
+
+    proptest! {
+        #[test]
+        fn nobody_is_lost_and_the_limit_holds_whatever_happens(
+            steps in prop::collection::vec((0u8..7, 0u64..3, 0u64..SECOND, 1u32..30), 0..300),
+            most in 1u32..50,
+        ) {
+            let mut line = line(most);
+            let mut tickets = Vec::new();
+            let (mut now, mut came, mut left) = (0, 0usize, 0usize);
+            for (step, flow, pause, count) in steps {
+                now += pause;
+                match step {
+                    0 | 1 => {
+                        let lane = if step == 0 { Lane::Transactional } else { Lane::Marketing };
+                        come(&mut line, lane, flow, count);
+                        came += count as usize;
+                    }
+                    2 | 3 => if let Some(ticket) = tickets.pop() {
+                        line.give_back(now, ticket);
+                        line.answered(now, pause, if step == 2 { Sign::Good } else { Sign::Bad });
+                    },
+                    _ => match line.next(now) {
+                        Turn::Go(_, ticket) => {
+                            tickets.push(ticket);
+                            left += 1;
+                            prop_assert!(tickets.len() <= most as usize);
+                            if line.down_for(now).is_some() {
+                                prop_assert!(ticket.is_probe);
+                            }
+                        }
+                        Turn::Refused(all) => left += all.len(),
+                        Turn::Wait(Some(again)) => prop_assert!(again > now),
+                        Turn::Wait(None) => {}
+                    },
+                }
+                prop_assert_eq!(line.seen(now).in_flight as usize, tickets.len());
+                prop_assert_eq!(line.seen(now).waiting + left, came);
+            }
+        }
+
+        #[test]
+        fn everybody_gets_through_a_working_vendor(
+            transactional in 0u32..300, marketing in 0u32..300, most in 1u32..20,
+        ) {
+            let mut line = line(most);
+            come(&mut line, Lane::Transactional, 1, transactional);
+            come(&mut line, Lane::Marketing, 2, marketing);
+            let mut through = 0;
+            for now in 0..u64::from(transactional + marketing) {
+                for ticket in go(&mut line, now) {
+                    line.give_back(now, ticket);
+                    line.answered(now, 0, Sign::Good);
+                    through += 1;
+                }
+            }
+            prop_assert_eq!(through, transactional + marketing);
+        }
+
+        #[test]
+        fn a_flood_of_the_upper_lane_leaves_every_tenth_turn_to_the_lower(turns in 20usize..200) {
+            let mut line = line(10);
+            come(&mut line, Lane::Transactional, 1, 1000);
+            come(&mut line, Lane::Marketing, 2, 1000);
+            let mut lower = 0;
+            for now in 0..turns as u64 {
+                let Turn::Go(who, ticket) = line.next(now) else { panic!("places are free") };
+                lower += usize::from(who.lane == Lane::Marketing);
+                line.give_back(now, ticket);
+            }
+            prop_assert!(lower >= turns / 10 && lower <= turns / 10 + 1);
+        }
+    }
+}
