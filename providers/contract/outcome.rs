@@ -1,5 +1,7 @@
 //! What became of a target: one closed list of reasons for all vendors, the vendor's own words beside it.
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +16,7 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// The vendor's own answer, untouched.
     pub vendor: VendorEcho,
-    /// From the request's first byte to the answer's last.
+    /// From the request's first byte to the answer's last; zero where no request was made.
     pub latency: Duration,
 }
 
@@ -233,19 +235,40 @@ pub struct VendorEcho {
 }
 
 /// Where a provider pushes outcomes as they become known. Cloning shares the sink.
-#[derive(Debug, Clone)]
-pub struct Outcomes(mpsc::UnboundedSender<Outcome>);
+#[derive(Clone)]
+pub struct Outcomes {
+    way: mpsc::UnboundedSender<Outcome>,
+    watcher: Option<Watcher>,
+}
+
+/// Sees outcomes at the moment at which they are pushed.
+type Watcher = Arc<dyn Fn(&Outcome) + Send + Sync>;
+
+impl fmt::Debug for Outcomes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outcomes").finish_non_exhaustive()
+    }
+}
 
 impl Outcomes {
     /// A sink and its reading end. Bounded by the batch: one outcome per target.
     pub fn channel() -> (Self, mpsc::UnboundedReceiver<Outcome>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        (Self(sender), receiver)
+        (Self { way: sender, watcher: None }, receiver)
+    }
+
+    /// The same with somebody who sees each outcome at once, also while the reader is busy.
+    #[must_use]
+    pub fn watched(self, watcher: impl Fn(&Outcome) + Send + Sync + 'static) -> Self {
+        Self { watcher: Some(Arc::new(watcher)), ..self }
     }
 
     /// Pushes one outcome. When nobody listens any more the process is stopping: the outcome is lost as in a crash,
     /// and the target is sent again.
     pub fn push(&self, outcome: Outcome) {
-        let _ = self.0.send(outcome);
+        if let Some(watcher) = &self.watcher {
+            watcher(&outcome);
+        }
+        let _ = self.way.send(outcome);
     }
 }

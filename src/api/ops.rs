@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 
 use super::problem::{Answer, Problem};
 use crate::app::Gateway;
+use crate::channels::Channel;
+use crate::pacing::{Circuit, Seen};
 
 /// The contract with users.
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
@@ -38,8 +40,39 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Answer<impl 
         ("phones_connected", "Phones connected to this node", gateway.hub.connected() as u64),
         ("store_write_statements", "Statements that wrote since start", gateway.store.write_statements()),
     ];
+    let paces = gateway.pipeline.pace();
+    let paced = |what: fn(&Seen) -> u64| -> Vec<(String, u64)> {
+        paces.iter().map(|(channel, seen)| (labels(channel), what(seen))).collect()
+    };
+    let families = [
+        ("pace_limit", "Requests that a channel's credential may have in flight", paced(|s| s.limit.into())),
+        (
+            "pace_in_flight",
+            "Requests that a channel's credential has in flight",
+            paced(|s| s.in_flight.into()),
+        ),
+        ("pace_waiting", "Requests that wait at a channel's credential", paced(|s| s.waiting as u64)),
+        (
+            "pace_breaker",
+            "Breaker of a channel's credential: 0 closed, 1 may probe or probes, 2 open",
+            paced(|s| match s.circuit {
+                Circuit::Closed => 0,
+                Circuit::ProbeDue | Circuit::ProbeOut(_) => 1,
+                Circuit::Open(_) => 2,
+            }),
+        ),
+    ];
     let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], gateway.metrics.render(&gauges)))
+    Ok(([(header::CONTENT_TYPE, kind)], gateway.metrics.render(&gauges, &families)))
+}
+
+/// Names of channels are checked when they are made: nothing in them must be escaped.
+fn labels(channel: &Channel) -> String {
+    let record = &channel.record;
+    format!(
+        "provider=\"{}\",channel=\"{}\",channel_id=\"{}\"",
+        record.provider, record.name, record.public_id
+    )
 }
 
 /// `GET /openapi.yaml`

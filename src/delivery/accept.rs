@@ -98,8 +98,8 @@ impl Pipeline {
         };
         let answer = inner.parts.store.accept(message, changes).await;
         if !matches!(answer, Ok(AcceptAnswer::Stored)) {
-            for (desk, _) in &handed {
-                desk.release();
+            for (desk, item) in &handed {
+                desk.release(item);
             }
         }
         match answer? {

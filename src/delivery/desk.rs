@@ -1,4 +1,5 @@
-//! A channel's desk: takes its pages in turn, transactional first, and sends a few at a time.
+//! A channel's desk: takes its pages in turn and sends a few at a time, with places of their own for what a person waits
+//! for.
 //!
 //! A page arrives in memory (its writer leased it to itself) or is leased from the store. Whatever finds no room in
 //! memory stays in the store, so a queue of a million costs no more memory than a queue of ten.
@@ -9,26 +10,63 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anypush_providers::contract::Class;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
 use crate::delivery::dispatch;
 use crate::delivery::pipeline::Inner;
 use crate::store::{WorkItem, WorkKind};
 
-/// Pages that wait in memory at one desk.
-const ROOM: usize = 16;
-/// Pages of one channel that are being sent at the same time.
-const ABREAST: usize = 4;
 /// Nothing is due.
 const NEVER: u64 = u64::MAX;
+/// When a desk without room looks into the store again, in milliseconds.
+const FULL_MS: u64 = 50;
+/// A stored page of about as many targets as have a turn at the gate; a login code is far below.
+const SHORT_BYTES: usize = 2048;
+
+/// Where a page waits and is sent. Each queue has places of its own: short transactional pages, which somebody waits
+/// for, wait neither for campaigns nor for long pages of their own class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    Short,
+    Transactional,
+    Marketing,
+}
+
+impl Queue {
+    const ALL: [Self; 3] = [Self::Short, Self::Transactional, Self::Marketing];
+
+    fn of(lane: Class, payload_bytes: usize) -> Self {
+        match lane {
+            Class::Transactional if payload_bytes <= SHORT_BYTES => Self::Short,
+            Class::Transactional => Self::Transactional,
+            Class::Marketing => Self::Marketing,
+        }
+    }
+
+    /// Pages that wait in memory or are being sent.
+    fn room(self) -> usize {
+        match self {
+            Self::Short => 128,
+            Self::Transactional | Self::Marketing => 16,
+        }
+    }
+
+    /// Pages that are being sent at the same time.
+    fn abreast(self) -> usize {
+        match self {
+            Self::Short => 64,
+            Self::Transactional | Self::Marketing => 4,
+        }
+    }
+}
 
 /// The desk of one channel.
 #[derive(Debug)]
 pub(super) struct Desk {
     channel: i64,
     queues: Mutex<Queues>,
-    /// Pages in memory or promised to it.
-    taken: AtomicUsize,
+    /// Pages in memory or promised to it, by queue.
+    taken: [AtomicUsize; 3],
     /// When the store is worth asking, in Unix milliseconds.
     look_at: AtomicU64,
     bell: Notify,
@@ -36,8 +74,9 @@ pub(super) struct Desk {
 
 #[derive(Debug, Default)]
 struct Queues {
-    transactional: VecDeque<WorkItem>,
-    marketing: VecDeque<WorkItem>,
+    waiting: [VecDeque<WorkItem>; 3],
+    /// Pages that are being sent.
+    busy: [usize; 3],
 }
 
 impl Desk {
@@ -46,31 +85,35 @@ impl Desk {
         Self {
             channel,
             queues: Mutex::default(),
-            taken: AtomicUsize::new(0),
+            taken: Default::default(),
             look_at: AtomicU64::new(0),
             bell: Notify::new(),
         }
     }
 
-    /// Promises room for one page in memory.
-    pub(super) fn reserve(&self) -> bool {
-        self.taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < ROOM).then_some(n + 1)).is_ok()
+    /// Promises room in memory for a page of this lane and size.
+    pub(super) fn reserve(&self, lane: Class, payload_bytes: usize) -> bool {
+        self.promise(Queue::of(lane, payload_bytes))
     }
 
     /// Gives back a promise that is not used.
-    pub(super) fn release(&self) {
-        self.taken.fetch_sub(1, Ordering::AcqRel);
+    pub(super) fn release(&self, item: &WorkItem) {
+        self.free(Queue::of(item.lane, item.payload.len()));
+    }
+
+    fn promise(&self, queue: Queue) -> bool {
+        let one_more = |n: usize| (n < queue.room()).then_some(n + 1);
+        self.taken[queue as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
+    }
+
+    fn free(&self, queue: Queue) {
+        self.taken[queue as usize].fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Hands over a page for which room was promised.
     pub(super) fn hand_over(&self, item: WorkItem) {
-        {
-            let mut queues = self.queues();
-            match item.lane {
-                Class::Transactional => queues.transactional.push_back(item),
-                Class::Marketing => queues.marketing.push_back(item),
-            }
-        }
+        let queue = Queue::of(item.lane, item.payload.len());
+        self.queues().waiting[queue as usize].push_back(item);
         self.bell.notify_one();
     }
 
@@ -82,20 +125,13 @@ impl Desk {
 
     /// Runs until the process stops.
     pub(super) async fn run(self: Arc<Self>, inner: Arc<Inner>) {
-        let abreast = Arc::new(Semaphore::new(ABREAST));
-        while !inner.parts.tasks.is_stopping() {
-            let place = tokio::select! {
-                () = inner.parts.tasks.stopped() => return,
-                place = Arc::clone(&abreast).acquire_owned() => place,
-            };
-            let Ok(place) = place else { return };
-            let Some(item) = self.next(&inner).await else { return };
+        while let Some((item, queue)) = self.next(&inner).await {
             let (desk, inner) = (Arc::clone(&self), Arc::clone(&inner));
             let pages = inner.pages.clone();
             let tracked = pages.track_future(async move {
                 dispatch::page(&inner, item).await;
-                desk.release();
-                drop(place);
+                desk.free(queue);
+                desk.queues().busy[queue as usize] -= 1;
                 desk.bell.notify_one();
             });
             #[expect(clippy::disallowed_methods, reason = "stop waits for it by `pages`")]
@@ -104,13 +140,13 @@ impl Desk {
     }
 
     /// The next page; `None` when the process stops.
-    async fn next(&self, inner: &Inner) -> Option<WorkItem> {
+    async fn next(&self, inner: &Inner) -> Option<(WorkItem, Queue)> {
         loop {
             if inner.parts.tasks.is_stopping() {
                 return None;
             }
-            if let Some(item) = self.pop() {
-                return Some(item);
+            if let Some(next) = self.pop() {
+                return Some(next);
             }
             let now = inner.now_ms();
             let look_at = self.look_at.load(Ordering::Acquire);
@@ -127,53 +163,61 @@ impl Desk {
         }
     }
 
-    fn pop(&self) -> Option<WorkItem> {
+    fn pop(&self) -> Option<(WorkItem, Queue)> {
         let mut queues = self.queues();
-        queues.transactional.pop_front().or_else(|| queues.marketing.pop_front())
+        let queue = Queue::ALL.into_iter().find(|queue| {
+            queues.busy[*queue as usize] < queue.abreast() && !queues.waiting[*queue as usize].is_empty()
+        })?;
+        let item = queues.waiting[queue as usize].pop_front()?;
+        queues.busy[queue as usize] += 1;
+        Some((item, queue))
     }
 
-    /// Leases from the store what there is room for.
+    /// Leases from the store what there is room for. A page that is not leased yet may be long, so it takes the room
+    /// of its lane until its size is known.
     async fn fill(&self, inner: &Inner) {
         // Whoever writes new work from here on sets this again; what is in the store already is seen below.
         self.look_at.store(NEVER, Ordering::Release);
-        let mut room = 0;
-        while room < ROOM / 2 && self.reserve() {
-            room += 1;
-        }
-        if room == 0 {
-            // All room is promised to pages that are about to arrive.
-            self.look_at.fetch_min(inner.now_ms() + 20, Ordering::AcqRel);
-            return;
-        }
-        let mut leased = Vec::new();
-        let mut failed = false;
-        for lane in [Class::Transactional, Class::Marketing] {
-            if leased.len() < room {
-                match inner.lease(WorkKind::Page, self.channel, Some(lane), room - leased.len()).await {
-                    Ok(items) => leased.extend(items),
+        let (mut look_again, mut is_full) = (None, true);
+        for (lane, queue) in
+            [(Class::Transactional, Queue::Transactional), (Class::Marketing, Queue::Marketing)]
+        {
+            let room = (0..queue.room() / 2).take_while(|_| self.promise(queue)).count();
+            let leased = if room == 0 {
+                // What is due waits in the store; the desk looks again when a page of it is done.
+                Vec::new()
+            } else {
+                match inner.lease(WorkKind::Page, self.channel, Some(lane), room).await {
+                    Ok(items) => items,
                     Err(error) => {
                         tracing::warn!("work cannot be leased: {error}");
-                        failed = true;
+                        // Reading may go on working on a full disk: what is due would be asked for again and again.
+                        look_again = Some(inner.now_ms() + 1000);
+                        Vec::new()
                     }
                 }
+            };
+            is_full &= room == 0;
+            if room > 0 && leased.len() == room {
+                look_again = look_again.or_else(|| Some(inner.now_ms()));
+            }
+            (0..room).for_each(|_| self.free(queue));
+            for item in leased {
+                self.taken[Queue::of(item.lane, item.payload.len()) as usize].fetch_add(1, Ordering::AcqRel);
+                self.hand_over(item);
             }
         }
-        let next = if leased.len() == room {
-            Some(inner.now_ms())
-        } else if failed {
-            // Reading may go on working on a full disk: what is due would be asked for again and again.
-            Some(inner.now_ms() + 1000)
-        } else {
-            let due = inner.parts.store.next_due(WorkKind::Page, self.channel).await;
-            due.unwrap_or_else(|_| Some(inner.now_ms() + 1000))
+        let next = match look_again {
+            Some(at) => Some(at),
+            None if is_full => Some(inner.now_ms() + FULL_MS),
+            None => {
+                let due = inner.parts.store.next_due(WorkKind::Page, self.channel).await;
+                let due = due.unwrap_or_else(|_| Some(inner.now_ms() + 1000));
+                // What is due already belongs to a lane without room.
+                due.map(|due| due.max(inner.now_ms() + FULL_MS))
+            }
         };
         self.look_at.fetch_min(next.unwrap_or(NEVER), Ordering::AcqRel);
-        for _ in leased.len()..room {
-            self.release();
-        }
-        for item in leased {
-            self.hand_over(item);
-        }
     }
 
     fn queues(&self) -> MutexGuard<'_, Queues> {

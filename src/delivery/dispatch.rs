@@ -10,20 +10,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anypush_providers::contract::{
-    Address, Batch, Certainty, Failure, MessageRef, Outcome, Outcomes, Provider, Reason, SendContext, Target,
-    Token, VendorEcho, Verdict,
+    Address, Batch, Certainty, Failure, Gate, MessageRef, Outcome, Outcomes, Provider, Reason, SendContext,
+    Target, Token, VendorEcho, Verdict,
 };
 use futures_util::FutureExt as _;
 use rand::RngExt as _;
 
 use crate::channels::Channel;
+use crate::delivery::gate::PageGate;
 use crate::delivery::job::Job;
 use crate::delivery::judge::{self, Judgement, Step};
 use crate::delivery::page::{Entry, Page};
 use crate::delivery::pipeline::Inner;
 use crate::delivery::state::{Event, State};
 use crate::delivery::trail::{Next, TrailEntry};
-use crate::delivery::{direct_page, onward, record};
+use crate::delivery::{direct_page, onward, pace, record};
 use crate::ids::GIVEN_TARGETS;
 use crate::routing::ChannelState;
 use crate::store::{AddressVerdict, Changes, NewTarget, StoreError, WorkItem, WorkUpdate};
@@ -40,6 +41,8 @@ pub(super) struct InHand<'a> {
     pub(super) item: &'a WorkItem,
     pub(super) job: Arc<Job>,
     pub(super) page: Page,
+    /// When what stays in the page is due again, in Unix milliseconds; 0 = at once.
+    pub(super) rest_until: u64,
 }
 
 /// Sends a page. Whatever happens, its work item ends, moves or is free again afterwards.
@@ -59,7 +62,7 @@ async fn begin(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
         put_back(inner, item, None, 3_600_000).await;
         return Ok(());
     };
-    let mut hand = InHand { inner, item, job, page };
+    let mut hand = InHand { inner, item, job, page, rest_until: 0 };
     // A retry too: the phone may have told meanwhile that it has what the vendor's lost answer was about.
     if item.resumed || item.attempt > 0 {
         hand.leave_out_recorded().await?;
@@ -83,7 +86,7 @@ async fn begin(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
 }
 
 /// Frees a work item, so that it comes again after this time.
-async fn put_back(inner: &Arc<Inner>, item: &WorkItem, payload: Option<Vec<u8>>, after_ms: u64) {
+pub(super) async fn put_back(inner: &Arc<Inner>, item: &WorkItem, payload: Option<Vec<u8>>, after_ms: u64) {
     let due_at = inner.now_ms() + after_ms;
     let update =
         WorkUpdate { id: item.id, epoch: item.epoch, due_at, attempt: item.attempt, payload, lease_until: 0 };
@@ -154,7 +157,12 @@ impl InHand<'_> {
     /// The channel is paused: the page waits, but not beyond its time.
     async fn hold(&self) {
         let left = self.job.ends_at().saturating_sub(self.inner.now_ms());
-        put_back(self.inner, self.item, None, left.clamp(1000, 30_000)).await;
+        put_back(self.inner, self.item, self.left_out(), left.clamp(1000, 30_000)).await;
+    }
+
+    /// What is to be stored of a page that goes back untouched: after an unclean end it is shorter than it was.
+    pub(super) fn left_out(&self) -> Option<Vec<u8>> {
+        self.item.resumed.then(|| self.page.encode())
     }
 }
 
@@ -164,6 +172,8 @@ async fn send(
     channel: &Arc<Channel>,
     provider: Arc<dyn Provider>,
 ) -> Result<(), StoreError> {
+    let gate = pace::gate(&hand, channel);
+    let Some(kept) = pace::keep_back(&mut hand, &gate).await? else { return Ok(()) };
     let mut targets = Targets::find(&hand, channel).await?;
     let mut leavers = Vec::new();
     for entry in std::mem::take(&mut targets.without_address) {
@@ -171,12 +181,19 @@ async fn send(
         event.trail = hand.story(&entry);
         leavers.push(onward::Leaver { entry, event, reason: Reason::InvalidToken, else_retry: None });
     }
-    let mut page =
-        Sending { hand: &mut hand, channel, leavers, retries: BTreeMap::new(), unsent: Vec::new() };
+    let mut page = Sending {
+        hand: &mut hand,
+        channel,
+        gate: Arc::clone(&gate),
+        leavers,
+        retries: BTreeMap::new(),
+        unsent: kept,
+    };
     for chunk in targets.chunks(channel.descriptor.capabilities.max_targets) {
         page.batch(&provider, chunk).await;
     }
     let Sending { leavers, retries, unsent, .. } = page;
+    pace::rest(&mut hand, &gate);
     onward::finish(hand, leavers, retries, unsent).await
 }
 
@@ -250,22 +267,24 @@ fn given_address(given: NewTarget) -> Option<(u32, Address)> {
 struct Sending<'a, 'b> {
     hand: &'a mut InHand<'b>,
     channel: &'a Arc<Channel>,
+    gate: Arc<PageGate>,
     /// Targets that leave this channel.
     leavers: Vec<onward::Leaver>,
     /// Targets that are tried again, by (attempt, wait in whole seconds).
     retries: BTreeMap<(u32, u64), Vec<Entry>>,
-    /// Targets that were not sent because the process stops: they stay in this page.
+    /// Targets that were not sent, because the process stops or the gate let nothing through: they stay in this page.
     unsent: Vec<Entry>,
 }
 
 impl Sending<'_, '_> {
     async fn batch(&mut self, provider: &Arc<dyn Provider>, chunk: &[(Entry, Address)]) {
-        let inner = Arc::clone(self.hand.inner);
-        let gate = inner.gates.of(self.channel, &inner.parts.tasks);
+        let gate: Arc<dyn Gate> = Arc::clone(&self.gate) as _;
         #[expect(clippy::disallowed_methods, reason = "adapters sign with the wall clock")]
         let context = SendContext { gate, now: std::time::SystemTime::now };
         let batch = self.request(chunk);
         let (outcomes, mut receiver) = Outcomes::channel();
+        let seer = Arc::clone(&self.gate);
+        let outcomes = outcomes.watched(move |outcome| seer.saw(outcome));
         let provider = Arc::clone(provider);
         // On its own task, so that a panic in an adapter ends this batch and nothing else.
         #[expect(clippy::disallowed_methods, reason = "awaited below")]
@@ -329,6 +348,10 @@ impl Sending<'_, '_> {
     }
 
     async fn outcome(&mut self, entry: &Entry, outcome: Outcome, changes: &mut Changes) {
+        if self.gate.is_refusal(&outcome) {
+            self.unsent.push(entry.clone());
+            return;
+        }
         let metrics = &self.hand.inner.parts.metrics;
         let provider = self.channel.record.provider.clone();
         let name = match &outcome.verdict {

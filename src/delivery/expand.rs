@@ -85,8 +85,8 @@ async fn expand(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
         let handed = inner.lease_at_once(&mut changes.work);
         let work = changes.work.clone();
         inner.parts.store.commit(changes).await.inspect_err(|_| {
-            for (desk, _) in &handed {
-                desk.release();
+            for (desk, item) in &handed {
+                desk.release(item);
             }
         })?;
         for (desk, item) in handed {

@@ -3,7 +3,8 @@
 //! - [`accept`]: a validated request becomes durable, and its small audience pages at once.
 //! - [`expand`]: a large audience becomes pages of up to 1000 targets per channel.
 //! - [`desk`] and [`dispatch`]: each channel's desk takes pages in turn; pages become vendor requests, vendor answers
-//!   outcomes; [`judge`] says what an outcome does, [`gate`] holds requests to rate and concurrency.
+//!   outcomes; [`judge`] says what an outcome does; [`gate`] and [`pace`] hold requests and pages to what their
+//!   credential bears ([`crate::pacing`]).
 //! - [`record`]: outcomes become rows, counters, retries and next steps, many in one transaction.
 //! - [`direct_page`] is the same for the gateway's own connections; [`onward`] says where targets go that a channel did
 //!   not take.
@@ -22,6 +23,7 @@ mod gate;
 mod job;
 mod judge;
 mod onward;
+mod pace;
 pub mod page;
 mod pipeline;
 mod plan;

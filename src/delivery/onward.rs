@@ -100,17 +100,20 @@ pub(super) async fn finish(
         changes.work_updates.push(WorkUpdate {
             id: item.id,
             epoch: item.epoch,
-            due_at: inner.now_ms(),
+            due_at: inner.now_ms().max(hand.rest_until),
             attempt: item.attempt,
             payload: Some(page.encode()),
             lease_until: 0,
         });
     }
     let new_work: Vec<NewWork> = changes.work.clone();
-    if new_work.is_empty() {
+    if new_work.is_empty() && hand.rest_until == 0 {
         inner.recorder.push(changes, hand.urgent()).await;
     } else if inner.recorder.push_and_wait(changes, hand.urgent()).await {
         inner.announce(&new_work);
+        if hand.rest_until > 0 {
+            inner.desk(hand.item.channel).nudge(hand.rest_until);
+        }
     }
     Ok(())
 }

@@ -9,16 +9,17 @@ use moka::sync::Cache;
 use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
-use crate::channels::Channels;
+use crate::channels::{Channel, Channels};
 use crate::clock::Clock;
 use crate::delivery::desk::Desk;
 use crate::delivery::gate::Gates;
 use crate::delivery::job::Job;
 use crate::delivery::page::Page;
 use crate::delivery::record::Recorder;
-use crate::delivery::{expand, expire};
+use crate::delivery::{expand, expire, pace};
 use crate::direct::Hub;
 use crate::ids::{Id, IdCodec, IdMaker};
+use crate::pacing::Seen;
 use crate::store::{NewWork, Store, StoreError, WorkItem, WorkKind};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -106,6 +107,7 @@ impl Pipeline {
                 inner.desk(channel);
             }
         }
+        inner.parts.tasks.spawn("pace", pace::watch(Arc::clone(&inner)));
         inner.parts.tasks.spawn("expand", expand::run(Arc::clone(&inner)));
         inner.parts.tasks.spawn("expire", expire::run(Arc::clone(&inner)));
         Ok(Self { inner })
@@ -114,6 +116,15 @@ impl Pipeline {
     /// Lets a channel's desk look again: it was resumed, or its configuration changed.
     pub fn nudge(&self, channel: i64) {
         self.inner.desk(channel).nudge(0);
+        self.inner.gates.bell.notify_one();
+    }
+
+    /// The pace of every vendor channel that something was sent through.
+    pub fn pace(&self) -> Vec<(Arc<Channel>, Seen)> {
+        let all = self.inner.parts.channels.all();
+        all.into_iter()
+            .filter_map(|channel| self.inner.gates.seen(&channel).map(|seen| (channel, seen)))
+            .collect()
     }
 
     /// Waits for requests in flight (at most this long), writes what they brought, and returns what was not begun.
@@ -203,7 +214,7 @@ impl Inner {
         let mut handed = Vec::new();
         for item in work.iter_mut().filter(|item| item.kind == WorkKind::Page) {
             let desk = self.desk(item.channel);
-            if desk.reserve() {
+            if desk.reserve(item.lane, item.payload.len()) {
                 item.leased = Some((self.parts.node, self.epoch, until));
                 handed.push((desk, item.as_item(self.epoch)));
             }

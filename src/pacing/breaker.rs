@@ -51,13 +51,7 @@ enum State {
 
 impl Default for Breaker {
     fn default() -> Self {
-        Self {
-            state: State::Closed,
-            since: 0,
-            failed_probes: 0,
-            seconds: [(0, 0); SECONDS],
-            second: 0,
-        }
+        Self { state: State::Closed, since: 0, failed_probes: 0, seconds: [(0, 0); SECONDS], second: 0 }
     }
 }
 

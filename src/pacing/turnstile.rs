@@ -114,7 +114,8 @@ impl<T: Waiting> Turnstile<T> {
         }
         // A tenth of the places is never marketing's: whoever a person waits for finds one even while a campaign
         // hangs at a slow vendor.
-        let marketing = !self.marketing.is_empty() && (is_probe || self.marketing_in_flight < self.open_to_marketing());
+        let marketing =
+            !self.marketing.is_empty() && (is_probe || self.marketing_in_flight < self.open_to_marketing());
         let Some(lane) = self.lanes.next(!self.transactional.is_empty(), marketing) else {
             return Turn::Wait(None);
         };

@@ -25,6 +25,9 @@ pub struct VendorCode {
     pub code: String,
 }
 
+/// A gauge with labels: name, help, values by labels.
+pub type LabelledGauge<'a> = (&'a str, &'a str, Vec<(String, u64)>);
+
 /// All metrics and their registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -51,8 +54,9 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// The text form that Prometheus reads. `gauges` (name, help, value) are read at this moment.
-    pub fn render(&self, gauges: &[(&str, &str, u64)]) -> String {
+    /// The text form that Prometheus reads. `gauges` (name, help, value) are read at this moment, and so are `families`
+    /// of them (name, help, values by labels).
+    pub fn render(&self, gauges: &[(&str, &str, u64)], families: &[LabelledGauge<'_>]) -> String {
         let mut text = String::new();
         // Writing into a String cannot fail.
         let _ = prometheus_client::encoding::text::encode_registry(&mut text, &self.registry);
@@ -61,6 +65,12 @@ impl Metrics {
                 text,
                 "# HELP anypush_{name} {help}.\n# TYPE anypush_{name} gauge\nanypush_{name} {value}\n"
             );
+        }
+        for (name, help, values) in families {
+            let _ = write!(text, "# HELP anypush_{name} {help}.\n# TYPE anypush_{name} gauge\n");
+            for (labels, value) in values {
+                let _ = writeln!(text, "anypush_{name}{{{labels}}} {value}");
+            }
         }
         text.push_str("# EOF\n");
         text

@@ -15,6 +15,7 @@ mod demo;
 mod disk;
 mod examples;
 mod hygiene;
+mod isolation;
 mod secrets;
 mod sending;
 mod slow;
