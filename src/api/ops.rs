@@ -40,9 +40,9 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Answer<impl 
         ("phones_connected", "Phones connected to this node", gateway.hub.connected() as u64),
         ("store_write_statements", "Statements that wrote since start", gateway.store.write_statements()),
     ];
-    let paces = gateway.pipeline.pace();
+    let channels = gateway.pipeline.pace();
     let paced = |what: fn(&Seen) -> u64| -> Vec<(String, u64)> {
-        paces.iter().map(|(channel, seen)| (labels(channel), what(seen))).collect()
+        channels.iter().map(|(channel, seen)| (labels(channel), what(seen))).collect()
     };
     let families = [
         ("pace_limit", "Requests that a channel's credential may have in flight", paced(|s| s.limit.into())),

@@ -119,15 +119,15 @@ impl<T: Waiting> Turnstile<T> {
         let Some(lane) = self.lanes.next(!self.transactional.is_empty(), marketing) else {
             return Turn::Wait(None);
         };
-        let line = match lane {
+        let queue = match lane {
             Lane::Transactional => &mut self.transactional,
             Lane::Marketing => &mut self.marketing,
         };
-        let targets = line.peek().map_or(1, Waiting::targets);
+        let targets = queue.peek().map_or(1, Waiting::targets);
         if let Some(Err(again)) = self.rate.as_mut().map(|rate| rate.take(now, targets)) {
             return Turn::Wait(Some(again));
         }
-        let Some(who) = line.pop() else { return Turn::Wait(None) };
+        let Some(who) = queue.pop() else { return Turn::Wait(None) };
         self.lanes.took(lane, marketing);
         self.in_flight += 1;
         self.marketing_in_flight += u32::from(lane == Lane::Marketing);
@@ -206,16 +206,16 @@ mod tests {
         }
     }
 
-    fn line(most: u32) -> Turnstile<Anyone> {
+    fn stile(most: u32) -> Turnstile<Anyone> {
         Turnstile::new(Bounds { most, per_second: None })
     }
 
-    fn come(line: &mut Turnstile<Anyone>, lane: Lane, flow: u64, count: u32) {
-        (0..count).for_each(|_| line.arrive(lane, flow, Anyone { lane, is_gone: false }));
+    fn come(stile: &mut Turnstile<Anyone>, lane: Lane, flow: u64, count: u32) {
+        (0..count).for_each(|_| stile.arrive(lane, flow, Anyone { lane, is_gone: false }));
     }
 
-    fn go(line: &mut Turnstile<Anyone>, now: Micros) -> Vec<Ticket> {
-        std::iter::from_fn(|| match line.next(now) {
+    fn go(stile: &mut Turnstile<Anyone>, now: Micros) -> Vec<Ticket> {
+        std::iter::from_fn(|| match stile.next(now) {
             Turn::Go(_, ticket) => Some(ticket),
             Turn::Refused(_) | Turn::Wait(_) => None,
         })
@@ -224,41 +224,41 @@ mod tests {
 
     #[test]
     fn a_campaign_that_hangs_leaves_a_tenth_of_the_places() {
-        let mut line = line(100);
-        come(&mut line, Lane::Marketing, 1, 1000);
-        assert_eq!(go(&mut line, 0).len(), 90);
-        come(&mut line, Lane::Transactional, 2, 20);
-        assert_eq!(go(&mut line, 0).len(), 10);
-        assert_eq!(line.seen(0).in_flight, 100);
+        let mut stile = stile(100);
+        come(&mut stile, Lane::Marketing, 1, 1000);
+        assert_eq!(go(&mut stile, 0).len(), 90);
+        come(&mut stile, Lane::Transactional, 2, 20);
+        assert_eq!(go(&mut stile, 0).len(), 10);
+        assert_eq!(stile.seen(0).in_flight, 100);
     }
 
     #[test]
     fn when_the_breaker_opens_all_who_wait_are_sent_away_and_one_probe_goes_later() {
-        let mut line = line(10);
-        come(&mut line, Lane::Transactional, 1, 100);
-        let tickets = go(&mut line, 0);
+        let mut stile = stile(10);
+        come(&mut stile, Lane::Transactional, 1, 100);
+        let tickets = go(&mut stile, 0);
         for ticket in tickets {
-            line.give_back(10, ticket);
-            line.answered(10, 5, Sign::Bad);
-            line.answered(10, 5, Sign::Bad);
+            stile.give_back(10, ticket);
+            stile.answered(10, 5, Sign::Bad);
+            stile.answered(10, 5, Sign::Bad);
         }
-        assert!(matches!(line.next(11), Turn::Refused(all) if all.len() == 90));
-        come(&mut line, Lane::Marketing, 1, 50);
-        let probes = go(&mut line, 2 * SECOND);
+        assert!(matches!(stile.next(11), Turn::Refused(all) if all.len() == 90));
+        come(&mut stile, Lane::Marketing, 1, 50);
+        let probes = go(&mut stile, 2 * SECOND);
         assert_eq!(probes.len(), 1);
-        line.give_back(2 * SECOND, probes[0]);
-        assert!(line.answered(2 * SECOND, 0, Sign::Good));
-        assert!(!go(&mut line, 2 * SECOND).is_empty());
+        stile.give_back(2 * SECOND, probes[0]);
+        assert!(stile.answered(2 * SECOND, 0, Sign::Good));
+        assert!(!go(&mut stile, 2 * SECOND).is_empty());
     }
 
     #[test]
     fn a_rate_is_given_to_the_upper_lane_first() {
-        let mut line = Turnstile::new(Bounds { most: 100, per_second: Some(10) });
-        come(&mut line, Lane::Marketing, 1, 100);
-        assert_eq!(go(&mut line, 0).len(), 10);
-        come(&mut line, Lane::Transactional, 2, 1);
-        let Turn::Wait(Some(again)) = line.next(0) else { panic!("no rate is left") };
-        assert!(matches!(line.next(again), Turn::Go(Anyone { lane: Lane::Transactional, .. }, _)));
+        let mut stile = Turnstile::new(Bounds { most: 100, per_second: Some(10) });
+        come(&mut stile, Lane::Marketing, 1, 100);
+        assert_eq!(go(&mut stile, 0).len(), 10);
+        come(&mut stile, Lane::Transactional, 2, 1);
+        let Turn::Wait(Some(again)) = stile.next(0) else { panic!("no rate is left") };
+        assert!(matches!(stile.next(again), Turn::Go(Anyone { lane: Lane::Transactional, .. }, _)));
     }
 
     proptest! {
@@ -267,7 +267,7 @@ mod tests {
             steps in prop::collection::vec((0u8..7, 0u64..3, 0u64..SECOND, 1u32..30), 0..300),
             most in 1u32..50,
         ) {
-            let mut line = line(most);
+            let mut stile = stile(most);
             let mut tickets = Vec::new();
             let (mut now, mut came, mut left) = (0, 0usize, 0usize);
             for (step, flow, pause, count) in steps {
@@ -275,19 +275,19 @@ mod tests {
                 match step {
                     0 | 1 => {
                         let lane = if step == 0 { Lane::Transactional } else { Lane::Marketing };
-                        come(&mut line, lane, flow, count);
+                        come(&mut stile, lane, flow, count);
                         came += count as usize;
                     }
                     2 | 3 => if let Some(ticket) = tickets.pop() {
-                        line.give_back(now, ticket);
-                        line.answered(now, pause, if step == 2 { Sign::Good } else { Sign::Bad });
+                        stile.give_back(now, ticket);
+                        stile.answered(now, pause, if step == 2 { Sign::Good } else { Sign::Bad });
                     },
-                    _ => match line.next(now) {
+                    _ => match stile.next(now) {
                         Turn::Go(_, ticket) => {
                             tickets.push(ticket);
                             left += 1;
                             prop_assert!(tickets.len() <= most as usize);
-                            if line.down_for(now).is_some() {
+                            if stile.down_for(now).is_some() {
                                 prop_assert!(ticket.is_probe);
                             }
                         }
@@ -296,8 +296,8 @@ mod tests {
                         Turn::Wait(None) => {}
                     },
                 }
-                prop_assert_eq!(line.seen(now).in_flight as usize, tickets.len());
-                prop_assert_eq!(line.seen(now).waiting + left, came);
+                prop_assert_eq!(stile.seen(now).in_flight as usize, tickets.len());
+                prop_assert_eq!(stile.seen(now).waiting + left, came);
             }
         }
 
@@ -305,14 +305,14 @@ mod tests {
         fn everybody_gets_through_a_working_vendor(
             transactional in 0u32..300, marketing in 0u32..300, most in 1u32..20,
         ) {
-            let mut line = line(most);
-            come(&mut line, Lane::Transactional, 1, transactional);
-            come(&mut line, Lane::Marketing, 2, marketing);
+            let mut stile = stile(most);
+            come(&mut stile, Lane::Transactional, 1, transactional);
+            come(&mut stile, Lane::Marketing, 2, marketing);
             let mut through = 0;
             for now in 0..u64::from(transactional + marketing) {
-                for ticket in go(&mut line, now) {
-                    line.give_back(now, ticket);
-                    line.answered(now, 0, Sign::Good);
+                for ticket in go(&mut stile, now) {
+                    stile.give_back(now, ticket);
+                    stile.answered(now, 0, Sign::Good);
                     through += 1;
                 }
             }
@@ -321,14 +321,14 @@ mod tests {
 
         #[test]
         fn a_flood_of_the_upper_lane_leaves_every_tenth_turn_to_the_lower(turns in 20usize..200) {
-            let mut line = line(10);
-            come(&mut line, Lane::Transactional, 1, 1000);
-            come(&mut line, Lane::Marketing, 2, 1000);
+            let mut stile = stile(10);
+            come(&mut stile, Lane::Transactional, 1, 1000);
+            come(&mut stile, Lane::Marketing, 2, 1000);
             let mut lower = 0;
             for now in 0..turns as u64 {
-                let Turn::Go(who, ticket) = line.next(now) else { panic!("places are free") };
+                let Turn::Go(who, ticket) = stile.next(now) else { panic!("places are free") };
                 lower += usize::from(who.lane == Lane::Marketing);
-                line.give_back(now, ticket);
+                stile.give_back(now, ticket);
             }
             prop_assert!(lower >= turns / 10 && lower <= turns / 10 + 1);
         }
