@@ -199,6 +199,7 @@ impl Channels {
             state: old.as_ref().map_or(0, |c| u8::from(c.record.state == ChannelState::Paused as u8)),
             state_info: None,
             version: old.as_ref().map_or(1, |c| c.record.version + 1),
+            callback: 0,
             created_at: old.as_ref().map_or(now, |c| c.record.created_at),
             updated_at: now,
             deleted_at: None,

@@ -46,6 +46,8 @@ CREATE TABLE channels (
     state      INTEGER NOT NULL DEFAULT 0,
     state_info TEXT,
     version    INTEGER NOT NULL DEFAULT 1,
+    -- part of the secret in its callback URL: raised to make a new one
+    callback   INTEGER NOT NULL DEFAULT 0,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     deleted_at INTEGER
@@ -206,6 +208,17 @@ CREATE TABLE work (
 CREATE INDEX work_by_turn ON work (kind, channel, lane, due_at);
 CREATE INDEX work_by_message ON work (message);
 CREATE INDEX work_leased ON work (owner) WHERE owner > 0;
+
+-- Vendors' callbacks as they came: written before they are answered, deleted in the transaction that merges them into
+-- deliveries. A number is never given twice. `envelope` is URL and headers, sealed: both may hold credentials.
+CREATE TABLE receipt_journal (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    channel     INTEGER NOT NULL,
+    received_at INTEGER NOT NULL,
+    method      TEXT    NOT NULL,
+    envelope    BLOB    NOT NULL,
+    body        BLOB    NOT NULL
+) STRICT;
 
 -- Messages that wait for a phone to take them over its own connection.
 CREATE TABLE inbox (

@@ -38,15 +38,10 @@ fn line(entry: TrailEntry, created: u64, name: &impl Fn(i64) -> String) -> Value
         }
         attempted @ TrailEntry::Attempted { .. } => attempt(attempted, created, name),
         TrailEntry::Received { at_ms, channel, state, witness } => {
-            let who = match witness {
-                Witness::Vendor => "The vendor",
-                Witness::Phone => "The phone",
-                Witness::Kernel => "The phone's connection",
-            };
             json!({
                 "at": rfc3339(created + at_ms),
                 "kind": "received",
-                "text": format!("{who} reports: {}.", state.as_str()),
+                "text": format!("{} reports: {}.", who(witness), state.as_str()),
                 "channel": name(channel),
                 "state": state.as_str(),
                 "witness": witness,
@@ -58,6 +53,36 @@ fn line(entry: TrailEntry, created: u64, name: &impl Fn(i64) -> String) -> Value
             "text": format!("Ended: {}.", words(reason)),
             "reason": reason.as_str(),
         }),
+        TrailEntry::Dismissed { at_ms, channel, witness } => json!({
+            "at": rfc3339(created + at_ms),
+            "kind": "dismissed",
+            "text": format!("{} reports: dismissed.", who(witness)),
+            "channel": name(channel),
+            "witness": witness,
+        }),
+        TrailEntry::FailedLater { at_ms, channel, reason, code, words: said } => {
+            let channel = name(channel);
+            let mut text = format!("{channel} reports that it failed after all: {}.", words(reason));
+            if let Some(vendor) = vendor_words(None, code.as_deref(), said.as_deref()) {
+                let _ = write!(text, " It said {vendor}.");
+            }
+            json!({
+                "at": rfc3339(created + at_ms),
+                "kind": "failed_later",
+                "text": text,
+                "channel": channel,
+                "reason": reason.as_str(),
+                "vendor": {"status": null, "code": code, "words": said},
+            })
+        }
+    }
+}
+
+fn who(witness: Witness) -> &'static str {
+    match witness {
+        Witness::Vendor => "The vendor",
+        Witness::Phone => "The phone",
+        Witness::Kernel => "The phone's connection",
     }
 }
 

@@ -59,6 +59,28 @@ pub enum TrailEntry {
         /// Why.
         reason: Reason,
     },
+    /// A person swiped it away: an event, no state.
+    Dismissed {
+        /// When it was recorded.
+        at_ms: u64,
+        /// About which channel.
+        channel: i64,
+        /// Who saw it.
+        witness: Witness,
+    },
+    /// A channel that had accepted it reports that it failed.
+    FailedLater {
+        /// When it was recorded.
+        at_ms: u64,
+        /// Which channel.
+        channel: i64,
+        /// Why.
+        reason: Reason,
+        /// The vendor's code.
+        code: Option<String>,
+        /// The vendor's words.
+        words: Option<String>,
+    },
 }
 
 /// What follows an attempt.
@@ -104,6 +126,11 @@ pub enum SkipReason {
     Tried,
     /// It costs money, and the message did not ask for it.
     NotAskedFor,
+}
+
+/// Whether a person is said to have swiped it away.
+pub fn is_dismissed(trail: &[u8]) -> bool {
+    decode(trail).iter().any(|entry| matches!(entry, TrailEntry::Dismissed { .. }))
 }
 
 /// Encodes entries, to be appended to a row's trail.

@@ -16,8 +16,8 @@ use async_trait::async_trait;
 pub use records::{
     AcceptAnswer, Ack, AddressVerdict, AppRecord, Changes, ChannelRecord, Counter, DeliveryFilter,
     DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease, MessageRecord,
-    NewAddress, NewInbox, NewMessage, NewTarget, NewWork, PhoneEvent, SendAddress, StoredAddress,
-    TargetDevice, WorkItem, WorkKind, WorkUpdate,
+    NewAddress, NewInbox, NewMessage, NewTarget, NewWork, PhoneEvent, RawReceipt, SendAddress, StoredAddress,
+    TargetDevice, VendorReceipt, WorkItem, WorkKind, WorkUpdate,
 };
 
 use crate::delivery::page::Page;
@@ -81,6 +81,9 @@ pub trait Store: Send + Sync {
     /// Changes a channel's state.
     async fn set_channel_state(&self, seq: i64, state: u8, info: Option<String>, now_ms: u64) -> Result<()>;
 
+    /// Makes the secret in a channel's callback URL a new one; `false` where there is none.
+    async fn rotate_callback(&self, app: i64, name: &str, now_ms: u64) -> Result<bool>;
+
     // --- devices ---
 
     /// Makes or replaces devices by (app, id). An address that another device of the app has moves here.
@@ -137,6 +140,17 @@ pub trait Store: Send + Sync {
     /// Targets given in the call, by index.
     async fn given_targets(&self, message: Id, indexes: &[u64]) -> Result<Vec<(u64, NewTarget)>>;
 
+    /// The devices of these tokens, retired addresses too: (token, device, version of the address).
+    async fn token_devices(
+        &self,
+        app: i64,
+        provider: &str,
+        kinds: &[&str],
+        tokens: &[String],
+    ) -> Result<Vec<(String, u64, u32)>>;
+    /// Targets given in the call, by token: (token, index).
+    async fn given_tokens(&self, message: Id, tokens: &[String]) -> Result<Vec<(String, u64)>>;
+
     // --- messages ---
 
     /// Stores a message with its first changes in one transaction, or answers from its idempotency key.
@@ -165,6 +179,8 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<Delivery>>;
     /// The recorded deliveries of these targets.
     async fn deliveries_of(&self, message: Id, targets: &[u64]) -> Result<Vec<Delivery>>;
+    /// The recorded deliveries among these (message, target).
+    async fn recorded(&self, pairs: &[(Id, u64)]) -> Result<Vec<Delivery>>;
     /// The pages of a message that wait in work items: where its pending targets are.
     async fn pending_pages(&self, message: Id, limit: usize) -> Result<Vec<Page>>;
     /// What a device got, newest first, before a message.
@@ -189,6 +205,15 @@ pub trait Store: Send + Sync {
     /// acknowledged. Returns how many deliveries moved.
     async fn acknowledge(&self, device: u64, ack: Ack, now_ms: u64) -> Result<u64>;
     /// What the phone reports about messages that reached it by any channel; what it reports need not wait in its
-    /// inbox any more. Unknown deliveries, repeats and events without a state leave no trace. Returns how many moved.
+    /// inbox any more. Unknown deliveries and repeats leave no trace. Returns how many were news.
     async fn phone_events(&self, device: u64, events: Vec<PhoneEvent>, now_ms: u64) -> Result<u64>;
+
+    // --- receipts ---
+
+    /// Appends callbacks to the journal. Shares its commit with others that wait.
+    async fn journal_receipts(&self, receipts: Vec<RawReceipt>) -> Result<()>;
+    /// The journal after a row, in order: as many rows as `limit` and a few megabytes allow.
+    async fn journal_after(&self, seq: i64, limit: usize) -> Result<Vec<RawReceipt>>;
+    /// How many rows the journal has.
+    async fn journal_rows(&self) -> Result<u64>;
 }

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use anypush_providers::contract::{Class, Reason};
+use anypush_providers::contract::{Class, Reason, ReceiptEvent, VendorEcho, Witness};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -68,6 +69,8 @@ pub struct ChannelRecord {
     pub state_info: Option<String>,
     /// Grows with each put.
     pub version: i64,
+    /// Part of the secret in its callback URL; the store's own.
+    pub callback: i64,
     /// Unix milliseconds.
     pub created_at: u64,
     /// Unix milliseconds.
@@ -307,6 +310,11 @@ pub struct Changes {
     pub inbox_done: Vec<(u64, Id)>,
     /// What vendors say about addresses.
     pub addresses: Vec<AddressVerdict>,
+    /// What vendors report of recorded deliveries; applied after the events. Of deliveries that are not recorded, and
+    /// of what is known already, nothing is kept.
+    pub receipts: Vec<VendorReceipt>,
+    /// Rows of the journal whose receipts are among these, or came to nothing.
+    pub journal_done: Vec<i64>,
 }
 
 impl Changes {
@@ -321,7 +329,45 @@ impl Changes {
         self.inbox.extend(later.inbox);
         self.inbox_done.extend(later.inbox_done);
         self.addresses.extend(later.addresses);
+        self.receipts.extend(later.receipts);
+        self.journal_done.extend(later.journal_done);
     }
+}
+
+/// A vendor's callback as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawReceipt {
+    /// Its place in the journal; the store gives it.
+    pub seq: i64,
+    /// To which channel.
+    pub channel: i64,
+    /// Unix milliseconds.
+    pub received_at: u64,
+    /// HTTP method.
+    pub method: String,
+    /// URL and headers, sealed.
+    pub envelope: Vec<u8>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// What a vendor reports of a delivery, once it is known of which.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VendorReceipt {
+    /// The message.
+    pub message: Id,
+    /// The target.
+    pub target: u64,
+    /// The channel that reports.
+    pub channel: i64,
+    /// What happened.
+    pub event: ReceiptEvent,
+    /// Who saw it.
+    pub witness: Witness,
+    /// When it arrived, in Unix milliseconds.
+    pub received_at: u64,
+    /// The vendor's own words.
+    pub vendor: VendorEcho,
 }
 
 /// A target that is no device.

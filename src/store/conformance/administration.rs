@@ -49,7 +49,7 @@ pub(in crate::store) async fn a_key_is_found_listed_and_revoked_in_its_own_app_o
     assert_eq!(store.keys(Some(shop)).await.unwrap()[0].revoked_at, Some(NOW + 5));
 }
 
-fn channel(app: i64, name: &str) -> ChannelRecord {
+pub(super) fn channel(app: i64, name: &str) -> ChannelRecord {
     ChannelRecord {
         seq: 0,
         public_id: format!("chn_{app}_{name}"),
@@ -62,6 +62,7 @@ fn channel(app: i64, name: &str) -> ChannelRecord {
         state: 0,
         state_info: None,
         version: 1,
+        callback: 0,
         created_at: NOW,
         updated_at: NOW,
         deleted_at: None,

@@ -6,6 +6,7 @@ pub(in crate::store) mod administration;
 pub(in crate::store) mod audience;
 pub(in crate::store) mod messages;
 pub(in crate::store) mod phones;
+pub(in crate::store) mod receipts;
 pub(in crate::store) mod samples;
 pub(in crate::store) mod work;
 
@@ -70,7 +71,17 @@ macro_rules! conformance_tests {
                 the_oldest_marketing_gives_way_in_a_full_inbox,
                 an_inbox_full_of_what_people_wait_for_refuses,
                 a_phone_speaks_only_for_its_own_deliveries,
-                a_repeated_report_changes_nothing;
+                a_repeated_report_changes_nothing,
+                a_dismissal_is_told_once_and_ends_the_inbox_entry,
+                reports_and_acknowledgements_in_any_order_end_in_one_state;
+            receipts:
+                callbacks_are_journalled_in_order_and_never_under_an_old_number,
+                a_read_of_the_journal_is_bounded_in_bytes_but_never_empty,
+                a_vendors_word_moves_rows_and_counters_and_ends_its_journal_row,
+                a_vendors_word_about_nothing_recorded_leaves_no_trace,
+                a_channel_speaks_only_for_what_it_still_has,
+                tokens_lead_to_devices_even_when_retired_and_to_given_targets,
+                a_new_callback_secret_outlives_a_put;
         }
     };
 }

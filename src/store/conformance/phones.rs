@@ -166,8 +166,50 @@ pub(in crate::store) async fn a_repeated_report_changes_nothing(store: &dyn Stor
     put_in_inbox(store, 7, 1, Class::Transactional).await;
     assert_eq!(store.phone_events(7, vec![says(1, State::Clicked); 3], NOW + 5).await.unwrap(), 1);
     let before = row(store, 1, 7).await;
-    let dismissed = PhoneEvent { message: id(1), state: None };
-    let repeats = vec![says(1, State::Clicked), says(1, State::Delivered), says(1, State::Failed), dismissed];
+    let repeats = vec![says(1, State::Clicked), says(1, State::Delivered), says(1, State::Failed)];
     assert_eq!(store.phone_events(7, repeats, NOW + 9).await.unwrap(), 0);
     assert_eq!(row(store, 1, 7).await, before);
+}
+
+pub(in crate::store) async fn a_dismissal_is_told_once_and_ends_the_inbox_entry(store: &dyn Store) {
+    put_in_inbox(store, 7, 1, Class::Transactional).await;
+    let dismissed = PhoneEvent { message: id(1), state: None };
+    assert_eq!(store.phone_events(7, vec![dismissed.clone(); 2], NOW + 5).await.unwrap(), 1);
+    let told = row(store, 1, 7).await;
+    assert_eq!((told.state, told.channel), (State::Accepted, 1), "an event, no state");
+    assert!(waiting(store, 7).await.is_empty());
+    assert_eq!(store.phone_events(7, vec![dismissed], NOW + 9).await.unwrap(), 0);
+    assert_eq!(row(store, 1, 7).await, told);
+    let said = TrailEntry::Dismissed { at_ms: 5, channel: 1, witness: Witness::Phone };
+    assert_eq!(trail::decode(&told.trail).last(), Some(&said));
+    let foreign = PhoneEvent { message: id(2), state: None };
+    assert_eq!(store.phone_events(7, vec![foreign], NOW + 9).await.unwrap(), 0);
+}
+
+pub(in crate::store) async fn reports_and_acknowledgements_in_any_order_end_in_one_state(store: &dyn Store) {
+    let dismissed = PhoneEvent { message: id(0), state: None };
+    let words = [says(0, State::Delivered), says(0, State::Displayed), says(0, State::Clicked), dismissed];
+    for turn in 0..8_usize {
+        let n = turn as i64 + 1;
+        put_in_inbox(store, 7, n, Class::Transactional).await;
+        let mut said: Vec<_> =
+            words.iter().map(|word| PhoneEvent { message: id(n), ..word.clone() }).collect();
+        said.rotate_left(turn % 4);
+        if turn >= 4 {
+            said.reverse();
+        }
+        for (at, word) in said.into_iter().enumerate() {
+            if at == turn % 3 {
+                store.acknowledge(7, Ack::Messages(vec![id(n)]), NOW + 2).await.unwrap();
+            }
+            store.phone_events(7, vec![word.clone(), word], NOW + 3).await.unwrap();
+        }
+        assert_eq!(row(store, n, 7).await.state, State::Clicked, "turn {turn}");
+        let counters = store.counters(id(n)).await.unwrap();
+        assert_eq!(count(&counters, View::Now, State::Clicked), 1);
+        for state in [State::Accepted, State::Delivered, State::Displayed, State::Clicked] {
+            assert_eq!(count(&counters, View::Reached, state), 1, "turn {turn}");
+        }
+    }
+    assert!(waiting(store, 7).await.is_empty());
 }

@@ -89,6 +89,29 @@ pub(super) async fn of_devices(session: &mut Session, devices: &[u64]) -> Sql<Ve
     Ok(addresses)
 }
 
+/// Whose these tokens are, retired addresses too: (token, device, version).
+pub(super) async fn of_tokens(
+    session: &mut Session,
+    app: i64,
+    provider: &str,
+    kinds: &[&str],
+    tokens: &[String],
+) -> Sql<Vec<(String, u64, u32)>> {
+    use sqlx::Row as _;
+    let asked: Vec<_> = tokens.iter().map(|token| hex(&token_hash(token))).collect();
+    let query = sqlx::query(
+        "SELECT a.token, a.device, a.version FROM json_each(?3) AS k CROSS JOIN json_each(?4) AS t
+         CROSS JOIN addresses AS a
+         ON a.app = ?1 AND a.provider = ?2 AND a.kind = k.value AND a.token_hash = unhex(t.value)",
+    );
+    let query = query.bind(app).bind(provider).bind(json(kinds)).bind(json(&asked));
+    let found = session.rows(query).await?;
+    found
+        .iter()
+        .map(|row| Ok((row.try_get(0)?, rows::number(row, 1)?, rows::number(row, 2)? as u32)))
+        .collect()
+}
+
 /// Fills in the addresses of records.
 pub(super) async fn attach(session: &mut Session, records: &mut [DeviceRecord]) -> Sql<()> {
     let devices: Vec<u64> = records.iter().map(|record| record.seq).collect();

@@ -10,7 +10,7 @@ use crate::store::{AppRecord, ChannelRecord, KeyRecord, Result, StoreError};
 macro_rules! channel_columns {
     () => {
         "seq, public_id, app, name, provider, config, secrets, limits, state, state_info, version, created_at,
-         updated_at, deleted_at"
+         updated_at, deleted_at, callback"
     };
 }
 
@@ -141,6 +141,15 @@ pub(super) async fn channels(session: &mut Session) -> Sql<Vec<ChannelRecord>> {
 pub(super) async fn delete_channel(session: &mut Session, app: i64, name: &str, now_ms: u64) -> Sql<bool> {
     let query = sqlx::query(
         "UPDATE channels SET deleted_at = ?3, updated_at = ?3, secrets = NULL
+         WHERE app = ?1 AND name = ?2 AND deleted_at IS NULL",
+    );
+    Ok(session.run(query.bind(app).bind(name).bind(int(now_ms))).await? > 0)
+}
+
+/// Makes the secret in a channel's callback URL a new one.
+pub(super) async fn rotate_callback(session: &mut Session, app: i64, name: &str, now_ms: u64) -> Sql<bool> {
+    let query = sqlx::query(
+        "UPDATE channels SET callback = callback + 1, updated_at = ?3
          WHERE app = ?1 AND name = ?2 AND deleted_at IS NULL",
     );
     Ok(session.run(query.bind(app).bind(name).bind(int(now_ms))).await? > 0)

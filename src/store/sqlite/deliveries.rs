@@ -2,31 +2,45 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use anypush_providers::contract::{Reason, Witness};
+use anypush_providers::contract::{Reason, ReceiptEvent, Witness};
 
 use super::changes::Batch;
 use super::rows;
 use super::session::{Session, Sql, int, json};
 use super::writer::PhoneSays;
 use crate::delivery::state::{self, CounterKey, Delivery, Event, State};
-use crate::delivery::trail::TrailEntry;
+use crate::delivery::trail::{self, TrailEntry};
 use crate::ids::Id;
+use crate::store::VendorReceipt;
 
 /// A delivery's key.
 pub(super) type Pair = (Id, u64);
 
-/// Something that the store itself finds out: a phone's word, or an inbox without room. Unlike an [`Event`] it knows
-/// the time of day but neither the message's age nor the channel; both are read in the same transaction.
+/// Something that the store itself finds out: a phone's or a vendor's word, or an inbox without room. Unlike an
+/// [`Event`] it knows the time of day but not the message's age, and most not the channel; both are read in the same
+/// transaction.
 #[derive(Debug, Clone)]
 pub(super) struct Happening {
     pub(super) pair: Pair,
-    pub(super) state: State,
-    pub(super) reason: Option<Reason>,
+    pub(super) what: What,
     pub(super) now_ms: u64,
     /// Which phone call it belongs to; `None` = the store's own doing.
     pub(super) call: Option<usize>,
     /// A repeat or a word about an unknown delivery leaves no trace.
     pub(super) only_news: bool,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub(super) enum What {
+    /// Somebody saw it get this far, through this channel (`None`: the one that last had it).
+    Reached(State, Witness, Option<i64>),
+    /// The gateway ended it.
+    Ended(State, Reason),
+    /// A person swiped it away.
+    Dismissed(Witness),
+    /// This channel says that it failed after all; in the vendor's code and words.
+    FailedLater(i64, Reason, Option<String>, Option<String>),
 }
 
 /// The rows of a group while it is applied.
@@ -64,6 +78,7 @@ pub(super) async fn apply(
     mut happenings: Vec<Happening>,
 ) -> Sql<Vec<u64>> {
     happenings.extend(reported(batch));
+    happenings.extend(batch.sets.iter().flat_map(|set| &set.receipts).map(returned));
     let mut changed = vec![0; batch.phones.len()];
     let mut pairs: BTreeSet<Pair> = happenings.iter().map(|happening| happening.pair).collect();
     pairs.extend(batch.sets.iter().flat_map(|set| &set.events).map(|event| (event.message, event.target)));
@@ -104,13 +119,17 @@ fn reported(batch: &Batch<'_>) -> Vec<Happening> {
     for (call, phone) in batch.phones.iter().enumerate() {
         let PhoneSays::Events(events) = phone.says else { continue };
         for event in events {
-            let Some(state @ (State::Delivered | State::Displayed | State::Clicked)) = event.state else {
-                continue;
+            let what = match event.state {
+                Some(state @ (State::Delivered | State::Displayed | State::Clicked)) => {
+                    What::Reached(state, Witness::Phone, None)
+                }
+                Some(_) => continue,
+                None => What::Dismissed(Witness::Phone),
             };
+            let pair = (event.message, phone.device);
             happenings.push(Happening {
-                pair: (event.message, phone.device),
-                state,
-                reason: None,
+                pair,
+                what,
                 now_ms: phone.now_ms,
                 call: Some(call),
                 only_news: true,
@@ -118,6 +137,23 @@ fn reported(batch: &Batch<'_>) -> Vec<Happening> {
         }
     }
     happenings
+}
+
+/// What a vendor reports.
+fn returned(receipt: &VendorReceipt) -> Happening {
+    let reached = |state| What::Reached(state, receipt.witness, Some(receipt.channel));
+    let what = match receipt.event {
+        ReceiptEvent::Delivered => reached(State::Delivered),
+        ReceiptEvent::Displayed => reached(State::Displayed),
+        ReceiptEvent::Clicked => reached(State::Clicked),
+        ReceiptEvent::Dismissed => What::Dismissed(receipt.witness),
+        ReceiptEvent::Failed(reason) => {
+            let vendor = &receipt.vendor;
+            What::FailedLater(receipt.channel, reason, vendor.code.clone(), vendor.words.clone())
+        }
+    };
+    let pair = (receipt.message, receipt.target);
+    Happening { pair, what, now_ms: receipt.received_at, call: None, only_news: true }
 }
 
 /// "Stored in the inbox" becomes "no room": the trail keeps how it came to this channel.
@@ -134,38 +170,50 @@ fn refusal(event: &Event) -> Event {
     event
 }
 
-/// Turns a happening into an event on its row. Answers whether it moved anything.
+/// Turns a happening into an event on its row. Answers whether it was news.
 fn happen(book: &mut Book, happening: &Happening, created_at: u64) -> bool {
     let (message, target) = happening.pair;
     let row = book.row(happening.pair);
-    if happening.only_news && !row.is_some_and(|row| is_news(row, happening.state)) {
+    if happening.only_news && !row.is_some_and(|row| is_news(row, &happening.what)) {
         return false;
     }
-    let channel = row.map_or(0, |row| row.channel);
+    let had_it = row.map_or(0, |row| row.channel);
     let at_ms = happening.now_ms.saturating_sub(created_at);
-    let entry = match happening.reason {
-        Some(reason) => TrailEntry::Ended { at_ms, reason },
-        None => TrailEntry::Received { at_ms, channel, state: happening.state, witness: Witness::Phone },
+    let (state, reason, channel, entry) = match happening.what.clone() {
+        What::Reached(state, witness, channel) => {
+            let channel = channel.unwrap_or(had_it);
+            (state, None, channel, TrailEntry::Received { at_ms, channel, state, witness })
+        }
+        What::Ended(state, reason) => (state, Some(reason), had_it, TrailEntry::Ended { at_ms, reason }),
+        // An event without a state: what the row says of itself stays.
+        What::Dismissed(witness) => {
+            let reason = row.and_then(|row| row.reason);
+            (State::Pending, reason, had_it, TrailEntry::Dismissed { at_ms, channel: had_it, witness })
+        }
+        What::FailedLater(channel, reason, code, words) => {
+            let entry = TrailEntry::FailedLater { at_ms, channel, reason, code, words };
+            (State::Failed, Some(reason), channel, entry)
+        }
     };
-    book.apply(&Event {
-        message,
-        target,
-        state: happening.state,
-        reason: happening.reason,
-        channel,
-        vendor_id: None,
-        at_ms,
-        trail: vec![entry],
-    })
+    let trail = vec![entry];
+    let moved = book.apply(&Event { message, target, state, reason, channel, vendor_id: None, at_ms, trail });
+    moved || matches!(happening.what, What::Dismissed(_))
 }
 
-/// Whether a row has not reached this state yet, by its own time column.
-fn is_news(row: &Delivery, state: State) -> bool {
-    row.reached_ms[usize::from(state.code()) - 1].is_none()
+/// Whether a row does not say so yet.
+fn is_news(row: &Delivery, what: &What) -> bool {
+    match what {
+        // By its own time column.
+        What::Reached(state, ..) => row.reached_ms[usize::from(state.code()) - 1].is_none(),
+        What::Ended(state, _) => row.state.rank() < state.rank(),
+        What::Dismissed(_) => !trail::is_dismissed(&row.trail),
+        // A channel speaks for what it has: not for what went on to another, nor for what was seen or ended since.
+        What::FailedLater(channel, ..) => row.state == State::Accepted && row.channel == *channel,
+    }
 }
 
 /// The recorded rows of these pairs, in one read. Fresh messages have none.
-async fn load(
+pub(super) async fn load(
     session: &mut Session,
     pairs: &BTreeSet<Pair>,
     fresh: &HashSet<Id>,

@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
-use anypush_providers::contract::{Class, Reason};
+use anypush_providers::contract::{Class, Reason, Witness};
 use sqlx::Row as _;
 
 use super::changes::Batch;
-use super::deliveries::{Happening, Pair};
+use super::deliveries::{Happening, Pair, What};
 use super::rows;
 use super::session::{Session, Sql, int, json};
 use super::work;
@@ -109,8 +109,7 @@ pub(super) async fn acknowledged(session: &mut Session, phones: &[PhoneCall<'_>]
         if seen.insert(place) {
             let happening = Happening {
                 pair: (rows::id(row, 3)?, place.0),
-                state: State::Delivered,
-                reason: None,
+                what: What::Reached(State::Delivered, Witness::Phone, None),
                 now_ms: phones[call].now_ms,
                 call: Some(call),
                 only_news: false,
@@ -226,8 +225,7 @@ impl Waiting {
     fn ended(&self, device: u64, now_ms: u64) -> Happening {
         Happening {
             pair: (self.message, device),
-            state: State::Expired,
-            reason: Some(if self.expired { Reason::Expired } else { Reason::InboxFull }),
+            what: What::Ended(State::Expired, if self.expired { Reason::Expired } else { Reason::InboxFull }),
             now_ms,
             call: None,
             only_news: false,
@@ -332,8 +330,7 @@ fn silent_refusals(batch: &Batch<'_>, refused: &HashSet<Pair>) -> Vec<Happening>
     }
     let ended = silent.into_iter().map(|pair| Happening {
         pair,
-        state: State::Failed,
-        reason: Some(Reason::InboxFull),
+        what: What::Ended(State::Failed, Reason::InboxFull),
         now_ms: batch.now_ms,
         call: None,
         only_news: false,

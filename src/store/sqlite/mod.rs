@@ -1,7 +1,7 @@
 //! The embedded store: SQLite in one file, one writer, a few readers.
 //!
 //! - [`writer`]: everything that waits becomes one transaction; the only connection that writes.
-//! - [`accept`], [`changes`], [`deliveries`], [`inbox`], [`work`]: the parts of such a transaction, one statement for
+//! - [`accept`], [`changes`], [`deliveries`], [`inbox`], [`journal`], [`work`]: the parts of such a transaction, one statement for
 //!   each kind of change of the whole group.
 //! - [`devices`], [`addresses`], [`admin`]: what is rare, a call at a time inside the same transactions.
 //! - [`reads`], [`audience`]: what goes out, over read-only connections.
@@ -19,6 +19,7 @@ mod checkpoint;
 mod deliveries;
 mod devices;
 mod inbox;
+mod journal;
 mod open;
 mod reads;
 mod rows;

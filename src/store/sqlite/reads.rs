@@ -120,6 +120,20 @@ pub(super) async fn deliveries_to(
     session.rows(query).await?.iter().map(rows::delivery).collect()
 }
 
+/// Targets given in the call, by token.
+pub(super) async fn given_tokens(
+    session: &mut Session,
+    message: Id,
+    tokens: &[String],
+) -> Sql<Vec<(String, u64)>> {
+    let query = sqlx::query(
+        "SELECT token, idx FROM message_targets
+         WHERE message = ?1 AND token IN (SELECT value FROM json_each(?2)) ORDER BY idx",
+    );
+    let found = session.rows(query.bind(message.0).bind(json(tokens))).await?;
+    found.iter().map(|row| Ok((row.try_get(0)?, rows::number(row, 1)?))).collect()
+}
+
 /// Targets given in the call, by index.
 pub(super) async fn given_targets(
     session: &mut Session,

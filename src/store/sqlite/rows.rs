@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anypush_providers::contract::{Class, Reason};
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -11,8 +12,8 @@ use super::session::Sql;
 use crate::delivery::state::{Delivery, State, View};
 use crate::ids::Id;
 use crate::store::{
-    AppRecord, ChannelRecord, Counter, InboxEntry, KeyRecord, MessageRecord, StoredAddress, WorkItem,
-    WorkKind,
+    AppRecord, ChannelRecord, Counter, InboxEntry, KeyRecord, MessageRecord, RawReceipt, StoredAddress,
+    WorkItem, WorkKind,
 };
 
 /// An error for a column that makes no sense.
@@ -142,7 +143,7 @@ pub(super) fn key(row: &SqliteRow) -> Sql<KeyRecord> {
 }
 
 /// `seq, public_id, app, name, provider, config, secrets, limits, state, state_info, version, created_at, updated_at,
-/// deleted_at`
+/// deleted_at, callback`
 pub(super) fn channel(row: &SqliteRow) -> Sql<ChannelRecord> {
     Ok(ChannelRecord {
         seq: row.try_get(0)?,
@@ -159,6 +160,7 @@ pub(super) fn channel(row: &SqliteRow) -> Sql<ChannelRecord> {
         created_at: number(row, 11)?,
         updated_at: number(row, 12)?,
         deleted_at: maybe(row, 13)?,
+        callback: row.try_get(14)?,
     })
 }
 
@@ -206,6 +208,18 @@ pub(super) fn work(row: &SqliteRow) -> Sql<WorkItem> {
 /// A kind of work by number.
 pub(super) fn work_kind(code: i64) -> Sql<WorkKind> {
     u8::try_from(code).ok().and_then(WorkKind::from_code).ok_or_else(|| odd("kind of work", code))
+}
+
+/// `seq, channel, received_at, method, envelope, body`
+pub(super) fn raw_receipt(row: &SqliteRow) -> Sql<RawReceipt> {
+    Ok(RawReceipt {
+        seq: row.try_get(0)?,
+        channel: row.try_get(1)?,
+        received_at: number(row, 2)?,
+        method: row.try_get(3)?,
+        envelope: row.try_get(4)?,
+        body: Bytes::from(row.try_get::<Vec<u8>, _>(5)?),
+    })
 }
 
 /// `pos, message, class, spec, created_at, expires_at, variables`

@@ -1,11 +1,12 @@
 //! [`Store`] for [`SqliteStore`]: each method is a job for the writer or a read.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::writer::Job;
-use super::{SqliteStore, admin, audience, devices, inbox, reads, work};
+use super::{SqliteStore, addresses, admin, audience, deliveries, devices, inbox, journal, reads, work};
 use crate::delivery::page::Page;
 use crate::delivery::spec::Expression;
 use crate::delivery::state::Delivery;
@@ -13,7 +14,7 @@ use crate::ids::Id;
 use crate::store::{
     AcceptAnswer, Ack, AppRecord, Changes, ChannelRecord, Counter, DeliveryFilter, DeviceFilter, DevicePatch,
     DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease, MessageRecord, NewMessage, NewTarget, PhoneEvent,
-    Result, SendAddress, Store, StoreError, TargetDevice, WorkItem, WorkKind,
+    RawReceipt, Result, SendAddress, Store, StoreError, TargetDevice, WorkItem, WorkKind,
 };
 
 #[async_trait]
@@ -102,6 +103,15 @@ impl Store for SqliteStore {
             Box::pin(
                 async move { admin::set_channel_state(s, seq, state, info.as_deref(), now_ms).await.map(Ok) },
             )
+        })
+        .await
+    }
+
+    async fn rotate_callback(&self, app: i64, name: &str, now_ms: u64) -> Result<bool> {
+        let given = Arc::<str>::from(name);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { admin::rotate_callback(s, app, &given, now_ms).await.map(Ok) })
         })
         .await
     }
@@ -202,6 +212,20 @@ impl Store for SqliteStore {
         self.read(async |s| reads::given_targets(s, message, indexes).await).await
     }
 
+    async fn token_devices(
+        &self,
+        app: i64,
+        provider: &str,
+        kinds: &[&str],
+        tokens: &[String],
+    ) -> Result<Vec<(String, u64, u32)>> {
+        self.read(async |s| addresses::of_tokens(s, app, provider, kinds, tokens).await).await
+    }
+
+    async fn given_tokens(&self, message: Id, tokens: &[String]) -> Result<Vec<(String, u64)>> {
+        self.read(async |s| reads::given_tokens(s, message, tokens).await).await
+    }
+
     async fn accept(&self, message: NewMessage, changes: Changes) -> Result<AcceptAnswer> {
         self.send(|inbox| inbox.accepts, |reply| Job::Accept(Box::new((message, changes)), reply)).await
     }
@@ -240,6 +264,12 @@ impl Store for SqliteStore {
 
     async fn deliveries_of(&self, message: Id, targets: &[u64]) -> Result<Vec<Delivery>> {
         self.read(async |s| reads::deliveries_of(s, message, targets).await).await
+    }
+
+    async fn recorded(&self, pairs: &[(Id, u64)]) -> Result<Vec<Delivery>> {
+        let pairs = pairs.iter().copied().collect();
+        let found = self.read(async |s| deliveries::load(s, &pairs, &HashSet::new()).await).await?;
+        Ok(found.into_values().flatten().collect())
     }
 
     async fn pending_pages(&self, message: Id, limit: usize) -> Result<Vec<Page>> {
@@ -287,5 +317,17 @@ impl Store for SqliteStore {
 
     async fn phone_events(&self, device: u64, events: Vec<PhoneEvent>, now_ms: u64) -> Result<u64> {
         self.send(|inbox| inbox.rest, |reply| Job::Report(device, events, now_ms, reply)).await
+    }
+
+    async fn journal_receipts(&self, receipts: Vec<RawReceipt>) -> Result<()> {
+        self.send(|inbox| inbox.rest, |reply| Job::Journal(receipts, reply)).await
+    }
+
+    async fn journal_after(&self, seq: i64, limit: usize) -> Result<Vec<RawReceipt>> {
+        self.read(async |s| journal::after(s, seq, limit).await).await
+    }
+
+    async fn journal_rows(&self) -> Result<u64> {
+        self.read(journal::count).await
     }
 }

@@ -16,9 +16,10 @@ use super::accept;
 use super::changes::{self, Batch};
 use super::checkpoint::Written;
 use super::inbox::{self, Positions};
+use super::journal;
 use super::session::{Fault, Session, Sql, fault, told};
 use crate::clock::Clock;
-use crate::store::{AcceptAnswer, Ack, Changes, NewMessage, PhoneEvent, Result, StoreError};
+use crate::store::{AcceptAnswer, Ack, Changes, NewMessage, PhoneEvent, RawReceipt, Result, StoreError};
 
 /// Most accepts, events and bytes of one transaction; half of the bytes are for accepts. What is over waits for the
 /// next: a few milliseconds.
@@ -41,6 +42,8 @@ pub(super) enum Job {
     Report(u64, Vec<PhoneEvent>, u64, Reply<u64>),
     /// Inbox entries that are handed out, and when.
     HandOut(Vec<(u64, i64)>, u64, Reply<()>),
+    /// Callbacks of vendors.
+    Journal(Vec<RawReceipt>, Reply<()>),
     /// Everything that is rare.
     Call(Box<dyn Call>),
 }
@@ -108,8 +111,12 @@ impl Job {
     fn events(&self) -> usize {
         match self {
             Self::Accept(accept, _) => accept.1.events.len(),
-            Self::Commit(changes, _) => changes.events.len(),
-            Self::Acknowledge(..) | Self::Report(..) | Self::HandOut(..) | Self::Call(_) => 1,
+            Self::Commit(changes, _) => changes.events.len() + changes.receipts.len(),
+            Self::Acknowledge(..)
+            | Self::Report(..)
+            | Self::HandOut(..)
+            | Self::Journal(..)
+            | Self::Call(_) => 1,
         }
     }
 
@@ -118,6 +125,7 @@ impl Job {
         match self {
             Self::Accept(accept, _) => 300 + accept.0.spec.len() + weight(&accept.1),
             Self::Commit(changes, _) => weight(changes),
+            Self::Journal(raw, _) => raw.iter().map(|r| 100 + r.envelope.len() + r.body.len()).sum(),
             _ => 500,
         }
     }
@@ -125,7 +133,9 @@ impl Job {
     fn fail(self, error: StoreError) {
         match self {
             Self::Accept(_, reply) => drop(reply.send(Err(error))),
-            Self::Commit(_, reply) | Self::HandOut(_, _, reply) => drop(reply.send(Err(error))),
+            Self::Commit(_, reply) | Self::HandOut(_, _, reply) | Self::Journal(_, reply) => {
+                drop(reply.send(Err(error)));
+            }
             Self::Acknowledge(_, _, _, reply) | Self::Report(_, _, _, reply) => drop(reply.send(Err(error))),
             Self::Call(call) => call.answer(Err(error)),
         }
@@ -136,7 +146,10 @@ fn weight(changes: &Changes) -> usize {
     let payloads: usize = changes.work.iter().map(|work| work.payload.len()).sum();
     let updates: usize =
         changes.work_updates.iter().filter_map(|work| work.payload.as_ref()).map(Vec::len).sum();
-    payloads + updates + 200 * changes.events.len() + 150 * (changes.inbox.len() + changes.targets.len())
+    payloads
+        + updates
+        + 200 * (changes.events.len() + changes.receipts.len())
+        + 150 * (changes.inbox.len() + changes.targets.len())
 }
 
 /// The sending ends.
@@ -270,13 +283,14 @@ impl Writer {
         if let Some(now) = parts.handed_at {
             inbox::hand_out(&mut self.session, &parts.handed, now).await?;
         }
+        journal::append(&mut self.session, &parts.journal).await?;
         let (mut accepts, mut counts) = (accepted.answers.into_iter(), counts.into_iter());
         let mut answers = Vec::with_capacity(group.len());
         for job in group {
             answers.push(match job {
                 Job::Accept(..) => accepts.next().map_or(Answer::Done, Answer::Accept),
                 Job::Acknowledge(..) | Job::Report(..) => Answer::Count(counts.next().unwrap_or_default()),
-                Job::Commit(..) | Job::HandOut(..) => Answer::Done,
+                Job::Commit(..) | Job::HandOut(..) | Job::Journal(..) => Answer::Done,
                 Job::Call(call) => {
                     call.run(&mut self.session).await?;
                     Answer::Done
@@ -295,6 +309,7 @@ struct Parts<'j> {
     phones: Vec<PhoneCall<'j>>,
     handed: Vec<(u64, i64)>,
     handed_at: Option<u64>,
+    journal: Vec<&'j RawReceipt>,
 }
 
 impl<'j> Parts<'j> {
@@ -313,6 +328,7 @@ impl<'j> Parts<'j> {
                 self.handed.extend(places);
                 self.handed_at = self.handed_at.max(Some(*now_ms));
             }
+            Job::Journal(receipts, _) => self.journal.extend(receipts),
             Job::Call(_) => {}
         }
     }
@@ -322,7 +338,9 @@ impl<'j> Parts<'j> {
 fn give(job: Job, answer: Answer) {
     match (job, answer) {
         (Job::Accept(_, reply), Answer::Accept(answer)) => drop(reply.send(Ok(answer))),
-        (Job::Commit(_, reply) | Job::HandOut(_, _, reply), _) => drop(reply.send(Ok(()))),
+        (Job::Commit(_, reply) | Job::HandOut(_, _, reply) | Job::Journal(_, reply), _) => {
+            drop(reply.send(Ok(())));
+        }
         (Job::Acknowledge(_, _, _, reply) | Job::Report(_, _, _, reply), Answer::Count(count)) => {
             drop(reply.send(Ok(count)));
         }
