@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::delivery::{self, Pipeline};
 use crate::direct::Hub;
 use crate::ids::{IdCodec, IdMaker};
+use crate::receipts::{self, Receipts};
 use crate::secrets::Vault;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError, sqlite};
@@ -45,6 +46,8 @@ pub struct Gateway {
     pub hub: Hub,
     /// The way of a message.
     pub pipeline: Pipeline,
+    /// The way of a receipt.
+    pub receipts: Receipts,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What shutdown waits for.
@@ -114,6 +117,16 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         tasks: tasks.clone(),
     })
     .await?;
+    let receipts = Receipts::start(receipts::Parts {
+        clock: clock.clone(),
+        codec: Arc::clone(&codec),
+        vault: Arc::clone(&vault),
+        store: Arc::clone(&store),
+        channels: channels.clone(),
+        metrics: Arc::clone(&metrics),
+        tasks: tasks.clone(),
+    })
+    .await?;
     let environment = settings.environment.clone();
     let auth = Auth::new(Arc::clone(&store), Arc::clone(&vault), clock.clone(), environment);
     Ok(Arc::new(Gateway {
@@ -127,6 +140,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         channels,
         hub,
         pipeline,
+        receipts,
         metrics,
         tasks,
         address: Arc::default(),

@@ -77,6 +77,7 @@ impl fmt::Debug for Channels {
 #[derive(Default)]
 struct Live {
     by_seq: HashMap<i64, Arc<Channel>>,
+    numbers: HashMap<String, i64>,
     /// Per app, in order of name, without the deleted.
     by_app: HashMap<i64, Arc<[Arc<Channel>]>>,
 }
@@ -155,6 +156,13 @@ impl Channels {
     /// A channel by name.
     pub fn by_name(&self, app: i64, name: &str) -> Option<Arc<Channel>> {
         self.of_app(app).iter().find(|c| c.record.name == name).cloned()
+    }
+
+    /// A channel by public id, over all apps; without the deleted.
+    pub fn by_public_id(&self, id: &str) -> Option<Arc<Channel>> {
+        let live = self.read();
+        let channel = live.by_seq.get(live.numbers.get(id)?)?;
+        channel.record.deleted_at.is_none().then(|| Arc::clone(channel))
     }
 
     /// The numbers of all channels that are not deleted.
@@ -282,6 +290,20 @@ impl Channels {
         Ok(())
     }
 
+    /// Makes the secret in a channel's callback URL a new one: the old one ends at once.
+    pub async fn rotate_callback(&self, app: i64, name: &str) -> Result<Option<Arc<Channel>>, StoreError> {
+        let _turn = self.changing.lock().await;
+        let Some(channel) = self.by_name(app, name) else { return Ok(None) };
+        let now = self.clock.now_ms();
+        self.store.rotate_callback(app, name, now).await?;
+        let mut record = channel.record.clone();
+        (record.callback, record.updated_at) = (record.callback + 1, now);
+        let (provider, route) = (channel.provider.clone(), channel.route.clone());
+        let channel = Arc::new(Channel { record, provider, route, ..*channel });
+        self.place(Arc::clone(&channel));
+        Ok(Some(channel))
+    }
+
     fn insert(&self, record: ChannelRecord) -> Arc<Channel> {
         let built =
             if record.provider == direct::DESCRIPTOR.id { Ok(None) } else { self.build(&record).map(Some) };
@@ -364,6 +386,7 @@ impl Channels {
     fn place(&self, channel: Arc<Channel>) {
         let mut live = self.live.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let app = channel.record.app;
+        live.numbers.insert(channel.record.public_id.clone(), channel.record.seq);
         live.by_seq.insert(channel.record.seq, channel);
         let mut of_app: Vec<_> = live
             .by_seq

@@ -24,7 +24,7 @@ impl Clock {
         match &self.0 {
             Some(fixed) => fixed.load(Ordering::Relaxed),
             #[expect(clippy::disallowed_methods, reason = "the one place that asks the system")]
-            None => SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64),
+            None => unix_ms(SystemTime::now()),
         }
     }
 
@@ -34,6 +34,16 @@ impl Clock {
             fixed.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
         }
     }
+}
+
+/// A point in time in Unix milliseconds; 0 for what lies before 1970.
+pub fn unix_ms(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
+/// A point in time out of Unix milliseconds.
+pub fn at_unix_ms(unix_ms: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(unix_ms)
 }
 
 /// RFC 3339 in UTC with milliseconds, the form of every time that users see.

@@ -154,6 +154,19 @@ impl IdCodec {
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
     }
 
+    /// Message and target of a parameter that a vendor echoes; `None` where it was not made for this channel. Costs no
+    /// look into the store.
+    pub fn open_receipt_param(&self, channel: i64, text: &str) -> Option<(Id, u64)> {
+        use base64::Engine as _;
+        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (body, tag) = bytes.split_at_checked(16).filter(|(_, tag)| tag.len() == 8)?;
+        let ours = self.sign(&[b"receipt", &channel.to_be_bytes()[..]].concat(), body);
+        aws_lc_rs::constant_time::verify_slices_are_equal(&ours[..8], tag).ok()?;
+        let (message, target) = body.split_at(8);
+        let message = Id(i64::from_be_bytes(message.try_into().ok()?));
+        Some((message, u64::from_be_bytes(target.try_into().ok()?)))
+    }
+
     fn delivery_mac(&self, message: Id, target: u64) -> u32 {
         let body = [&message.0.to_be_bytes()[..], &target.to_be_bytes()].concat();
         (self.mac(b"dlv_", &body) >> 40) as u32
@@ -175,7 +188,7 @@ impl IdCodec {
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
 /// Crockford's base32, lower case, 26 characters.
-fn base32(value: u128) -> String {
+pub(crate) fn base32(value: u128) -> String {
     (0..26).rev().map(|i| char::from(ALPHABET[(value >> (i * 5)) as usize & 31])).collect()
 }
 
@@ -211,6 +224,22 @@ mod tests {
             let codec = IdCodec::new(&key);
             let text = codec.encode_delivery(Id(id), target);
             prop_assert_eq!(codec.decode_delivery(&text), Some((Id(id), target)));
+        }
+
+        #[test]
+        fn a_receipt_parameter_opens_for_its_own_channel_alone(
+            id in 0i64.., target in 0u64..(1 << 41), channel in 1i64..1000, key: [u8; 32], at in 0usize..32,
+        ) {
+            let codec = IdCodec::new(&key);
+            let text = codec.receipt_param(channel, Id(id), target);
+            prop_assert_eq!(text.len(), 32);
+            prop_assert_eq!(codec.open_receipt_param(channel, &text), Some((Id(id), target)));
+            prop_assert_eq!(codec.open_receipt_param(channel + 1, &text), None);
+            let mut changed = text.clone().into_bytes();
+            changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
+            let changed = String::from_utf8(changed).unwrap();
+            prop_assert_eq!(codec.open_receipt_param(channel, &changed), None);
+            prop_assert_eq!(codec.open_receipt_param(channel, &text[..at]), None);
         }
 
         #[test]

@@ -1,7 +1,8 @@
 //! anypush: one call reaches any phone.
 //!
 //! The way of a message is the way through the folders: [`api`] → [`delivery`] (accept, expand, dispatch, record) →
-//! a provider, with [`routing`] deciding and [`store`] remembering; phones come in through [`direct`].
+//! a provider, with [`routing`] deciding and [`store`] remembering; phones come in through [`direct`], vendors' callbacks
+//! through [`receipts`].
 //! `docs/architecture.md` has the picture.
 
 pub mod api;
@@ -14,6 +15,7 @@ pub mod demo;
 pub mod direct;
 pub mod ids;
 pub mod pacing;
+pub mod receipts;
 pub mod routing;
 pub mod secrets;
 pub mod settings;

@@ -57,11 +57,17 @@ pub struct Caller {
     pub key_id: String,
     /// Whether it is an admin key.
     pub admin: bool,
+    scopes: Vec<String>,
     /// The app that it acts for; absent on routes that concern no app.
     app: Option<Arc<AppRecord>>,
 }
 
 impl Caller {
+    /// Whether the key has this scope. An admin key has all.
+    pub fn may(&self, scope: &str) -> bool {
+        self.admin || self.scopes.iter().any(|own| own == scope)
+    }
+
     /// The app that the call concerns.
     pub fn app(&self) -> Answer<&AppRecord> {
         self.app.as_deref().ok_or_else(|| {
@@ -250,7 +256,7 @@ pub async fn authenticate(
             _ => Problem::forbidden("this takes an admin key; make one with `anypush keys create --admin`"),
         });
     }
-    Ok(Some(Caller { key_id: record.id.clone(), admin, app }))
+    Ok(Some(Caller { key_id: record.id.clone(), admin, scopes: record.scopes.clone(), app }))
 }
 
 fn bearer<'a>(headers: &'a HeaderMap, query: Option<&str>) -> Answer<&'a str> {

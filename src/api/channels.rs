@@ -20,13 +20,17 @@ use crate::channels::{Channel, ChannelError, Limits, PutChannel};
 use crate::clock::rfc3339;
 use crate::direct;
 use crate::ids::Kind;
+use crate::receipts;
 use crate::routing::ChannelState;
 
 /// Longest time for a check: below the request's own deadline.
 const CHECK_TIME: Duration = Duration::from_secs(20);
 
-fn view(gateway: &Gateway, channel: &Channel) -> Value {
+fn view(gateway: &Gateway, caller: &Caller, channel: &Channel) -> Value {
     let record = &channel.record;
+    // A capability: who may read the channel may not therefore speak as its vendor.
+    let callback = Some(channel).filter(|_| caller.may("channels:write"));
+    let callback = callback.and_then(|channel| receipts::path(&gateway.vault, channel));
     let secrets: Map<String, Value> = gateway
         .channels
         .fingerprints(channel)
@@ -43,6 +47,7 @@ fn view(gateway: &Gateway, channel: &Channel) -> Value {
         "limits": record.limits,
         "state": channel.route.state,
         "state_info": record.state_info,
+        "callback_url": callback.map(|path| format!("{}{path}", gateway.url())),
         "version": record.version,
         "created_at": rfc3339(record.created_at),
         "updated_at": rfc3339(record.updated_at),
@@ -72,7 +77,7 @@ pub(super) async fn list(
     let mut rest = all.iter().filter(|c| page.place.as_ref().is_none_or(|after| c.record.name > *after));
     let data: Vec<_> = rest.by_ref().take(page.limit).collect();
     let next = rest.next().and(data.last()).map(|c| c.record.name.clone());
-    Ok(page.answer(&gateway, &data.into_iter().map(|c| view(&gateway, c)).collect::<Vec<_>>(), next))
+    Ok(page.answer(&gateway, &data.into_iter().map(|c| view(&gateway, &caller, c)).collect::<Vec<_>>(), next))
 }
 
 /// `GET /v1/apps/{app}/channels/{name}`
@@ -81,7 +86,7 @@ pub(super) async fn get(
     caller: Caller,
     names: Names,
 ) -> Answer<Json<Value>> {
-    Ok(Json(view(&gateway, &*find(&gateway, &caller, &names)?)))
+    Ok(Json(view(&gateway, &caller, &*find(&gateway, &caller, &names)?)))
 }
 
 /// `PUT /v1/apps/{app}/channels/{name}`
@@ -114,7 +119,7 @@ pub(super) async fn put(
     let (channel, is_new) = gateway.channels.put(put).await.map_err(refused)?;
     gateway.pipeline.nudge(channel.record.seq);
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(view(&gateway, &channel))))
+    Ok((status, Json(view(&gateway, &caller, &channel))))
 }
 
 fn read(name: &str, body: Value) -> Answer<(String, Map<String, Value>, Limits)> {
@@ -223,6 +228,17 @@ pub(super) async fn resume(
     switch(&gateway, &caller, &names, ChannelState::Ok).await
 }
 
+/// `POST /v1/apps/{app}/channels/{name}/rotate_callback`: a new secret in the callback URL; the old one ends at once.
+pub(super) async fn rotate_callback(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    names: Names,
+) -> Answer<Json<Value>> {
+    let rotated = gateway.channels.rotate_callback(caller.app_seq()?, names.get("name")).await?;
+    let channel = rotated.ok_or_else(|| Problem::not_found("channel"))?;
+    Ok(Json(view(&gateway, &caller, &channel)))
+}
+
 async fn switch(
     gateway: &Gateway,
     caller: &Caller,
@@ -232,5 +248,5 @@ async fn switch(
     let channel = find(gateway, caller, names)?;
     gateway.channels.set_state(channel.record.seq, state, None).await?;
     gateway.pipeline.nudge(channel.record.seq);
-    Ok(Json(view(gateway, &*find(gateway, caller, names)?)))
+    Ok(Json(view(gateway, caller, &*find(gateway, caller, names)?)))
 }

@@ -33,17 +33,21 @@ impl FromRequest<Arc<Gateway>> for Body {
     async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Answer<Self> {
         check_headers(request.headers())?;
         let most = gateway.settings.limits.body_bytes;
-        let read = axum::body::to_bytes(request.into_body(), most);
-        let raw = match tokio::time::timeout(BODY_TIME, read).await {
-            Ok(Ok(raw)) => raw,
-            Ok(Err(error)) => return Err(unread(&error, most)),
-            Err(_) => {
-                let why = "the body did not arrive within 10 seconds";
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", why));
-            }
-        };
+        let raw = read_body(request.into_body(), most).await?;
         let value = json::parse(&raw, gateway.settings.limits.json_depth)?;
         Ok(Self { value, raw })
+    }
+}
+
+/// A whole body, bounded in size and time.
+pub(super) async fn read_body(body: axum::body::Body, most: usize) -> Answer<Bytes> {
+    match tokio::time::timeout(BODY_TIME, axum::body::to_bytes(body, most)).await {
+        Ok(Ok(raw)) => Ok(raw),
+        Ok(Err(error)) => Err(unread(&error, most)),
+        Err(_) => {
+            let why = "the body did not arrive within 10 seconds";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", why))
+        }
     }
 }
 

@@ -10,6 +10,7 @@ pub mod problem;
 
 pub(crate) mod address;
 mod apps;
+mod callbacks;
 mod channels;
 mod cursor;
 mod deliveries;
@@ -82,6 +83,9 @@ pub fn routes() -> Vec<Route> {
         post("/v1/apps/{app}/channels/{name}/check", write_channels, channels::check),
         post("/v1/apps/{app}/channels/{name}/pause", write_channels, channels::pause),
         post("/v1/apps/{app}/channels/{name}/resume", write_channels, channels::resume),
+        post("/v1/apps/{app}/channels/{name}/rotate_callback", write_channels, channels::rotate_callback),
+        get("/v1/callbacks/{channel_id}/{secret}", Public, callbacks::take),
+        post("/v1/callbacks/{channel_id}/{secret}", Public, callbacks::take),
         get("/v1/apps", Admin, apps::list),
         post("/v1/apps", Admin, apps::create),
         get("/v1/apps/{app}", Member, apps::get),

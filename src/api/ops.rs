@@ -38,6 +38,8 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Answer<impl 
     let gauges = [
         ("work_waiting", "Work items that wait", waiting),
         ("phones_connected", "Phones connected to this node", gateway.hub.connected() as u64),
+        ("receipts_journal_rows", "Callbacks that wait to be merged", gateway.receipts.journal_rows()),
+        ("receipts_lag_seconds", "Age of the oldest callback not read yet", gateway.receipts.lag_seconds()),
         ("store_write_statements", "Statements that wrote since start", gateway.store.write_statements()),
     ];
     let channels = gateway.pipeline.pace();

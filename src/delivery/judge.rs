@@ -52,6 +52,15 @@ const AUTH_WAIT: Duration = Duration::from_secs(30);
 /// Tries after which a vendor that is down gives way to the next channel.
 const PATIENCE: u32 = 5;
 
+/// Judges the address by a failure that came later, by receipt: `Some(true)` retires it, `Some(false)` flags it.
+pub fn judge_address(reason: Reason) -> Option<bool> {
+    match judge(&Failure::target(reason), 1, DeliveryMode::AtLeastOnce, 0.0).address {
+        Address::Keep => None,
+        Address::Retire => Some(true),
+        Address::Flag => Some(false),
+    }
+}
+
 /// Judges a failure of the `attempt`-th try (1 = first). `chance` in 0..1 is the jitter.
 pub(super) fn judge(failure: &Failure, attempt: u32, mode: DeliveryMode, chance: f64) -> Judgement {
     let base = Judgement { step: Step::Next, address: Address::Keep, channel_refused: false, counts: true };

@@ -35,4 +35,5 @@ mod tests;
 pub mod trail;
 
 pub use accept::{AcceptError, Accepted, SendRequest};
+pub use judge::judge_address;
 pub use pipeline::{Parts, Pipeline};

@@ -28,6 +28,15 @@ pub struct VendorCode {
 /// A gauge with labels: name, help, values by labels.
 pub type LabelledGauge<'a> = (&'a str, &'a str, Vec<(String, u64)>);
 
+/// Labels of what became of receipts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReceiptLabels {
+    /// The provider's id.
+    pub provider: String,
+    /// `merged`, `early`, `orphan`, `forged`, `unresolved`; of whole callbacks `refused`, `unreadable`.
+    pub result: &'static str,
+}
+
 /// All metrics and their registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -38,6 +47,8 @@ pub struct Metrics {
     pub outcomes: Family<OutcomeLabels, Counter>,
     /// Vendor codes that no table knows.
     pub unclassified: Family<VendorCode, Counter>,
+    /// What became of vendors' receipts.
+    pub receipts: Family<ReceiptLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -46,10 +57,12 @@ impl Default for Metrics {
         let messages_accepted = Counter::default();
         let outcomes = Family::<OutcomeLabels, Counter>::default();
         let unclassified = Family::<VendorCode, Counter>::default();
+        let receipts = Family::<ReceiptLabels, Counter>::default();
         registry.register("messages_accepted", "Messages accepted", messages_accepted.clone());
         registry.register("outcomes", "Outcomes of targets", outcomes.clone());
         registry.register("unclassified_codes", "Vendor codes that no table knows", unclassified.clone());
-        Self { registry, messages_accepted, outcomes, unclassified }
+        registry.register("receipts", "What became of vendors' receipts", receipts.clone());
+        Self { registry, messages_accepted, outcomes, unclassified, receipts }
     }
 }
 

@@ -20,7 +20,9 @@ async fn every_route_asks_for_a_key_and_for_its_scope() {
     for route in routes() {
         let (method, path) = (route.method.as_str(), filled(route.path, &world.app));
         if route.access == Access::Public {
-            assert_eq!(world.call(method, &path, "", None).await.status, 200, "{route:?}");
+            // A callback's secret is in its path.
+            let open = if path.contains("{secret}") { 404 } else { 200 };
+            assert_eq!(world.call(method, &path, "", None).await.status, open, "{route:?}");
             continue;
         }
         assert_eq!(

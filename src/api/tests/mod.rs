@@ -1,5 +1,6 @@
 //! The whole service over the real store in a temporary directory, without a port.
 
+mod callbacks;
 mod contract;
 mod devices;
 mod doors;
