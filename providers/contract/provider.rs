@@ -32,7 +32,9 @@ pub trait Provider: Send + Sync {
     /// What rate, concurrency and breaker hang on: equal for two channels with the same credential, and no secret.
     fn credential(&self) -> String;
 
-    /// Reads a vendor's callback: authenticated, or refused. `None`: this vendor has no callbacks.
+    /// Reads a vendor's callback: authenticated, or refused. `None`: this vendor has no callbacks. Pure: it is asked
+    /// twice about each, before it is answered and when it is merged, and judges age by
+    /// [`CallbackRequest::received_at`] alone.
     fn parse_callback(&self, _request: &CallbackRequest) -> Option<CallbackReply> {
         None
     }

@@ -189,6 +189,8 @@ impl Worker {
         for (channel, found) in ready {
             *merged.entry(channel.record.seq).or_default() += 1;
             changes.addresses.extend(verdict(&channel, &found));
+            // TODO(#3): a failure ends the delivery, by rank. Where the message has time and its route a further step,
+            // this is the place to hand it on instead, in this same set of changes.
             changes.receipts.push(found.receipt);
         }
         let ended = changes.journal_done.len() as u64;

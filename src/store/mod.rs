@@ -8,16 +8,18 @@
 
 #[cfg(test)]
 mod conformance;
+mod receipts;
 mod records;
 pub mod sqlite;
 
 use async_trait::async_trait;
 
+pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
     AcceptAnswer, Ack, AddressVerdict, AppRecord, Changes, ChannelRecord, Counter, DeliveryFilter,
     DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease, MessageRecord,
-    NewAddress, NewInbox, NewMessage, NewTarget, NewWork, PhoneEvent, RawReceipt, SendAddress, StoredAddress,
-    TargetDevice, VendorReceipt, WorkItem, WorkKind, WorkUpdate,
+    NewAddress, NewInbox, NewMessage, NewTarget, NewWork, PhoneEvent, SendAddress, StoredAddress,
+    TargetDevice, WorkItem, WorkKind, WorkUpdate,
 };
 
 use crate::delivery::page::Page;

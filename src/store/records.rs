@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use anypush_providers::contract::{Class, Reason, ReceiptEvent, VendorEcho, Witness};
-use bytes::Bytes;
+use anypush_providers::contract::{Class, Reason};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::delivery::state::{Event, State, View};
 use crate::ids::Id;
+use crate::store::VendorReceipt;
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -332,42 +332,6 @@ impl Changes {
         self.receipts.extend(later.receipts);
         self.journal_done.extend(later.journal_done);
     }
-}
-
-/// A vendor's callback as it came.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RawReceipt {
-    /// Its place in the journal; the store gives it.
-    pub seq: i64,
-    /// To which channel.
-    pub channel: i64,
-    /// Unix milliseconds.
-    pub received_at: u64,
-    /// HTTP method.
-    pub method: String,
-    /// URL and headers, sealed.
-    pub envelope: Vec<u8>,
-    /// The body.
-    pub body: Bytes,
-}
-
-/// What a vendor reports of a delivery, once it is known of which.
-#[derive(Debug, Clone, PartialEq)]
-pub struct VendorReceipt {
-    /// The message.
-    pub message: Id,
-    /// The target.
-    pub target: u64,
-    /// The channel that reports.
-    pub channel: i64,
-    /// What happened.
-    pub event: ReceiptEvent,
-    /// Who saw it.
-    pub witness: Witness,
-    /// When it arrived, in Unix milliseconds.
-    pub received_at: u64,
-    /// The vendor's own words.
-    pub vendor: VendorEcho,
 }
 
 /// A target that is no device.

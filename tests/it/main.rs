@@ -16,6 +16,7 @@ mod disk;
 mod examples;
 mod hygiene;
 mod isolation;
+mod receipts;
 mod secrets;
 mod sending;
 mod slow;
