@@ -18,6 +18,7 @@ mod hygiene;
 mod isolation;
 mod receipts;
 mod secrets;
+mod ledger;
 mod sending;
 mod slow;
 mod trouble;

@@ -1,7 +1,7 @@
 //! The world of an integration test: a real gateway and a real sandbox, each its own process, on free ports and a
 //! data directory that goes with the test.
 //!
-//! At drop both are stopped; a gateway that does not end cleanly fails its test.
+//! At drop both are stopped; a gateway that does not end cleanly, or whose counters are not its rows, fails its test.
 
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -13,6 +13,7 @@ use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 use crate::contract::{self, Call};
+use crate::ledger::{self, Book};
 
 /// How long anything may take before a test gives up on it: long enough for a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
@@ -27,6 +28,8 @@ pub(crate) struct World {
     pub(crate) app_id: String,
     pub(crate) api_key: String,
     pub(crate) http: Client,
+    /// What callers were told, for the ledger check.
+    pub(crate) book: Book,
     gateway: Option<Child>,
     sandbox: Child,
     ports: (u16, u16),
@@ -62,6 +65,7 @@ impl World {
             app_id: String::new(),
             api_key: String::new(),
             http: client(),
+            book: Book::default(),
             gateway: None,
             sandbox,
             ports,
@@ -77,9 +81,22 @@ impl World {
 
     /// Starts the gateway (again) on the same data and port, and waits until it is ready.
     pub(crate) async fn start_gateway(&mut self) {
+        self.spawn_gateway();
+        self.ready().await;
+    }
+
+    /// Waits until the gateway is ready.
+    pub(crate) async fn ready(&self) {
+        self.wait_for(&format!("{}/readyz", self.url)).await;
+    }
+
+    /// Starts the gateway without waiting for it, unless it runs.
+    pub(crate) fn spawn_gateway(&mut self) {
+        if self.gateway.is_some() {
+            return;
+        }
         let args = ["serve", "--listen", &address(self.ports.0)];
         self.gateway = Some(program(&args, &self.dir.path().join("gateway"), "gateway"));
-        self.wait_for(&format!("{}/readyz", self.url)).await;
     }
 
     /// Kills the gateway as a power cut would, as far as a process can.
@@ -162,6 +179,7 @@ impl World {
         let account = self.sandbox(Method::GET, &format!("/fcm/{project}/service_account"), None).await;
         let config = json!({"service_account": account, "base_url": self.sandbox_url});
         let body = json!({"provider": "fcm", "config": config});
+        self.book.account(app, project);
         self.call(&self.admin_key, Method::PUT, &format!("/v1/apps/{app}/channels/{name}"), Some(body)).await
     }
 
@@ -176,7 +194,11 @@ impl World {
         if let Some(body) = &body {
             request = request.json(body);
         }
-        answered(request, &method, path, body.as_ref()).await.0
+        let answer = answered(request, &method, path, body.as_ref()).await.0;
+        if method == Method::POST && path == "/v1/messages" {
+            self.book.answered(answer.status, &answer.body);
+        }
+        answer
     }
 
     /// Calls the sandbox's control API.
@@ -265,7 +287,7 @@ impl World {
                 return;
             }
             assert!(Instant::now() < until, "{url} does not answer; the gateway logged:\n{}", self.log());
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
@@ -282,6 +304,7 @@ impl Drop for World {
         } else if self.gateway.is_some() {
             let status = self.stop_gateway();
             assert!(status.success(), "the gateway ended with {status}:\n{}", self.log());
+            ledger::check_rows(&self.data_dir());
         }
     }
 }

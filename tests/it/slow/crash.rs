@@ -5,6 +5,7 @@ use std::time::Duration;
 use reqwest::Method;
 use serde_json::json;
 
+use crate::ledger::{self, Bounds};
 use crate::world::World;
 
 /// Vendor requests that may be under way or not yet recorded when the process dies: what may be sent twice.
@@ -33,6 +34,8 @@ async fn a_gateway_that_is_killed_in_the_middle_of_twenty_thousand_loses_none() 
     let ledger = world.sandbox(Method::GET, &format!("/summary?message={id}"), None).await;
     assert_eq!(ledger["accepted_distinct"], 20_000, "{ledger:#}");
     assert!(ledger["duplicates"].as_u64().unwrap() <= AT_RISK, "{ledger:#}");
+    assert!(world.stop_gateway().success());
+    ledger::check(&world, Bounds { crashes: 1, window: AT_RISK, ..Bounds::default() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -59,4 +62,6 @@ async fn a_gateway_that_is_told_to_stop_finishes_what_is_under_way_and_sends_not
         (&json!(2000), &json!(0)),
         "{ledger:#}"
     );
+    assert!(world.stop_gateway().success());
+    ledger::check(&world, Bounds::default()).await;
 }

@@ -3,6 +3,7 @@
 use reqwest::Method;
 use serde_json::json;
 
+use crate::ledger::{self, Bounds};
 use crate::sending::{connect, direct_device, fcm_device};
 use crate::world::World;
 
@@ -10,7 +11,7 @@ use crate::world::World;
 /// vendor's ledger says the same as the record.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_to_a_thousand_devices_ends_with_numbers_that_add_up() {
-    let world = World::start().await;
+    let mut world = World::start().await;
     let kinds = [("dead", 20), ("flaky", 20), ("limited", 20), ("slow", 20), ("garbage", 10), ("ok", 410)];
     let mut devices = Vec::new();
     for (kind, count) in kinds {
@@ -50,4 +51,6 @@ async fn a_call_to_a_thousand_devices_ends_with_numbers_that_add_up() {
     assert_eq!(accepted, 470);
     let dead = world.api(Method::GET, "/v1/devices/dead-0", None).await;
     assert_eq!(dead.body["addresses"][0]["state"], "retired", "{:#}", dead.body);
+    assert!(world.stop_gateway().success());
+    ledger::check(&world, Bounds::default()).await;
 }
