@@ -13,6 +13,7 @@ pub mod clock;
 pub mod delivery;
 pub mod demo;
 pub mod direct;
+mod failpoint;
 pub mod ids;
 pub mod pacing;
 pub mod receipts;

@@ -9,6 +9,7 @@ use crate::delivery::job::Job;
 use crate::delivery::pipeline::Pipeline;
 use crate::delivery::spec::{Audience, Spec};
 use crate::delivery::{expand, pipeline};
+use crate::failpoint::failpoint;
 use crate::ids::Id;
 use crate::store::{AcceptAnswer, Changes, MessageRecord, NewMessage, NewWork, StoreError, WorkKind};
 
@@ -96,7 +97,9 @@ impl Pipeline {
             deadline_at,
             idempotency: request.idempotency,
         };
+        failpoint!("accept.before_begin");
         let answer = inner.parts.store.accept(message, changes).await;
+        failpoint!("accept.before_answer");
         if !matches!(answer, Ok(AcceptAnswer::Stored)) {
             for (desk, item) in &handed {
                 desk.release(item);

@@ -25,6 +25,7 @@ use crate::delivery::pipeline::Inner;
 use crate::delivery::state::{Event, State};
 use crate::delivery::trail::{Next, TrailEntry};
 use crate::delivery::{direct_page, onward, pace, record};
+use crate::failpoint::failpoint;
 use crate::ids::GIVEN_TARGETS;
 use crate::routing::ChannelState;
 use crate::store::{AddressVerdict, Changes, NewTarget, StoreError, WorkItem, WorkUpdate};
@@ -172,6 +173,7 @@ async fn send(
     channel: &Arc<Channel>,
     provider: Arc<dyn Provider>,
 ) -> Result<(), StoreError> {
+    failpoint!("page.before_send");
     let gate = pace::gate(&hand, channel);
     let Some(kept) = pace::keep_back(&mut hand, &gate).await? else { return Ok(()) };
     let mut targets = Targets::find(&hand, channel).await?;
@@ -301,7 +303,9 @@ impl Sending<'_, '_> {
                 }
             }
             self.flush(&mut changes).await;
+            failpoint!("page.half_answered", open.iter().any(Option::is_some));
         }
+        failpoint!("page.answered");
         if sending.await.is_err() {
             tracing::error!(channel.name = %self.channel.record.name, "the adapter panicked; its batch is tried again");
         }

@@ -15,6 +15,7 @@ use crate::delivery::pipeline::Inner;
 use crate::delivery::plan::{Plan, Planner};
 use crate::delivery::record;
 use crate::delivery::spec::Audience;
+use crate::failpoint::failpoint;
 use crate::routing::RouteChannel;
 use crate::store::{Changes, Store, StoreError, TargetDevice, WorkItem, WorkKind, WorkUpdate};
 
@@ -84,11 +85,13 @@ async fn expand(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
         }
         let handed = inner.lease_at_once(&mut changes.work);
         let work = changes.work.clone();
+        failpoint!("expand.before_commit");
         inner.parts.store.commit(changes).await.inspect_err(|_| {
             for (desk, item) in &handed {
                 desk.release(item);
             }
         })?;
+        failpoint!("expand.after_commit");
         for (desk, item) in handed {
             desk.hand_over(item);
         }

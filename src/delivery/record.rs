@@ -8,9 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 
+use crate::failpoint::failpoint;
 use crate::ids::Id;
 use crate::store::{Changes, Store, StoreError};
 use crate::tasks::Tasks;
@@ -23,16 +24,23 @@ const GATHER: Duration = Duration::from_millis(250);
 const GATHER_URGENT: Duration = Duration::from_millis(5);
 /// Change sets that may wait before dispatch does.
 const WAITING: usize = 4096;
+/// Events that may be known and not written. With the pages in hand this bounds what a crash sends twice.
+const UNWRITTEN: usize = 2000;
 
 /// The way to the recorder. Every page holds one; when all are dropped and what waits is written, the recorder ends.
 #[derive(Debug, Clone)]
-pub(super) struct Recorder(mpsc::Sender<Entry>);
+pub(super) struct Recorder {
+    way: mpsc::Sender<Entry>,
+    unwritten: Arc<Semaphore>,
+}
 
 struct Entry {
     changes: Changes,
     urgent: bool,
     /// Told when it is on disk. Dropped unanswered when the process ends first.
     done: Option<oneshot::Sender<()>>,
+    /// Its share of what may be unwritten.
+    share: Option<OwnedSemaphorePermit>,
 }
 
 impl Recorder {
@@ -41,20 +49,27 @@ impl Recorder {
         store: Arc<dyn Store>,
         tasks: Tasks,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (sender, receiver) = mpsc::channel(WAITING);
-        (Self(sender), run(store, tasks, receiver))
+        let (way, receiver) = mpsc::channel(WAITING);
+        (Self { way, unwritten: Arc::new(Semaphore::new(UNWRITTEN)) }, run(store, tasks, receiver))
     }
 
     /// Hands over changes; waits only where the store is behind.
     pub(super) async fn push(&self, changes: Changes, urgent: bool) {
-        let _ = self.0.send(Entry { changes, urgent, done: None }).await;
+        self.send(changes, urgent, None).await;
     }
 
     /// Hands over changes and waits until they are on disk. `false`: the process is ending, and they are not.
     pub(super) async fn push_and_wait(&self, changes: Changes, urgent: bool) -> bool {
         let (sender, done) = oneshot::channel();
-        let _ = self.0.send(Entry { changes, urgent, done: Some(sender) }).await;
+        self.send(changes, urgent, Some(sender)).await;
         done.await.is_ok()
+    }
+
+    async fn send(&self, changes: Changes, urgent: bool, done: Option<oneshot::Sender<()>>) {
+        // A set of more events than may wait has the way to itself.
+        let events = changes.events.len().min(UNWRITTEN) as u32;
+        let share = Arc::clone(&self.unwritten).acquire_many_owned(events).await.ok();
+        let _ = self.way.send(Entry { changes, urgent, done, share }).await;
     }
 }
 
@@ -70,10 +85,12 @@ async fn run(store: Arc<dyn Store>, tasks: Tasks, mut receiver: mpsc::Receiver<E
                 Ok(None) | Err(_) => break,
             }
         }
+        failpoint!("record.before_write", !batch.changes.events.is_empty());
         if !write(&*store, batch.changes).await {
             tasks.stop();
             return;
         }
+        failpoint!("record.after_write");
         for done in batch.done {
             let _ = done.send(());
         }
@@ -85,6 +102,7 @@ struct Batch {
     changes: Changes,
     urgent: bool,
     done: Vec<oneshot::Sender<()>>,
+    shares: Vec<OwnedSemaphorePermit>,
 }
 
 impl Batch {
@@ -92,6 +110,7 @@ impl Batch {
         self.changes.append(entry.changes);
         self.urgent |= entry.urgent;
         self.done.extend(entry.done);
+        self.shares.extend(entry.share);
     }
 }
 

@@ -19,6 +19,7 @@ use super::inbox::{self, Positions};
 use super::journal;
 use super::session::{Fault, Session, Sql, fault, told};
 use crate::clock::Clock;
+use crate::failpoint::failpoint;
 use crate::store::{AcceptAnswer, Ack, Changes, NewMessage, PhoneEvent, RawReceipt, Result, StoreError};
 
 /// Most accepts, events and bytes of one transaction; half of the bytes are for accepts. What is over waits for the
@@ -118,6 +119,12 @@ impl Job {
             | Self::Journal(..)
             | Self::Call(_) => 1,
         }
+    }
+
+    /// Whether it brings outcomes.
+    #[cfg(debug_assertions)]
+    fn records(&self) -> bool {
+        matches!(self, Self::Commit(changes, _) if !changes.events.is_empty())
     }
 
     /// About how many bytes it will write.
@@ -256,7 +263,16 @@ impl Writer {
         self.session.frame("BEGIN IMMEDIATE").await?;
         let positions = self.positions;
         let outcome = match self.apply(group).await {
-            Ok(answers) => self.session.frame("COMMIT").await.map(|()| answers),
+            Ok(answers) => {
+                failpoint!("accept.before_commit", group.iter().any(|job| matches!(job, Job::Accept(..))));
+                failpoint!("outcomes.before_commit", group.iter().any(Job::records));
+                failpoint!("ack.before_commit", group.iter().any(|job| matches!(job, Job::Acknowledge(..))));
+                let done = self.session.frame("COMMIT").await.map(|()| answers);
+                failpoint!("accept.after_commit", group.iter().any(|job| matches!(job, Job::Accept(..))));
+                failpoint!("outcomes.after_commit", group.iter().any(Job::records));
+                failpoint!("ack.after_commit", group.iter().any(|job| matches!(job, Job::Acknowledge(..))));
+                done
+            }
             Err(error) => Err(error),
         };
         if outcome.is_ok() {
