@@ -30,6 +30,10 @@ pub(crate) struct World {
     pub(crate) http: Client,
     /// What callers were told, for the ledger check.
     pub(crate) book: Book,
+    /// What the gateway finds in its environment when it is started again.
+    pub(crate) env: Vec<(&'static str, String)>,
+    /// What a shell does before it becomes the gateway, when that is started again.
+    pub(crate) before: &'static str,
     gateway: Option<Child>,
     sandbox: Child,
     ports: (u16, u16),
@@ -48,8 +52,8 @@ impl World {
         let dir = tempfile::tempdir().unwrap();
         let ports = (free_port(), free_port());
         let (url, sandbox_url) = (local(ports.0), local(ports.1));
-        let sandbox =
-            program(&["sandbox", "--listen", &address(ports.1)], &dir.path().join("sandbox"), "sandbox");
+        let played = ["sandbox", "--listen", &address(ports.1)];
+        let sandbox = program("", &played, &dir.path().join("sandbox"), "sandbox").spawn().unwrap();
         let made = Command::new(env!("CARGO_BIN_EXE_anypush"))
             .args(["keys", "create", "--admin", "--name", "test", "--json", "--data-dir"])
             .arg(dir.path().join("gateway"))
@@ -66,6 +70,8 @@ impl World {
             api_key: String::new(),
             http: client(),
             book: Book::default(),
+            env: Vec::new(),
+            before: "",
             gateway: None,
             sandbox,
             ports,
@@ -96,7 +102,8 @@ impl World {
             return;
         }
         let args = ["serve", "--listen", &address(self.ports.0)];
-        self.gateway = Some(program(&args, &self.dir.path().join("gateway"), "gateway"));
+        let mut program = program(self.before, &args, &self.dir.path().join("gateway"), "gateway");
+        self.gateway = Some(program.envs(self.env.iter().cloned()).spawn().unwrap());
     }
 
     /// Kills the gateway as a power cut would, as far as a process can.
@@ -104,6 +111,19 @@ impl World {
         if let Some(mut gateway) = self.gateway.take() {
             gateway.kill().unwrap();
             gateway.wait().unwrap();
+        }
+    }
+
+    /// Waits until the gateway has ended by itself.
+    pub(crate) async fn ended(&mut self) -> std::process::ExitStatus {
+        let mut gateway = self.gateway.take().expect("a running gateway");
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = gateway.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < until, "the gateway does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
 
@@ -176,8 +196,20 @@ impl World {
 
     /// Makes or replaces an FCM channel that sends to the sandbox.
     pub(crate) async fn put_fcm_channel(&self, app: &str, name: &str, project: &str) -> Answer {
+        self.put_fcm_channel_at(app, name, project, json!({"base_url": self.sandbox_url})).await
+    }
+
+    /// Makes or replaces an FCM channel that gets its access tokens from the sandbox, with more settings.
+    pub(crate) async fn put_fcm_channel_at(
+        &self,
+        app: &str,
+        name: &str,
+        project: &str,
+        more: Value,
+    ) -> Answer {
         let account = self.sandbox(Method::GET, &format!("/fcm/{project}/service_account"), None).await;
-        let config = json!({"service_account": account, "base_url": self.sandbox_url});
+        let mut config = json!({"service_account": account});
+        config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let body = json!({"provider": "fcm", "config": config});
         self.book.account(app, project);
         self.call(&self.admin_key, Method::PUT, &format!("/v1/apps/{app}/channels/{name}"), Some(body)).await
@@ -337,21 +369,22 @@ pub(crate) fn client() -> Client {
     Client::builder().timeout(PATIENCE).no_proxy().build().unwrap()
 }
 
-fn program(args: &[&str], data_dir: &Path, name: &str) -> Child {
+fn program(before: &str, args: &[&str], data_dir: &Path, name: &str) -> Command {
     let log = std::fs::OpenOptions::new()
         .create(true)
         .append(true)
         .open(data_dir.parent().unwrap().join(format!("{name}.log")))
         .unwrap();
-    Command::new(env!("CARGO_BIN_EXE_anypush"))
-        .args(args)
-        .arg("--data-dir")
-        .arg(data_dir)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+    let mut command = if before.is_empty() {
+        Command::new(env!("CARGO_BIN_EXE_anypush"))
+    } else {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &format!("{before}; exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_anypush")]);
+        shell
+    };
+    command.args(args).arg("--data-dir").arg(data_dir);
+    command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+    command
 }
 
 fn terminate(child: &Child) {

@@ -106,6 +106,25 @@ fn every_integration_test_file_is_in_the_binary() {
     assert_none(&findings, "add `mod …;` to tests/it/main.rs");
 }
 
+#[test]
+fn points_to_die_at_are_in_no_release_and_each_has_its_test() {
+    let text = read("src/failpoint.rs");
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let guarded = |at: usize| lines[at.saturating_sub(2)..at].contains(&"#[cfg(debug_assertions)]");
+    let is_code = |line: &str| line.contains("::reach($name)") || line.contains("fn reach(");
+    let bare = lines.iter().enumerate().filter(|(at, line)| is_code(line) && !guarded(*at));
+    let mut findings: Vec<_> = bare.map(|(_, line)| format!("without debug_assertions: {line}")).collect();
+    let tests = read("tests/it/slow/crash_points.rs");
+    for path in rust_files(&["src"]).iter().filter(|path| !path.ends_with("failpoint.rs")) {
+        for point in read(path).split("failpoint!(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
+            if !tests.contains(&format!("\"{point}\"")) {
+                findings.push(format!("{}: {point} has no test", path.display()));
+            }
+        }
+    }
+    assert_none(&findings, "keep the macro behind debug_assertions, and add the point to crash_points.rs");
+}
+
 /// Package clients note where they fetched a file from; on another network that address does not answer.
 #[test]
 fn lock_files_of_foreign_clients_carry_no_addresses() {

@@ -1,6 +1,11 @@
 //! Tests that take more than half a minute each; left out of the fast tier by their module's name.
 
 mod crash;
+mod crash_points;
+mod faults_local;
+mod faults_network;
+mod kill_loop;
 mod pace;
+mod proxy;
 mod thousand;
 mod waiting;
