@@ -38,17 +38,21 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::SqlitePool;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 pub use open::{OpenError, SqliteOptions};
 
 use self::session::{Session, Sql, told};
-use self::writer::{Function, Inbox, Job};
-use crate::store::{Result, StoreError};
+use self::writer::{Claim, Function, Inbox, Job};
+use crate::store::{AcceptAnswer, Changes, NewMessage, Result, StoreError};
 
 /// What close() waits for: the writer, then the checkpointer, which is told to stop.
 type Tasks = (JoinHandle<()>, oneshot::Sender<()>, JoinHandle<()>);
+
+/// Kilobytes of accepts that may wait for the writer.
+const ACCEPT_ROOM: usize = 64 * 1024;
 
 /// The embedded store.
 pub struct SqliteStore {
@@ -60,6 +64,10 @@ pub struct SqliteStore {
     broken: Arc<OnceLock<String>>,
     /// How long a caller waits for a place in the writer's inbox.
     patience: Duration,
+    /// How long an accept may wait until it is begun.
+    accept_timeout: Duration,
+    /// Kilobytes of accepts that may wait.
+    accept_room: Semaphore,
     tasks: Mutex<Option<Tasks>>,
 }
 
@@ -88,6 +96,27 @@ impl SqliteStore {
         })?;
         drop(lane);
         answer.await.unwrap_or_else(|_| Err(StoreError::Broken("the writer stopped".into())))
+    }
+
+    /// Hands over an accept. What the writer has not begun in time, because the disk is slow or too much waits, is
+    /// taken back: the caller hears that nothing is stored, and nothing is.
+    async fn offer(&self, message: NewMessage, changes: Changes) -> Result<AcceptAnswer> {
+        let late = || StoreError::Busy("too much waits to be accepted".into());
+        let until = Instant::now() + self.accept_timeout;
+        let kilobytes = message.spec.len() / 1024 + changes.targets.len() / 4 + 1;
+        // Held until the answer: what waits to be accepted is bounded in bytes, not only in number.
+        let room = self.accept_room.acquire_many(kilobytes.min(ACCEPT_ROOM) as u32);
+        let Ok(Ok(_room)) = timeout_at(until, room).await else { return Err(late()) };
+        let claim = Claim::default();
+        let (mine, job) = (claim.clone(), Box::new((message, changes)));
+        let sending = self.send(|inbox| inbox.accepts, |reply| Job::Accept(job, claim, reply));
+        tokio::pin!(sending);
+        match timeout_at(until, &mut sending).await {
+            Ok(answer) => answer,
+            Err(_) if mine.take() => Err(late()),
+            // It is being written: only the writer knows how that ends.
+            Err(_) => sending.await,
+        }
     }
 
     /// A rare write. The function may run twice, the first time in vain.

@@ -13,13 +13,13 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
-use super::SqliteStore;
 use super::checkpoint::{self, Written};
 use super::inbox::Positions;
 use super::session::{Session, Sql};
 use super::writer::{Inbox, Writer};
+use super::{ACCEPT_ROOM, SqliteStore};
 use crate::clock::Clock;
 
 /// The database's file name.
@@ -39,6 +39,8 @@ pub struct SqliteOptions {
     pub clock: Clock,
     /// How long to wait for somebody else who holds the database.
     pub busy_timeout: Duration,
+    /// How long an accept may wait for its turn until it is refused.
+    pub accept_timeout: Duration,
     /// Connections that read.
     pub readers: u32,
     /// A limit on the file, in pages; for tests of a full disk.
@@ -47,7 +49,13 @@ pub struct SqliteOptions {
 
 impl Default for SqliteOptions {
     fn default() -> Self {
-        Self { clock: Clock::system(), busy_timeout: Duration::from_secs(5), readers: 4, max_pages: None }
+        Self {
+            clock: Clock::system(),
+            busy_timeout: Duration::from_secs(5),
+            accept_timeout: Duration::from_secs(1),
+            readers: 4,
+            max_pages: None,
+        }
     }
 }
 
@@ -156,6 +164,8 @@ impl SqliteStore {
             statements,
             broken,
             patience: options.busy_timeout,
+            accept_timeout: options.accept_timeout,
+            accept_room: Semaphore::new(ACCEPT_ROOM),
             tasks: Mutex::new(Some((writer, stop, copier))),
         }))
     }

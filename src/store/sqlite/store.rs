@@ -227,7 +227,7 @@ impl Store for SqliteStore {
     }
 
     async fn accept(&self, message: NewMessage, changes: Changes) -> Result<AcceptAnswer> {
-        self.send(|inbox| inbox.accepts, |reply| Job::Accept(Box::new((message, changes)), reply)).await
+        self.offer(message, changes).await
     }
 
     async fn commit(&self, changes: Changes) -> Result<()> {

@@ -7,6 +7,7 @@
 //! for another's mistake; where the disk or the database fails, all are told. After a failed fsync nothing that the
 //! database says can be believed, so nothing is written any more until a new start has recovered.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
@@ -31,10 +32,21 @@ const BYTES: usize = 4 * 1024 * 1024;
 /// Where an answer goes.
 type Reply<T> = oneshot::Sender<Result<T>>;
 
+/// Who has an accept: whoever claims it first, the writer to write it or its caller to take it back.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Claim(Arc<AtomicBool>);
+
+impl Claim {
+    /// `true`: nobody else has it.
+    pub(super) fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
 /// Something to write.
 pub(super) enum Job {
-    /// A message and its first changes.
-    Accept(Box<(NewMessage, Changes)>, Reply<AcceptAnswer>),
+    /// A message and its first changes, unless its caller takes it back first.
+    Accept(Box<(NewMessage, Changes)>, Claim, Reply<AcceptAnswer>),
     /// Changes.
     Commit(Box<Changes>, Reply<()>),
     /// What a phone acknowledges, and when.
@@ -109,9 +121,17 @@ pub(super) struct PhoneCall<'j> {
 }
 
 impl Job {
+    /// `false`: its caller took it back, and was told that nothing is stored.
+    fn begin(&self) -> bool {
+        match self {
+            Self::Accept(_, claim, _) => claim.take(),
+            _ => true,
+        }
+    }
+
     fn events(&self) -> usize {
         match self {
-            Self::Accept(accept, _) => accept.1.events.len(),
+            Self::Accept(accept, ..) => accept.1.events.len(),
             Self::Commit(changes, _) => changes.events.len() + changes.receipts.len(),
             Self::Acknowledge(..)
             | Self::Report(..)
@@ -130,7 +150,7 @@ impl Job {
     /// About how many bytes it will write.
     fn bytes(&self) -> usize {
         match self {
-            Self::Accept(accept, _) => 300 + accept.0.spec.len() + weight(&accept.1),
+            Self::Accept(accept, ..) => 300 + accept.0.spec.len() + weight(&accept.1),
             Self::Commit(changes, _) => weight(changes),
             Self::Journal(raw, _) => raw.iter().map(|r| 100 + r.envelope.len() + r.body.len()).sum(),
             _ => 500,
@@ -139,7 +159,7 @@ impl Job {
 
     fn fail(self, error: StoreError) {
         match self {
-            Self::Accept(_, reply) => drop(reply.send(Err(error))),
+            Self::Accept(_, _, reply) => drop(reply.send(Err(error))),
             Self::Commit(_, reply) | Self::HandOut(_, _, reply) | Self::Journal(_, reply) => {
                 drop(reply.send(Err(error)));
             }
@@ -192,7 +212,9 @@ impl Writer {
     pub(super) async fn run(mut self) {
         while let Some(first) = self.next().await {
             let group = self.gather(first);
-            self.serve(group).await;
+            if !group.is_empty() {
+                self.serve(group).await;
+            }
         }
         if let Err(error) = self.session.close().await {
             tracing::warn!("closing the database's writing end failed: {error}");
@@ -222,6 +244,7 @@ impl Writer {
                 group.push(job);
             }
         }
+        group.retain(Job::begin);
         group
     }
 
@@ -331,7 +354,7 @@ struct Parts<'j> {
 impl<'j> Parts<'j> {
     fn add(&mut self, job: &'j Job) {
         match job {
-            Job::Accept(accept, _) => self.accepts.push((&accept.0, &accept.1)),
+            Job::Accept(accept, ..) => self.accepts.push((&accept.0, &accept.1)),
             Job::Commit(changes, _) => self.commits.push(changes),
             Job::Acknowledge(device, ack, now_ms, _) => {
                 self.phones.push(PhoneCall { device: *device, says: PhoneSays::Ack(ack), now_ms: *now_ms });
@@ -353,7 +376,7 @@ impl<'j> Parts<'j> {
 /// Tells a caller. One that went away is not missed.
 fn give(job: Job, answer: Answer) {
     match (job, answer) {
-        (Job::Accept(_, reply), Answer::Accept(answer)) => drop(reply.send(Ok(answer))),
+        (Job::Accept(_, _, reply), Answer::Accept(answer)) => drop(reply.send(Ok(answer))),
         (Job::Commit(_, reply) | Job::HandOut(_, _, reply) | Job::Journal(_, reply), _) => {
             drop(reply.send(Ok(())));
         }

@@ -125,6 +125,28 @@ async fn a_stranger_who_holds_the_database_makes_it_busy_and_nothing_is_half_sto
 }
 
 #[tokio::test]
+async fn accepts_that_cannot_be_begun_in_time_are_refused_and_not_stored() {
+    let directory = TempDir::new().unwrap();
+    let options = SqliteOptions { accept_timeout: Duration::from_millis(200), ..SqliteOptions::default() };
+    let store = open_in(&directory, options).await;
+    let mut other = stranger(&directory.path().join("data")).await;
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    // The writer begins this one and waits for the stranger; what comes behind it waits for the writer.
+    let begun = store.accept(message(1, 1), Changes::default());
+    let behind = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let refused = store.accept(message(1, 2), Changes::default()).await;
+        assert!(matches!(refused, Err(StoreError::Busy(_))), "{refused:?}");
+        sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    };
+    let (begun, ()) = tokio::join!(begun, behind);
+    assert_eq!(begun.unwrap(), AcceptAnswer::Stored);
+    store.commit(Changes::default()).await.unwrap();
+    assert_eq!(store.message(id(2)).await.unwrap(), None);
+    store.close().await;
+}
+
+#[tokio::test]
 async fn a_full_disk_is_said_so_and_everything_answered_stays_readable() {
     let directory = TempDir::new().unwrap();
     let options = SqliteOptions { max_pages: Some(150), ..SqliteOptions::default() };

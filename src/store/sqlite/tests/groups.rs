@@ -1,8 +1,10 @@
 //! Many callers, few commits, few statements; and nobody pays for another's mistake.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 
-use super::open;
+use super::{SqliteOptions, open};
 use crate::delivery::state::State;
 use crate::ids::Id;
 use crate::store::conformance::samples::{NOW, event, events, id, message, work};
@@ -91,7 +93,9 @@ async fn a_write_whose_caller_went_away_is_written_all_the_same() {
 
 #[tokio::test]
 async fn a_flood_of_accepts_does_not_keep_outcomes_waiting() {
-    let (store, _guard) = open().await;
+    let directory = tempfile::TempDir::new().unwrap();
+    let options = SqliteOptions { accept_timeout: Duration::from_mins(1), ..SqliteOptions::default() };
+    let store = super::open_in(&directory, options).await;
     let accepted = std::sync::atomic::AtomicU64::new(0);
     let flood = join_all((0..3000).map(async |n| {
         store.accept(message(1, n), Changes::default()).await.unwrap();
