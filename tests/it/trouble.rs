@@ -33,6 +33,10 @@ async fn a_message_waits_while_its_vendor_is_down_and_arrives_when_it_is_back() 
     let id = world.send(to_phone()).await;
     let tries = |m: &Value| m["reasons"]["vendor_unavailable"] == 1 || m["counts"]["now"]["pending"] == 1;
     world.until(&id, tries).await;
+    // Pending is what it is also before its first outcome is written.
+    while world.deliveries(&id).await.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
     while trail(&world, &id).await.len() < 3 {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
