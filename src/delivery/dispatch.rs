@@ -33,6 +33,8 @@ use crate::telemetry::{OutcomeLabels, VendorCode};
 
 /// How long a page waits after the gateway itself failed at it.
 const STUMBLED_MS: u64 = 1000;
+/// How often a page looks whether its paused channel goes on.
+const HELD_MS: u64 = 5000;
 /// Audiences up to this size have somebody who watches.
 const WATCHED: u64 = 100;
 
@@ -158,7 +160,7 @@ impl InHand<'_> {
     /// The channel is paused: the page waits, but not beyond its time.
     async fn hold(&self) {
         let left = self.job.ends_at().saturating_sub(self.inner.now_ms());
-        put_back(self.inner, self.item, self.left_out(), left.clamp(1000, 30_000)).await;
+        put_back(self.inner, self.item, self.left_out(), left.clamp(1000, HELD_MS)).await;
     }
 
     /// What is to be stored of a page that goes back untouched: after an unclean end it is shorter than it was.
