@@ -65,6 +65,7 @@ fn route(criterion: &mut Criterion) {
                 device: &device,
                 channels: &channels[..count],
                 tried: &[],
+                own_wait_seconds: 20,
             };
             bencher.iter(|| decide(black_box(&question)));
         });

@@ -115,6 +115,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         hub: hub.clone(),
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
+        own_wait_seconds: settings.route.own_connection_wait_seconds,
     })
     .await?;
     let receipts = Receipts::start(receipts::Parts {

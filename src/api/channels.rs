@@ -239,6 +239,35 @@ pub(super) async fn rotate_callback(
     Ok(Json(view(&gateway, &caller, &channel)))
 }
 
+/// `POST /v1/apps/{app}/channels/{name}/restore_addresses`
+pub(super) async fn restore_addresses(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    names: Names,
+    body: Body,
+) -> Answer<Json<Value>> {
+    let channel = find(&gateway, &caller, &names)?;
+    let since = since(body.value)?;
+    let (app, provider) = (channel.record.app, channel.descriptor.address.provider);
+    let now = gateway.clock.now_ms();
+    let restored = gateway.store.restore_addresses(app, provider, since, now).await?;
+    Ok(Json(json!({"restored": restored})))
+}
+
+/// A time from which on.
+fn since(body: Value) -> Answer<u64> {
+    let wrong = Mistakes::default();
+    let mut fields = Fields::of(body, "", &wrong);
+    let text = fields.needed("since", Text::line(64));
+    let since = text.parse::<jiff::Timestamp>().ok().and_then(|t| u64::try_from(t.as_millisecond()).ok());
+    if since.is_none() && wrong.is_empty() {
+        fields.refuse("since", "must be a time such as 2026-12-01T09:00:00Z");
+    }
+    fields.finish();
+    wrong.finish()?;
+    since.ok_or_else(Problem::internal)
+}
+
 async fn switch(
     gateway: &Gateway,
     caller: &Caller,

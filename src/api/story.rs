@@ -53,6 +53,13 @@ fn line(entry: TrailEntry, created: u64, name: &impl Fn(i64) -> String) -> Value
             "text": format!("Ended: {}.", words(reason)),
             "reason": reason.as_str(),
         }),
+        TrailEntry::Waited { at_ms, channel, until } => json!({
+            "at": rfc3339(created + at_ms),
+            "kind": "waited",
+            "text": format!("{} had it, but nobody reported {} in time.", name(channel), until.as_str()),
+            "channel": name(channel),
+            "state": until.as_str(),
+        }),
         TrailEntry::Dismissed { at_ms, channel, witness } => json!({
             "at": rfc3339(created + at_ms),
             "kind": "dismissed",

@@ -1,8 +1,8 @@
 //! `anypush send`: one message from the command line.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use http::Method;
@@ -105,11 +105,13 @@ fn message(args: &Args) -> anyhow::Result<Value> {
 
 async fn follow(client: &Client, id: &str, as_json: bool) -> anyhow::Result<()> {
     let mut last = Value::Null;
+    let mut pace = Pace::default();
     loop {
         let now = client.call(Method::GET, &format!("/v1/messages/{id}"), None, true).await?;
         if now["counts"] != last {
             last = now["counts"].clone();
-            if as_json { say(&now) } else { say(line(&now)) }
+            let rate = pace.rate(Instant::now(), done(&now));
+            if as_json { say(&now) } else { say(line(&now, rate)) }
         }
         match now["state"].as_str() {
             Some("done" | "cancelled") => return Ok(()),
@@ -119,14 +121,65 @@ async fn follow(client: &Client, id: &str, as_json: bool) -> anyhow::Result<()> 
     }
 }
 
-fn line(message: &Value) -> String {
+/// How fast targets come to an outcome, over the last few looks.
+#[derive(Debug, Default)]
+struct Pace(VecDeque<(Instant, u64)>);
+
+impl Pace {
+    /// Targets a second; `None` at the first look.
+    fn rate(&mut self, at: Instant, done: u64) -> Option<u64> {
+        self.0.push_back((at, done));
+        if self.0.len() > 10 {
+            self.0.pop_front();
+        }
+        let (began, before) = *self.0.front()?;
+        let millis = at.duration_since(began).as_millis() as u64;
+        (millis > 0).then(|| done.saturating_sub(before) * 1000 / millis)
+    }
+}
+
+/// Targets that have an outcome.
+fn done(message: &Value) -> u64 {
+    let count = |pointer| message.pointer(pointer).and_then(Value::as_u64).unwrap_or(0);
+    count("/counts/targeted").saturating_sub(count("/counts/now/pending"))
+}
+
+fn line(message: &Value, rate: Option<u64>) -> String {
+    let counts = &message["counts"];
+    let (done, targeted) = (done(message), &counts["targeted"]);
+    let left = counts["now"]["pending"].as_u64().unwrap_or(0);
     let mut text =
-        format!("{} of {}:", message["state"].as_str().unwrap_or("?"), message["counts"]["targeted"]);
-    for (state, n) in message["counts"]["now"].as_object().into_iter().flatten() {
-        if n.as_u64() != Some(0) {
-            // Writing into a String cannot fail.
-            let _ = write!(text, " {state} {n}");
+        format!("{}: {done} of {targeted} done, {left} left", message["state"].as_str().unwrap_or("?"));
+    // Writing into a String cannot fail.
+    if let Some(rate) = rate {
+        let _ = write!(text, ", {rate}/s");
+    }
+    for (state, n) in counts["now"].as_object().into_iter().flatten() {
+        if n.as_u64() != Some(0) && state != "pending" {
+            let _ = write!(text, "; {state} {n}");
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_done_left_and_rate() {
+        let counts = json!({"targeted": 10, "now": {"pending": 4, "accepted": 5, "failed": 1, "unknown": 0}});
+        let message = json!({"state": "sending", "counts": counts});
+        assert_eq!(line(&message, Some(12)), "sending: 6 of 10 done, 4 left, 12/s; accepted 5; failed 1");
+    }
+
+    #[test]
+    fn the_rate_is_that_of_the_last_few_looks() {
+        let (mut pace, start) = (Pace::default(), Instant::now());
+        assert_eq!(pace.rate(start, 0), None);
+        for look in 1..=20 {
+            let rate = pace.rate(start + Duration::from_millis(500 * look), 100 * look);
+            assert_eq!(rate, Some(200));
+        }
+    }
 }

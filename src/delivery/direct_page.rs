@@ -33,6 +33,7 @@ pub(super) async fn send(hand: InHand<'_>) {
     }
     if !stay.is_empty() {
         changes.work.push(expiry(&hand, &stay));
+        changes.work.extend(onward::armed(&hand, &stay));
     }
     let devices: Vec<_> = stay.iter().map(|entry| entry.target).collect();
     if leave.is_empty() {
@@ -41,6 +42,7 @@ pub(super) async fn send(hand: InHand<'_>) {
     if hand.inner.recorder.push_and_wait(changes, hand.urgent()).await {
         hand.inner.parts.hub.wake(devices);
         hand.inner.expire_bell.notify_one();
+        hand.inner.escalate_bell.notify_one();
     }
     if !leave.is_empty() {
         leave_these(hand, leave, Reason::DeviceUnavailable).await;

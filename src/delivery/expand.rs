@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 
 use crate::delivery::job::Job;
 use crate::delivery::pipeline::Inner;
-use crate::delivery::plan::{Plan, Planner};
+use crate::delivery::plan::Plan;
 use crate::delivery::record;
 use crate::delivery::spec::Audience;
 use crate::failpoint::failpoint;
@@ -112,7 +112,7 @@ pub(super) async fn step(
     let store = &inner.parts.store;
     let channels = inner.parts.channels.of_app(job.record.app);
     let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
-    let planner = Planner { job, channels: &routes, hub: &inner.parts.hub, now_ms: inner.now_ms() };
+    let planner = inner.planner(job, &routes);
     let mut plan = Plan::default();
     let mut rest = None;
     match audience {
@@ -131,9 +131,7 @@ pub(super) async fn step(
             }
         }
     }
-    let pages = plan.pages();
-    let work =
-        pages.iter().map(|(channel, page)| inner.page_work(job, *channel, page, inner.now_ms(), 0)).collect();
+    let work = plan.work(inner, job);
     let expanded_at = rest.is_none().then(|| inner.now_ms());
     let changes = Changes {
         events: plan.events,

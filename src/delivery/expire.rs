@@ -84,11 +84,12 @@ async fn expire(inner: &Arc<Inner>, item: &WorkItem) -> Result<Changes, StoreErr
     let targets: Vec<_> = page.entries.iter().map(|entry| entry.target).collect();
     let at_ms = job.at_ms(inner.now_ms());
     for delivery in inner.parts.store.deliveries_of(job.id, &targets).await? {
+        // Also where a further step has it by now: this message is over.
+        changes.inbox_done.push((delivery.target, job.id));
         let direct = inner.parts.channels.by_seq(delivery.channel).is_some_and(|channel| channel.is_direct());
         if delivery.state != State::Accepted || !direct {
             continue;
         }
-        changes.inbox_done.push((delivery.target, job.id));
         changes.events.push(Event {
             message: job.id,
             target: delivery.target,

@@ -2,21 +2,26 @@
 //!
 //! - [`accept`]: a validated request becomes durable, and its small audience pages at once.
 //! - [`expand`]: a large audience becomes pages of up to 1000 targets per channel.
-//! - [`desk`] and [`dispatch`]: each channel's desk takes pages in turn; pages become vendor requests, vendor answers
-//!   outcomes; [`judge`] says what an outcome does; [`gate`] and [`pace`] hold requests and pages to what their
+//! - [`desk`], [`dispatch`], [`sending`]: each channel's desk takes pages in turn; pages become vendor requests, vendor
+//!   answers outcomes; [`judge`] says what an outcome does; [`gate`] and [`pace`] hold requests and pages to what their
 //!   credential bears ([`crate::pacing`]).
 //! - [`record`]: outcomes become rows, counters, retries and next steps, many in one transaction.
 //! - [`direct_page`] is the same for the gateway's own connections; [`onward`] says where targets go that a channel did
 //!   not take.
+//! - [`escalate`] decides again where a step has had its time; [`cancel`] stops what is not handed over yet.
+//! - [`brake`] keeps a vendor's hiccup from erasing addresses.
 //! - [`expire`]: what phones have not taken by the deadline ends.
 //! - [`page`], [`spec`], [`state`], [`trail`]: the words that these share, and how they are stored.
 //!
 //! Nothing here knows a vendor's name, and nothing here waits for one thing per delivery.
 
 mod accept;
+mod brake;
+mod cancel;
 mod desk;
 mod direct_page;
 mod dispatch;
+mod escalate;
 mod expand;
 mod expire;
 mod gate;
@@ -28,8 +33,11 @@ pub mod page;
 mod pipeline;
 mod plan;
 mod record;
+mod sending;
 pub mod spec;
+mod standing;
 pub mod state;
+mod targets;
 #[cfg(test)]
 mod tests;
 pub mod trail;

@@ -8,13 +8,14 @@ use anypush_providers::contract::Reason;
 
 use crate::delivery::dispatch::InHand;
 use crate::delivery::page::{Entry, Page};
-use crate::delivery::plan::{Plan, Planner};
+use crate::delivery::pipeline::Inner;
+use crate::delivery::plan::{Aim, Plan, Planner};
 use crate::delivery::record;
 use crate::delivery::state::{Event, State};
 use crate::delivery::trail::{Next, TrailEntry};
 use crate::ids::GIVEN_TARGETS;
 use crate::routing::{Route, RouteAddress, RouteChannel, RouteDevice};
-use crate::store::{Changes, NewWork, StoreError, WorkUpdate};
+use crate::store::{Changes, NewWork, StoreError, WorkKind, WorkUpdate};
 
 /// A target that leaves its channel.
 pub(super) struct Leaver {
@@ -45,11 +46,11 @@ pub(super) async fn give_up(hand: InHand<'_>, reason: Reason) -> Result<(), Stor
 pub(super) async fn finish_or_put_back(hand: InHand<'_>, leavers: Vec<Leaver>) {
     let (inner, item) = (hand.inner, hand.item);
     let rest: Vec<_> = leavers.iter().map(|leaver| leaver.entry.clone()).collect();
-    let decisions = hand.page.decisions.clone();
+    let (decisions, page) = (hand.page.decisions.clone(), hand.page.with(Vec::new()));
     if let Err(error) = finish(hand, leavers, Retries::new(), Vec::new()).await {
         tracing::warn!("a page waits, the store failed: {error}");
         let due_at = inner.now_ms() + 1000;
-        let payload = Some(Page { entries: rest, decisions, ..Page::default() }.encode());
+        let payload = Some(Page { decisions, ..page.with(rest) }.encode());
         let update = WorkUpdate {
             id: item.id,
             epoch: item.epoch,
@@ -75,19 +76,19 @@ pub(super) async fn finish(
     if !leavers.is_empty() {
         let channels = inner.parts.channels.of_app(job.record.app);
         let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
-        let planner = Planner { job, channels: &routes, hub: &inner.parts.hub, now_ms: inner.now_ms() };
-        let devices = route_devices(&hand, &planner, &leavers).await?;
+        let planner = inner.planner(job, &routes);
+        let targets: Vec<_> = leavers.iter().map(|leaver| leaver.entry.target).collect();
+        let devices = route_devices(inner, &planner, &targets).await?;
         for leaver in leavers {
             let device = devices.get(&leaver.entry.target);
-            onward.go(&planner, hand.item.channel, device, leaver);
+            onward.go(&planner, &hand, device, leaver);
         }
     }
     let Onward { mut plan, retries, mut changes } = onward;
-    for (channel, page) in plan.pages() {
-        changes.work.push(inner.page_work(job, channel, &page, inner.now_ms(), 0));
-    }
+    changes.work.extend(plan.work(inner, job));
+    changes.work.extend(armed(&hand, &hand.armed));
     for ((attempt, seconds), entries) in retries {
-        let page = Page { entries, ..Page::default() };
+        let page = hand.page.with(entries);
         // What would come too late comes at the deadline, to end there.
         let due_at = (inner.now_ms() + seconds * 1000).min(job.ends_at());
         changes.work.push(inner.page_work(job, hand.item.channel, &page, due_at, attempt));
@@ -95,7 +96,7 @@ pub(super) async fn finish(
     if unsent.is_empty() {
         changes.append(record::done(hand.item.id));
     } else {
-        let page = Page { entries: unsent, ..hand.page.clone() };
+        let page = Page { entries: unsent, intent: Vec::new(), ..hand.page.clone() };
         let item = hand.item;
         changes.work_updates.push(WorkUpdate {
             id: item.id,
@@ -118,24 +119,38 @@ pub(super) async fn finish(
     Ok(())
 }
 
-/// The devices of the leavers as routing sees them, in one read. Addresses given in the call are their own device.
-async fn route_devices(
-    hand: &InHand<'_>,
+/// The one work item that looks again at targets which this page's channel has accepted: their step waits for more.
+/// Whoever has reached it by then is left alone, so an acknowledgement cancels what is armed here without a write.
+pub(super) fn armed(hand: &InHand<'_>, entries: &[Entry]) -> Option<NewWork> {
+    let wait = hand.page.wait.filter(|wait| wait.until != State::Accepted && !entries.is_empty())?;
+    let due_at = hand.inner.now_ms() + u64::from(wait.seconds) * 1000;
+    let tried = |entry: &Entry| {
+        let mut tried = entry.tried.clone();
+        tried.push(hand.item.channel);
+        Entry { decision: None, tried, ..entry.clone() }
+    };
+    let page = hand.page.with(entries.iter().map(tried).collect());
+    let work = hand.inner.page_work(&hand.job, 0, &page, due_at, 0);
+    (due_at < hand.job.ends_at()).then_some(NewWork { kind: WorkKind::Escalate, ..work })
+}
+
+/// Targets as routing sees them, in one read. Addresses given in the call are their own device.
+pub(super) async fn route_devices(
+    inner: &Inner,
     planner: &Planner<'_>,
-    leavers: &[Leaver],
+    targets: &[u64],
 ) -> Result<HashMap<u64, RouteDevice>, StoreError> {
-    let store = &hand.inner.parts.store;
-    let (given, devices): (Vec<_>, Vec<_>) =
-        leavers.iter().map(|leaver| leaver.entry.target).partition(|target| *target >= GIVEN_TARGETS);
+    let (store, job) = (&inner.parts.store, planner.job);
+    let (given, devices): (Vec<u64>, Vec<u64>) = targets.iter().partition(|target| **target >= GIVEN_TARGETS);
     let mut found = HashMap::new();
     if !devices.is_empty() {
-        for device in store.targets_by_number(hand.job.record.app, &devices).await? {
+        for device in store.targets_by_number(job.record.app, &devices).await? {
             found.insert(device.seq, planner.route_device(&device));
         }
     }
     if !given.is_empty() {
         let indexes: Vec<_> = given.iter().map(|target| target - GIVEN_TARGETS).collect();
-        for (index, target) in store.given_targets(hand.job.id, &indexes).await? {
+        for (index, target) in store.given_targets(job.id, &indexes).await? {
             let (Some(provider), Some(kind)) = (target.provider, target.kind) else { continue };
             let params = target.params.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
             let address = RouteAddress { provider, version: 0, kind, params };
@@ -155,10 +170,10 @@ struct Onward {
 }
 
 impl Onward {
-    fn go(&mut self, planner: &Planner<'_>, channel: i64, device: Option<&RouteDevice>, leaver: Leaver) {
+    fn go(&mut self, planner: &Planner<'_>, hand: &InHand<'_>, device: Option<&RouteDevice>, leaver: Leaver) {
         let Leaver { entry, mut event, reason, else_retry } = leaver;
         let mut tried = entry.tried.clone();
-        tried.push(channel);
+        tried.push(hand.item.channel);
         let decision = device.map(|device| planner.again(device, &tried));
         let next = decision.as_ref().and_then(|decision| match &decision.route {
             Route::Send(steps) => steps.first().cloned(),
@@ -174,14 +189,14 @@ impl Onward {
                     tried,
                     ..entry
                 };
-                self.plan.add(step.channel, entry, planner.decided(&decision));
+                self.plan.add(Aim::at(&step, hand.page.held), entry, planner.decided(&decision));
             }
             (None, _, Some((attempt, seconds))) => {
                 say_next(&mut event, Next::Retry(seconds * 1000));
                 self.retries.entry((attempt, seconds)).or_default().push(Entry { decision: None, ..entry });
             }
             _ => {
-                event.state = State::Failed;
+                event.state = hand.ends(State::Failed);
                 event.reason = Some(reason);
                 if !matches!(event.trail.last(), Some(TrailEntry::Attempted { .. })) {
                     event.trail.push(TrailEntry::Ended { at_ms: event.at_ms, reason });

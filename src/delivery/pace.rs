@@ -80,7 +80,8 @@ pub(super) fn rest(hand: &mut InHand<'_>, gate: &PageGate) {
 async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) -> Result<(), StoreError> {
     let of_app = hand.inner.parts.channels.of_app(hand.job.record.app);
     let is_other = |c: &Arc<Channel>| c.record.seq != hand.item.channel && c.route.state == ChannelState::Ok;
-    if down_for < PATIENCE || !of_app.iter().any(is_other) {
+    // A step whose own time is over makes way at once.
+    if (down_for < PATIENCE && !hand.is_step_over(wait)) || !of_app.iter().any(is_other) {
         // Behind the probe's turn, so that the page that brings the probe is not overtaken by a thousand.
         let wait = wait.as_millis() as u64 + rand::rng().random_range(0..100);
         put_back(hand.inner, hand.item, hand.left_out(), in_time(hand, wait)).await;
@@ -98,6 +99,7 @@ async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) 
         item: hand.item,
         job: Arc::clone(&hand.job),
         page: std::mem::take(&mut hand.page),
+        armed: std::mem::take(&mut hand.armed),
         rest_until: 0,
     };
     onward::finish(whole, leavers, BTreeMap::new(), Vec::new()).await

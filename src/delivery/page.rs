@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::state::State;
 use crate::delivery::trail::Skip;
+use crate::routing::Wait;
 
 /// Targets of one message for one channel, sorted by target.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +19,15 @@ pub struct Page {
     pub decisions: Vec<Decided>,
     /// The targets.
     pub entries: Vec<Entry>,
+    /// What this step of their route waits for, beside its outcome.
+    pub wait: Option<Wait>,
+    /// When the step began, in milliseconds since the message's creation.
+    pub began_ms: u64,
+    /// An earlier step was accepted and has waited in vain for this state: those that reached it meanwhile are left
+    /// out, and a failure of this step takes nothing away.
+    pub held: Option<State>,
+    /// At most once: targets whose request may be under way. Written before it is.
+    pub intent: Vec<u64>,
 }
 
 /// A decision as the trail will tell it.
@@ -53,6 +64,12 @@ const FORM: u8 = 1;
 impl Page {
     /// Most targets of a page.
     pub const MAX: usize = 1000;
+
+    /// Other targets in the same step of their route, their decisions told.
+    #[must_use]
+    pub fn with(&self, entries: Vec<Entry>) -> Self {
+        Self { entries, decisions: Vec::new(), intent: Vec::new(), ..self.clone() }
+    }
 
     /// The stored form.
     pub fn encode(&self) -> Vec<u8> {

@@ -6,20 +6,23 @@ use std::time::Duration;
 
 use anypush_providers::contract::Class;
 use moka::sync::Cache;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
 use crate::channels::{Channel, Channels};
 use crate::clock::Clock;
+use crate::delivery::brake::Brakes;
 use crate::delivery::desk::Desk;
 use crate::delivery::gate::Gates;
 use crate::delivery::job::Job;
 use crate::delivery::page::Page;
+use crate::delivery::plan::Planner;
 use crate::delivery::record::Recorder;
-use crate::delivery::{expand, expire, pace};
+use crate::delivery::{escalate, expand, expire, pace};
 use crate::direct::Hub;
 use crate::ids::{Id, IdCodec, IdMaker};
 use crate::pacing::Seen;
+use crate::routing::RouteChannel;
 use crate::store::{NewWork, Store, StoreError, WorkItem, WorkKind};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -45,6 +48,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What shutdown waits for.
     pub tasks: Tasks,
+    /// How long the own connection is waited for before vendors are asked too, where a message says nothing.
+    pub own_wait_seconds: u32,
 }
 
 /// The way of a message. Cloning shares it.
@@ -58,18 +63,27 @@ pub(super) struct Inner {
     pub(super) epoch: u64,
     pub(super) recorder: Recorder,
     pub(super) gates: Gates,
+    pub(super) brakes: Brakes,
     desks: Mutex<HashMap<i64, Arc<Desk>>>,
     jobs: Cache<Id, Arc<Job>>,
+    /// Generations that cancelled messages were raised to, for as long as a page may be on its way under an older one.
+    pub(super) generations: Cache<Id, u32>,
+    /// Grows with each cancel: those who wait at a gate look up.
+    pub(super) cancels: watch::Sender<u64>,
     /// Rung when there is something to expand.
     pub(super) expand_bell: Notify,
     /// Rung when something will expire.
     pub(super) expire_bell: Notify,
+    /// Rung when there is something to decide again.
+    pub(super) escalate_bell: Notify,
     /// Pages that are being sent: stop waits for them before the recorder ends.
     pub(super) pages: TaskTracker,
 }
 
 /// A lease on one node is ended by its done, or by the next start (owner epoch); never by time.
 const LEASE_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+/// How long a page may be in hand that was read before its message was cancelled.
+const GENERATION_LIFE: Duration = Duration::from_hours(24);
 /// Bytes of messages kept parsed in memory, by estimate.
 const JOB_BYTES: u64 = 64 * 1024 * 1024;
 /// What a parsed message costs besides its text.
@@ -87,14 +101,18 @@ impl Pipeline {
             epoch,
             recorder,
             gates: Gates::default(),
+            brakes: Brakes::default(),
             desks: Mutex::default(),
             // By size: some are a few bytes of text, others megabytes of data.
             jobs: Cache::builder()
                 .weigher(|_, job: &Arc<Job>| JOB_OVERHEAD.saturating_add(3 * job.record.spec.len() as u32))
                 .max_capacity(JOB_BYTES)
                 .build(),
+            generations: Cache::builder().max_capacity(1 << 20).time_to_live(GENERATION_LIFE).build(),
+            cancels: watch::Sender::new(0),
             expand_bell: Notify::new(),
             expire_bell: Notify::new(),
+            escalate_bell: Notify::new(),
             pages: TaskTracker::new(),
             parts,
         });
@@ -110,6 +128,7 @@ impl Pipeline {
         inner.parts.tasks.spawn("pace", pace::watch(Arc::clone(&inner)));
         inner.parts.tasks.spawn("expand", expand::run(Arc::clone(&inner)));
         inner.parts.tasks.spawn("expire", expire::run(Arc::clone(&inner)));
+        inner.parts.tasks.spawn("escalate", escalate::run(Arc::clone(&inner)));
         Ok(Self { inner })
     }
 
@@ -179,9 +198,20 @@ impl Inner {
         Ok(job)
     }
 
+    /// Reads a message anew when it is next needed: it was changed.
+    pub(super) fn forget(&self, id: Id) {
+        self.jobs.invalidate(&id);
+    }
+
     /// Keeps a message that was just stored, so that its pages need not read it.
     pub(super) fn keep(&self, job: Job) {
         self.jobs.insert(job.id, Arc::new(job));
+    }
+
+    /// What decides about a message's targets, as things are now.
+    pub(super) fn planner<'a>(&'a self, job: &'a Job, channels: &'a [RouteChannel]) -> Planner<'a> {
+        let own_wait_seconds = self.parts.own_wait_seconds;
+        Planner { job, channels, hub: &self.parts.hub, now_ms: self.now_ms(), own_wait_seconds }
     }
 
     /// A page as a work item that is free.
@@ -245,6 +275,7 @@ impl Inner {
             match item.kind {
                 WorkKind::Page => self.desk(item.channel).nudge(item.due_at),
                 WorkKind::Expand => self.expand_bell.notify_one(),
+                WorkKind::Escalate => self.escalate_bell.notify_one(),
                 WorkKind::Expire => {}
             }
         }

@@ -6,25 +6,46 @@ use anypush_providers::contract::Reason;
 
 use crate::delivery::job::Job;
 use crate::delivery::page::{Decided, Entry, Page};
+use crate::delivery::pipeline::Inner;
 use crate::delivery::spec::GivenAddress;
 use crate::delivery::state::{Event, State};
 use crate::delivery::trail::TrailEntry;
 use crate::direct::Hub;
 use crate::ids::{GIVEN_TARGETS, Id};
-use crate::routing::{Decision, Question, Route, RouteAddress, RouteChannel, RouteDevice, decide};
-use crate::store::{NewTarget, TargetDevice};
+use crate::routing::{
+    Decision, Question, Route, RouteAddress, RouteChannel, RouteDevice, Step, Wait, decide,
+};
+use crate::store::{NewTarget, NewWork, TargetDevice, WorkKind};
 
 /// What becomes of a set of targets.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     /// How many targets it covers.
     pub(super) targeted: u64,
-    /// Entries by channel.
-    by_channel: BTreeMap<i64, Vec<(Entry, Decided)>>,
+    /// Entries by what their next step is.
+    steps: BTreeMap<Aim, Vec<(Entry, Option<Decided>)>>,
+    /// Entries about which is decided again at a later time.
+    deferred: BTreeMap<u64, Vec<Entry>>,
     /// Targets that end here.
     pub(super) events: Vec<Event>,
     /// Targets that are no devices.
     pub(super) given: Vec<(Id, u64, NewTarget)>,
+}
+
+/// A step that targets share: their pages are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Aim {
+    pub(super) channel: i64,
+    pub(super) wait: Option<Wait>,
+    /// See [`Page::held`].
+    pub(super) held: Option<State>,
+}
+
+impl Aim {
+    /// A step of a route, for targets that no channel has or (`held`) that one has in vain.
+    pub(super) fn at(step: &Step, held: Option<State>) -> Self {
+        Self { channel: step.channel, wait: step.wait, held }
+    }
 }
 
 /// What every decision of one plan has in common.
@@ -33,6 +54,7 @@ pub(super) struct Planner<'a> {
     pub(super) channels: &'a [RouteChannel],
     pub(super) hub: &'a Hub,
     pub(super) now_ms: u64,
+    pub(super) own_wait_seconds: u32,
 }
 
 impl Planner<'_> {
@@ -96,6 +118,7 @@ impl Planner<'_> {
             device,
             channels: self.channels,
             tried,
+            own_wait_seconds: self.own_wait_seconds,
         })
     }
 
@@ -135,11 +158,10 @@ impl Planner<'_> {
             Route::Send(steps) => {
                 let first = &steps[0];
                 let entry = Entry { target, address_version: first.address_version, ..Entry::default() };
-                plan.add(first.channel, entry, decided);
+                plan.add(Aim::at(first, None), entry, decided);
             }
             Route::Suppress(reason) => plan.events.push(self.suppressed(target, reason, Some(decided))),
-            // No rule defers yet; a deferred target must not be lost when one does.
-            Route::Defer { .. } => plan.events.push(self.suppressed(target, Reason::NoRoute, Some(decided))),
+            Route::Defer { until_ms } => plan.defer(until_ms, Entry { target, ..Entry::default() }),
         }
     }
 
@@ -161,24 +183,57 @@ impl Planner<'_> {
 }
 
 impl Plan {
-    /// Adds an entry for a channel.
-    pub(super) fn add(&mut self, channel: i64, entry: Entry, decided: Decided) {
-        self.by_channel.entry(channel).or_default().push((entry, decided));
+    /// Adds an entry for a step.
+    pub(super) fn add(&mut self, aim: Aim, entry: Entry, decided: Decided) {
+        self.steps.entry(aim).or_default().push((entry, Some(decided)));
     }
 
-    /// Cuts the entries into pages, per channel, sorted by target.
-    pub(super) fn pages(&mut self) -> Vec<(i64, Page)> {
+    /// Adds an entry whose decision the trail tells already.
+    pub(super) fn tell(&mut self, aim: Aim, entry: Entry) {
+        self.steps.entry(aim).or_default().push((entry, None));
+    }
+
+    /// Adds an entry about which is decided again at this time, in Unix milliseconds.
+    pub(super) fn defer(&mut self, until_ms: u64, entry: Entry) {
+        self.deferred.entry(until_ms).or_default().push(entry);
+    }
+
+    /// All entries as work: pages for their channels now, and what is decided again later.
+    pub(super) fn work(&mut self, inner: &Inner, job: &Job) -> Vec<NewWork> {
+        let now_ms = inner.now_ms();
+        let mut work: Vec<_> = self
+            .pages(job.at_ms(now_ms))
+            .iter()
+            .map(|(channel, page)| inner.page_work(job, *channel, page, now_ms, 0))
+            .collect();
+        for (until_ms, mut entries) in std::mem::take(&mut self.deferred) {
+            // Nothing waits beyond its deadline: there it ends.
+            let due_at = until_ms.min(job.ends_at()).max(now_ms);
+            entries.sort_by_key(|entry| entry.target);
+            work.extend(entries.chunks(Page::MAX).map(|chunk| {
+                let page = Page { entries: chunk.to_vec(), ..Page::default() };
+                NewWork { kind: WorkKind::Escalate, ..inner.page_work(job, 0, &page, due_at, 0) }
+            }));
+        }
+        work
+    }
+
+    /// Cuts the entries into pages, per step, sorted by target.
+    fn pages(&mut self, began_ms: u64) -> Vec<(i64, Page)> {
         let mut pages = Vec::new();
-        for (channel, mut entries) in std::mem::take(&mut self.by_channel) {
+        for (Aim { channel, wait, held }, mut entries) in std::mem::take(&mut self.steps) {
             entries.sort_by_key(|(entry, _)| entry.target);
             for chunk in entries.chunks(Page::MAX) {
-                let mut page = Page::default();
+                let mut page = Page { wait, began_ms, held, ..Page::default() };
                 for (entry, decided) in chunk {
-                    let index = page.decisions.iter().position(|d| d == decided).unwrap_or_else(|| {
-                        page.decisions.push(decided.clone());
-                        page.decisions.len() - 1
+                    let decision = decided.as_ref().map(|decided| {
+                        let known = page.decisions.iter().position(|d| d == decided);
+                        known.unwrap_or_else(|| {
+                            page.decisions.push(decided.clone());
+                            page.decisions.len() - 1
+                        }) as u16
                     });
-                    page.entries.push(Entry { decision: Some(index as u16), ..entry.clone() });
+                    page.entries.push(Entry { decision, ..entry.clone() });
                 }
                 pages.push((channel, page));
             }
@@ -244,7 +299,10 @@ mod tests {
     fn plan(act: impl FnOnce(&Planner<'_>, &mut Plan)) -> Plan {
         let (job, channels, hub) = (job(), channels(), Hub::default());
         let mut plan = Plan::default();
-        act(&Planner { job: &job, channels: &channels, hub: &hub, now_ms: 1500 }, &mut plan);
+        act(
+            &Planner { job: &job, channels: &channels, hub: &hub, now_ms: 1500, own_wait_seconds: 20 },
+            &mut plan,
+        );
         plan
     }
 
@@ -259,7 +317,7 @@ mod tests {
         fn every_target_is_in_one_page_or_ends_with_a_reason(kinds in prop::collection::vec(0u8..3, 0..2500)) {
             let devices: Vec<_> = kinds.iter().enumerate().map(|(i, kind)| device(i as u64 * 7, *kind)).collect();
             let mut plan = plan(|planner, plan| planner.devices(&devices, plan));
-            let pages = plan.pages();
+            let pages = plan.pages(500);
             let mut seen = BTreeSet::new();
             for (channel, page) in &pages {
                 prop_assert!(page.entries.len() <= Page::MAX);
@@ -285,7 +343,7 @@ mod tests {
             address: Address { kind: "token".into(), token: Token::new(token), params: BTreeMap::new() },
         };
         let mut plan = plan(|planner, plan| planner.addresses(&[given("a"), given("b"), given("a")], plan));
-        let pages = plan.pages();
+        let pages = plan.pages(500);
         assert_eq!(pages[0].1.entries.len(), 2);
         assert_eq!(plan.events[0].reason, Some(Reason::DuplicateAddress));
         assert_eq!((plan.targeted, plan.given.len()), (3, 3));

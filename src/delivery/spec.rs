@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anypush_providers::contract::{Address, Content};
+use anypush_providers::contract::{Address, Content, DeliveryMode};
 use serde::{Deserialize, Serialize};
 
 use crate::routing::StepSpec;
@@ -15,6 +15,9 @@ pub struct Spec {
     /// The route that the backend asked for; empty = the app's rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepSpec>,
+    /// What happens where an answer is lost; `None`: as the channel does by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivery: Option<DeliveryMode>,
     /// Time to live in whole seconds; 0 = only if reachable now.
     pub ttl_seconds: u32,
     /// Comes back in webhooks.

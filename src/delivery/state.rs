@@ -131,6 +131,23 @@ pub struct Event {
     pub trail: Vec<TrailEntry>,
 }
 
+/// A failure that comes after a channel had accepted.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LateFailure {
+    /// The message.
+    pub message: Id,
+    /// The target.
+    pub target: u64,
+    /// Which channel says so.
+    pub channel: i64,
+    /// Why.
+    pub reason: Reason,
+    /// Milliseconds since the message's creation.
+    pub at_ms: u64,
+    /// What the trail gets, in order.
+    pub trail: Vec<TrailEntry>,
+}
+
 /// How a counter moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CounterKey {
@@ -162,7 +179,9 @@ const LONG_TRAIL: usize = 16 * 1024;
 /// Applies an event to a delivery (absent = never recorded) and says how the counters move.
 ///
 /// Pending is never counted: it is `targeted` minus all others. A state at or below the present rank leaves the
-/// state alone, but its times and trail are kept.
+/// state alone, but its times and trail are kept. One exception moves the channel alone: where a further step of the
+/// route is accepted too, the delivery is that channel's from then on. `reached` stays with the channel that came
+/// first: a delivery reaches a state once.
 pub fn apply(row: Option<Delivery>, event: &Event) -> (Delivery, Vec<(CounterKey, i64)>) {
     let mut moves = Vec::new();
     let before = row.as_ref().map(|r| (r.state, r.reason, r.channel));
@@ -178,7 +197,8 @@ pub fn apply(row: Option<Delivery>, event: &Event) -> (Delivery, Vec<(CounterKey
         trail: Vec::new(),
     });
     let rises = event.state.rank() > row.state.rank();
-    if rises || (event.state == State::Pending && row.state == State::Pending) {
+    let again = event.state == row.state && matches!(row.state, State::Pending | State::Accepted);
+    if rises || again {
         row.state = event.state;
         row.reason = event.reason;
         row.channel = event.channel;
@@ -211,6 +231,22 @@ pub fn apply(row: Option<Delivery>, event: &Event) -> (Delivery, Vec<(CounterKey
     (row, moves)
 }
 
+/// A channel that had accepted a delivery says later that it failed after all: the delivery goes back on its route.
+///
+/// The only way down. No event takes it, so receipts in any order cannot; it is refused (`None`) where the delivery
+/// has moved on meanwhile or is another channel's by now.
+pub fn reenter(row: &Delivery, failure: &LateFailure) -> Option<(Delivery, Vec<(CounterKey, i64)>)> {
+    if row.state != State::Accepted || row.channel != failure.channel {
+        return None;
+    }
+    let mut back = row.clone();
+    back.state = State::Pending;
+    back.reason = Some(failure.reason);
+    back.updated_ms = row.updated_ms.max(failure.at_ms);
+    back.trail.extend(trail::encode(&failure.trail));
+    Some((back, vec![(counter(row.message, row.channel, View::Now, row.state, row.reason), -1)]))
+}
+
 /// What a state implies: a displayed message was delivered, a delivered one accepted.
 fn reached_by(state: State) -> &'static [State] {
     match state {
@@ -237,6 +273,12 @@ mod tests {
     fn event(state: State, at_ms: u64) -> Event {
         let reason = (state.rank() == 2).then_some(Reason::Expired);
         Event { message: Id(1), target: 2, state, reason, channel: 3, vendor_id: None, at_ms, trail: vec![] }
+    }
+
+    fn count(counters: &mut BTreeMap<CounterKey, i64>, moves: Vec<(CounterKey, i64)>) {
+        for (key, n) in moves {
+            *counters.entry(key).or_insert(0) += n;
+        }
     }
 
     fn replay(states: &[State]) -> (Option<Delivery>, BTreeMap<CounterKey, i64>) {
@@ -296,6 +338,21 @@ mod tests {
         }
 
         #[test]
+        fn a_delivery_that_two_channels_accept_is_counted_once_and_is_the_later_ones(channels in prop::collection::vec(1i64..4, 1..6)) {
+            let mut counters = BTreeMap::new();
+            let mut row = None;
+            for channel in &channels {
+                let (next, moves) = apply(row, &Event { channel: *channel, ..event(State::Accepted, 1) });
+                count(&mut counters, moves);
+                row = Some(next);
+            }
+            counters.retain(|_, n| *n != 0);
+            let at = |channel, view| counter(Id(1), channel, view, State::Accepted, None);
+            let (first, last) = (channels[0], *channels.last().unwrap());
+            prop_assert_eq!(counters, BTreeMap::from([(at(first, View::Reached), 1), (at(last, View::Now), 1)]));
+        }
+
+        #[test]
         fn the_rank_never_falls(codes in prop::collection::vec(0u8..10, 1..20)) {
             let mut row = None;
             let mut rank = 0;
@@ -305,6 +362,34 @@ mod tests {
                 rank = next.state.rank();
                 row = Some(next);
             }
+        }
+
+        #[test]
+        fn only_what_its_own_channel_had_accepted_goes_back_and_the_counters_follow(
+            codes in prop::collection::vec(0u8..10, 1..12), after in prop::collection::vec(0u8..10, 0..12),
+            channel in 2i64..4,
+        ) {
+            let states: Vec<_> = codes.into_iter().filter_map(State::from_code).collect();
+            let (row, mut counters) = replay(&states);
+            let row = row.unwrap();
+            let (message, target) = (row.message, row.target);
+            let late =
+                LateFailure { message, target, channel, reason: Reason::Unclassified, at_ms: 9, trail: vec![] };
+            let back = reenter(&row, &late);
+            prop_assert_eq!(back.is_some(), row.state == State::Accepted && row.channel == channel);
+            let mut row = back.map_or(row, |(back, moves)| {
+                count(&mut counters, moves);
+                back
+            });
+            for state in after.into_iter().filter_map(State::from_code) {
+                let (next, moves) = apply(Some(row), &Event { channel: 5, ..event(state, 10) });
+                count(&mut counters, moves);
+                row = next;
+            }
+            prop_assert!(counters.values().all(|n| (0..=1).contains(n)));
+            let sum = |view| counters.iter().filter(|(k, _)| k.view == view).map(|(_, n)| *n).sum::<i64>();
+            prop_assert_eq!(sum(View::Now), i64::from(row.state != State::Pending));
+            prop_assert_eq!(sum(View::Reached), row.reached_ms.iter().flatten().count() as i64);
         }
 
         #[test]

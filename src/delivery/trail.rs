@@ -81,6 +81,15 @@ pub enum TrailEntry {
         /// The vendor's words.
         words: Option<String>,
     },
+    /// A channel that had accepted was given time for a witness, and none came.
+    Waited {
+        /// When the time was over.
+        at_ms: u64,
+        /// Which channel.
+        channel: i64,
+        /// Until which state.
+        until: State,
+    },
 }
 
 /// What follows an attempt.

@@ -2,7 +2,10 @@
 
 use anypush_providers::contract::{Reason, Tier};
 
-use super::{ChannelState, Decision, Question, Route, RouteChannel, RouteDevice, Step};
+use super::{
+    ChannelState, Decision, IfBlind, Question, Route, RouteChannel, RouteDevice, Step, StepSpec, Wait,
+};
+use crate::delivery::state::State;
 use crate::delivery::trail::{Skip, SkipReason};
 
 /// Decides the route of one delivery.
@@ -20,11 +23,12 @@ pub fn decide(question: &Question<'_>) -> Decision {
     let mut steps = Vec::new();
     let mut troubled = Vec::new();
     let mut waiting = Vec::new();
-    for channel in in_order(question, &mut skipped) {
+    for (channel, spec) in in_order(question, &mut skipped) {
         match fits(question, channel) {
             Err(why) => skipped.push(Skip { channel: channel.seq, why }),
             Ok(address_version) => {
-                let step = Step { channel: channel.seq, address_version, wait: None };
+                let step =
+                    Step { channel: channel.seq, address_version, wait: wait(question, channel, spec) };
                 if let Some(why) = trouble(channel.state) {
                     troubled.push((step, why));
                 } else if channel.tier == Tier::Direct && !device.connected && question.steps.is_empty() {
@@ -44,18 +48,42 @@ pub fn decide(question: &Question<'_>) -> Decision {
     } else {
         skipped.extend(troubled.into_iter().map(|(step, why)| Skip { channel: step.channel, why }));
     }
+    if let Some(last) = steps.last_mut() {
+        // There is nothing to go on to.
+        last.wait = None;
+    }
     let route = if steps.is_empty() { Route::Suppress(Reason::NoRoute) } else { Route::Send(steps) };
     Decision { route, skipped }
 }
 
-fn in_order<'a>(question: &Question<'a>, skipped: &mut Vec<Skip>) -> Vec<&'a RouteChannel> {
+/// What a step waits for, beside its outcome.
+fn wait(question: &Question<'_>, channel: &RouteChannel, spec: Option<&StepSpec>) -> Option<Wait> {
+    let Some(spec) = spec else {
+        let own = channel.tier == Tier::Direct && question.own_wait_seconds > 0;
+        return own.then_some(Wait { seconds: question.own_wait_seconds, until: State::Delivered });
+    };
+    let asked = spec.until.unwrap_or(State::Accepted);
+    let blind = match asked {
+        State::Delivered => !channel.capabilities.witnesses_delivered,
+        State::Displayed => !channel.capabilities.witnesses_displayed,
+        State::Clicked => !channel.capabilities.witnesses_clicked,
+        _ => false,
+    };
+    let until = if blind && spec.if_blind == IfBlind::Stop { State::Accepted } else { asked };
+    spec.wait_seconds.map(|seconds| Wait { seconds, until })
+}
+
+/// A channel, and the step of the message that named it.
+type Named<'a> = (&'a RouteChannel, Option<&'a StepSpec>);
+
+fn in_order<'a>(question: &Question<'a>, skipped: &mut Vec<Skip>) -> Vec<Named<'a>> {
     if question.steps.is_empty() {
         let (paid, mut order): (Vec<_>, Vec<_>) = question.channels.iter().partition(|c| c.tier == Tier::Sms);
         skipped.extend(paid.iter().map(|c| Skip { channel: c.seq, why: SkipReason::NotAskedFor }));
         order.sort_by_key(|c| c.tier);
-        return order;
+        return order.into_iter().map(|channel| (channel, None)).collect();
     }
-    let mut order: Vec<&RouteChannel> = Vec::new();
+    let mut order: Vec<Named<'a>> = Vec::new();
     for step in question.steps {
         let uses = step.uses.as_str();
         // A name beats a provider, a provider beats a tier: the most exact word counts.
@@ -66,8 +94,8 @@ fn in_order<'a>(question: &Question<'a>, skipped: &mut Vec<Skip>) -> Vec<&'a Rou
             (!hits.is_empty()).then_some(hits)
         });
         for channel in found.unwrap_or_default() {
-            if !order.iter().any(|known| known.seq == channel.seq) {
-                order.push(channel);
+            if !order.iter().any(|(known, _)| known.seq == channel.seq) {
+                order.push((channel, Some(step)));
             }
         }
     }
@@ -121,7 +149,7 @@ mod tests {
 
     use anypush_providers::contract::{Capabilities, Needs};
 
-    use super::super::{RouteAddress, StepSpec};
+    use super::super::RouteAddress;
     use super::*;
 
     fn channel(seq: i64, name: &str, provider: &str, tier: Tier) -> RouteChannel {
@@ -166,8 +194,10 @@ mod tests {
         tried: &[i64],
     ) -> (Vec<i64>, Vec<Skip>) {
         let needs = Needs { notification: true, ..Needs::default() };
-        let steps: Vec<_> = uses.iter().map(|u| StepSpec { uses: (*u).into() }).collect();
-        let decision = decide(&Question { needs: &needs, steps: &steps, device, channels, tried });
+        let steps: Vec<_> =
+            uses.iter().map(|u| StepSpec { uses: (*u).into(), ..StepSpec::default() }).collect();
+        let decision =
+            decide(&Question { needs: &needs, steps: &steps, device, channels, tried, own_wait_seconds: 20 });
         let order = match decision.route {
             Route::Send(steps) => steps.iter().map(|s| s.channel).collect(),
             _ => vec![],
@@ -188,6 +218,45 @@ mod tests {
         assert_eq!(order, [3, 2, 1]);
         assert!(skipped.contains(&Skip { channel: 1, why: SkipReason::NotConnected }));
         assert_eq!(ask(&channels(), &device(&[], true, false), &[], &[]).0, [1]);
+    }
+
+    fn waits(
+        channels: &[RouteChannel],
+        device: &RouteDevice,
+        steps: &[StepSpec],
+    ) -> Vec<Option<(u32, State)>> {
+        let needs = Needs { notification: true, ..Needs::default() };
+        let question = Question { needs: &needs, steps, device, channels, tried: &[], own_wait_seconds: 20 };
+        match decide(&question).route {
+            Route::Send(steps) => steps.iter().map(|s| s.wait.map(|w| (w.seconds, w.until))).collect(),
+            _ => vec![],
+        }
+    }
+
+    #[test]
+    fn the_own_connection_is_waited_for_only_where_vendors_stand_behind_it() {
+        let own = Some((20, State::Delivered));
+        assert_eq!(waits(&channels(), &device(&["globe"], true, true), &[]), [own, None]);
+        assert_eq!(waits(&channels(), &device(&[], true, true), &[]), [None]);
+        assert_eq!(waits(&channels(), &device(&["globe"], true, false), &[]), [None, None]);
+    }
+
+    #[test]
+    fn a_step_that_cannot_see_its_until_waits_all_the_same_or_is_content_with_accepted() {
+        let mut all = channels();
+        all[2].capabilities.witnesses_delivered = true;
+        let step = |uses: &str, if_blind| StepSpec {
+            uses: uses.into(),
+            wait_seconds: Some(60),
+            until: Some(State::Delivered),
+            if_blind,
+        };
+        let phone = device(&["globe", "mill", "text"], false, false);
+        let last = StepSpec { uses: "sms".into(), ..StepSpec::default() };
+        let ask = |first: StepSpec| waits(&all, &phone, &[first, last.clone()])[0];
+        assert_eq!(ask(step("global", IfBlind::Go)), Some((60, State::Delivered)));
+        assert_eq!(ask(step("global", IfBlind::Stop)), Some((60, State::Accepted)));
+        assert_eq!(ask(step("maker", IfBlind::Stop)), Some((60, State::Delivered)));
     }
 
     #[test]
@@ -237,7 +306,14 @@ mod tests {
         assert!(ask(&channels(), &phone, &[], &[]).0.is_empty());
         let needs = Needs { data_only: true, ..Needs::default() };
         let all = channels();
-        let question = Question { needs: &needs, steps: &[], device: &phone, channels: &all, tried: &[] };
+        let question = Question {
+            needs: &needs,
+            steps: &[],
+            device: &phone,
+            channels: &all,
+            tried: &[],
+            own_wait_seconds: 20,
+        };
         assert!(matches!(decide(&question).route, Route::Send(_)));
     }
 }

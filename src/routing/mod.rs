@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use anypush_providers::contract::{Capabilities, Needs, Reason, Tier};
 use serde::{Deserialize, Serialize};
 
+use crate::delivery::state::State;
 use crate::delivery::trail::Skip;
 
 pub use decide::decide;
@@ -40,12 +41,12 @@ pub struct Step {
 }
 
 /// When a step that was accepted still counts as not enough.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Wait {
     /// How long to wait.
     pub seconds: u32,
     /// For which state.
-    pub until: crate::delivery::state::State,
+    pub until: State,
 }
 
 /// A route and why it is so.
@@ -58,12 +59,32 @@ pub struct Decision {
 }
 
 /// One step that a backend asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StepSpec {
     /// A channel name, a provider id, or a tier.
     #[serde(rename = "use")]
     pub uses: String,
+    /// How long it may take until the next step begins; `None`: until it has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_seconds: Option<u32>,
+    /// What ends the route here; `None`: accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<State>,
+    /// What happens where the channel cannot witness that.
+    #[serde(default)]
+    pub if_blind: IfBlind,
+}
+
+/// What a step does whose channel cannot witness its `until`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IfBlind {
+    /// It waits all the same (the phone itself may report) and goes on when the time is over.
+    #[default]
+    Go,
+    /// Accepted is enough: the route ends there.
+    Stop,
 }
 
 /// Everything that a decision depends on.
@@ -79,6 +100,9 @@ pub struct Question<'a> {
     pub channels: &'a [RouteChannel],
     /// Channels that were tried and given up.
     pub tried: &'a [i64],
+    /// How long the own connection is waited for before vendors are asked too, where the message says nothing;
+    /// 0 = vendors are asked only where it fails.
+    pub own_wait_seconds: u32,
 }
 
 /// A device (or a given address) as routing sees it.

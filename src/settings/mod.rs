@@ -39,8 +39,18 @@ pub struct Settings {
     pub log: Log,
     /// What a request may be.
     pub limits: Limits,
+    /// Routes of messages that say nothing about theirs.
+    pub route: Route,
     /// What phones are told.
     pub device: Device,
+}
+
+/// Routes of messages that say nothing about theirs.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Route {
+    /// How long a connected phone has to acknowledge before vendors are asked too; 0 = they are not.
+    pub own_connection_wait_seconds: u32,
 }
 
 /// What is logged.
@@ -123,6 +133,8 @@ impl Settings {
         range("limits.body_bytes", self.limits.body_bytes as u64, 1024, 64 << 20);
         range("limits.targets", self.limits.targets as u64, 1, 100_000);
         range("limits.json_depth", self.limits.json_depth as u64, 4, 64);
+        let own = u64::from(self.route.own_connection_wait_seconds);
+        range("route.own_connection_wait_seconds", own, 0, 3600);
         range("device.poll_seconds", self.device.poll_seconds, 10, 86_400);
         range("device.heartbeat_seconds", self.device.heartbeat_seconds, 10, 3600);
         let least = self.device.heartbeat_seconds;

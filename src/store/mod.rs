@@ -139,6 +139,8 @@ pub trait Store: Send + Sync {
     async fn targets_by_number(&self, app: i64, devices: &[u64]) -> Result<Vec<TargetDevice>>;
     /// Active addresses of these devices for one provider: what a page needs, in one range read.
     async fn send_addresses(&self, app: i64, provider: &str, devices: &[u64]) -> Result<Vec<SendAddress>>;
+    /// Takes back into use what was retired since a time, of one provider's addresses; how many.
+    async fn restore_addresses(&self, app: i64, provider: &str, since_ms: u64, now_ms: u64) -> Result<u64>;
     /// Targets given in the call, by index.
     async fn given_targets(&self, message: Id, indexes: &[u64]) -> Result<Vec<(u64, NewTarget)>>;
 
@@ -157,6 +159,11 @@ pub trait Store: Send + Sync {
 
     /// Stores a message with its first changes in one transaction, or answers from its idempotency key.
     async fn accept(&self, message: NewMessage, changes: Changes) -> Result<AcceptAnswer>;
+    /// Marks a message as cancelled and raises its generation, once; its generation, `None` where there is none.
+    async fn cancel(&self, message: Id, now_ms: u64) -> Result<Option<u32>>;
+    /// Takes back some inbox entries of a message that were never handed out; their deliveries end cancelled. Returns
+    /// how many entries; 0 = there are none left.
+    async fn withdraw(&self, message: Id, now_ms: u64) -> Result<u64>;
     /// Applies changes in one transaction. Shares its commit with others that wait.
     async fn commit(&self, changes: Changes) -> Result<()>;
     /// A message by id.
@@ -194,6 +201,9 @@ pub trait Store: Send + Sync {
     async fn begin_epoch(&self, node: u8) -> Result<u64>;
     /// Leases due work of one kind (for pages: of one channel and lane), oldest first.
     async fn lease(&self, lease: Lease) -> Result<Vec<WorkItem>>;
+    /// Leases free pages of a message, and what is to be decided again about it, due or not; the lease's kind, channel
+    /// and lane say nothing.
+    async fn lease_of(&self, message: Id, lease: Lease) -> Result<Vec<WorkItem>>;
     /// When the next free work of this kind (and channel) is due, in Unix milliseconds.
     async fn next_due(&self, kind: WorkKind, channel: i64) -> Result<Option<u64>>;
     /// How many work items wait, by kind and channel. `Broken` once nothing can be written any more.

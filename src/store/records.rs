@@ -6,7 +6,7 @@ use anypush_providers::contract::{Class, Reason};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::delivery::state::{Event, State, View};
+use crate::delivery::state::{Event, LateFailure, State, View};
 use crate::ids::Id;
 use crate::store::VendorReceipt;
 
@@ -315,6 +315,9 @@ pub struct Changes {
     pub receipts: Vec<VendorReceipt>,
     /// Rows of the journal whose receipts are among these, or came to nothing.
     pub journal_done: Vec<i64>,
+    /// Failures after acceptance; applied after the events by [`crate::delivery::state::reenter`]. The set that has
+    /// one has the work that decides again.
+    pub late: Vec<LateFailure>,
 }
 
 impl Changes {
@@ -331,6 +334,7 @@ impl Changes {
         self.addresses.extend(later.addresses);
         self.receipts.extend(later.receipts);
         self.journal_done.extend(later.journal_done);
+        self.late.extend(later.late);
     }
 }
 
@@ -359,12 +363,14 @@ pub enum WorkKind {
     Page = 1,
     /// End what the phones of a page have not taken by the deadline; payload: a page.
     Expire = 2,
+    /// Decide again about a page: the time of its step is over, or of its delay; payload: the page.
+    Escalate = 3,
 }
 
 impl WorkKind {
     /// Reads a stored number.
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::Expand, Self::Page, Self::Expire].get(usize::from(code)).copied()
+        [Self::Expand, Self::Page, Self::Expire, Self::Escalate].get(usize::from(code)).copied()
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Metrics {
     pub unclassified: Family<VendorCode, Counter>,
     /// What became of vendors' receipts.
     pub receipts: Family<ReceiptLabels, Counter>,
+    /// Addresses that were not retired because too many were to be.
+    pub removals_held: Counter,
 }
 
 impl Default for Metrics {
@@ -60,9 +62,12 @@ impl Default for Metrics {
         let receipts = Family::<ReceiptLabels, Counter>::default();
         registry.register("messages_accepted", "Messages accepted", messages_accepted.clone());
         registry.register("outcomes", "Outcomes of targets", outcomes.clone());
+        let removals_held = Counter::default();
+        let help = "Addresses that vendors called dead and that were kept because unusually many were";
+        registry.register("address_removals_held", help, removals_held.clone());
         registry.register("unclassified_codes", "Vendor codes that no table knows", unclassified.clone());
         registry.register("receipts", "What became of vendors' receipts", receipts.clone());
-        Self { registry, messages_accepted, outcomes, unclassified, receipts }
+        Self { registry, messages_accepted, outcomes, unclassified, receipts, removals_held }
     }
 }
 

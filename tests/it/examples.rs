@@ -66,7 +66,8 @@ async fn every_example_of_the_file_is_answered_as_the_file_says() {
             path if path.starts_with("/v1/apps") => &world.admin_key,
             _ => &world.api_key,
         };
-        let path = example.path.replace("{id}", "phone-1").replace("{app}", &world.app_id);
+        let path =
+            example.path.replace("{id}", "phone-1").replace("{app}", &world.app_id).replace("{name}", "fcm");
         let answer = world.call(key, example.method, &path, Some(example.body.clone())).await;
         let status = answer.status;
         assert!(status.is_success(), "{}: {status} {:#}", example.name, answer.body);

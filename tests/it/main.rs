@@ -21,5 +21,6 @@ mod receipts;
 mod secrets;
 mod sending;
 mod slow;
+mod steps;
 mod trouble;
 mod world;

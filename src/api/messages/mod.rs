@@ -18,6 +18,7 @@ use super::problem::{Answer, Problem};
 use crate::app::Gateway;
 use crate::clock::rfc3339;
 use crate::delivery::spec::Spec;
+use crate::delivery::state::{State as Stage, View};
 use crate::delivery::{AcceptError, SendRequest};
 use crate::ids::{Id, Kind};
 use crate::store::MessageRecord;
@@ -117,8 +118,8 @@ async fn view(gateway: &Gateway, message: &MessageRecord) -> Answer<Value> {
 fn state(message: &MessageRecord, pending: u64) -> &'static str {
     match message.state {
         1 => "scheduled",
-        2 => "cancelling",
-        3 => "cancelled",
+        2 | 3 if message.expanded_at.is_some() && pending == 0 => "cancelled",
+        2 | 3 => "cancelling",
         _ if message.expanded_at.is_some() && pending == 0 => "done",
         _ => "sending",
     }
@@ -132,6 +133,28 @@ pub(super) async fn get(
 ) -> Answer<Json<Value>> {
     let message = find(&gateway, caller.app_seq()?, &names).await?;
     Ok(Json(view(&gateway, &message).await?))
+}
+
+/// `POST /v1/messages/{id}/cancel`
+pub(super) async fn cancel(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    names: Names,
+) -> Answer<Json<Value>> {
+    let app = caller.app_seq()?;
+    let id = find(&gateway, app, &names).await?.id;
+    gateway.pipeline.cancel(id).await?;
+    let message = find(&gateway, app, &names).await?;
+    let counters = gateway.store.counters(id).await?;
+    let now = |states: &[Stage]| -> u64 {
+        counters.iter().filter(|c| c.view == View::Now && states.contains(&c.state)).map(|c| c.n).sum()
+    };
+    let sent = [Stage::Accepted, Stage::Delivered, Stage::Displayed, Stage::Clicked, Stage::Unknown];
+    Ok(Json(json!({
+        "cancelled": now(&[Stage::Cancelled]),
+        "already_sent": now(&sent),
+        "in_flight": message.targeted.saturating_sub(now(&Stage::ALL)),
+    })))
 }
 
 /// `GET /v1/messages`: newest first.

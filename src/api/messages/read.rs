@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anypush_providers::contract::{Badge, Class, Click, ClickAction, Content, Notification, Priority, Tier};
+use anypush_providers::contract::{
+    Badge, Class, Click, ClickAction, Content, DeliveryMode, Notification, Priority, Tier,
+};
 use axum::http::StatusCode;
 use serde_json::Value;
 
@@ -12,8 +14,9 @@ use crate::api::fields::{Fields, Mistakes, Text};
 use crate::api::problem::{Answer, Problem};
 use crate::app::Gateway;
 use crate::delivery::spec::{Audience, Expression, Spec};
+use crate::delivery::state::State;
 use crate::direct;
-use crate::routing::StepSpec;
+use crate::routing::{IfBlind, StepSpec};
 
 /// Four weeks: the longest that any vendor keeps a message.
 const MAX_TTL: u64 = 2_419_200;
@@ -21,6 +24,14 @@ const DEFAULT_TTL: u64 = 86_400;
 /// Above so many targets the class must be said: a campaign must not travel as a login code by accident.
 const CLASS_FREE: usize = 100;
 const MOST_STEPS: usize = 16;
+const MODES: [(&str, DeliveryMode); 2] =
+    [("at_least_once", DeliveryMode::AtLeastOnce), ("at_most_once", DeliveryMode::AtMostOnce)];
+const UNTIL: [(&str, State); 4] = [
+    ("accepted", State::Accepted),
+    ("delivered", State::Delivered),
+    ("displayed", State::Displayed),
+    ("clicked", State::Clicked),
+];
 
 /// A message, validated.
 pub(super) struct Message {
@@ -59,6 +70,7 @@ pub(super) fn message(gateway: &Gateway, app: i64, body: Value) -> Answer<Messag
     let spec = Spec {
         content,
         steps: steps(&mut fields, &wrong, known),
+        delivery: fields.choice("delivery", &MODES),
         ttl_seconds: ttl as u32,
         metadata: fields.map("metadata", 32, Text::line(64), Text::prose(512)).unwrap_or_default(),
     };
@@ -242,8 +254,14 @@ fn steps(fields: &mut Fields<'_>, wrong: &Mistakes, known: impl Fn(&str) -> bool
         if !uses.is_empty() && !known(&uses) {
             step.refuse("use", "names neither a channel of this app, nor a provider, nor a tier");
         }
+        let wait_seconds = step.number("wait_seconds", 1..=MAX_TTL).map(|n| n as u32);
+        let until = step.choice("until", &UNTIL);
+        let if_blind = step.choice("if_blind", &[("go", IfBlind::Go), ("stop", IfBlind::Stop)]);
+        if wait_seconds.is_none() && until.is_some_and(|until| until != State::Accepted) {
+            step.refuse("wait_seconds", "is required where `until` is more than `accepted`");
+        }
         step.finish();
-        steps.push(StepSpec { uses });
+        steps.push(StepSpec { uses, wait_seconds, until, if_blind: if_blind.unwrap_or_default() });
     }
     steps
 }

@@ -85,6 +85,17 @@ async fn every_mistake_in_a_message_has_its_pointer() {
             "/route/steps/0/use",
         ),
         (
+            json!({"to": {"device_ids": ["a"]}, "data": {"a": "b"},
+                "route": {"steps": [{"use": "direct", "until": "delivered"}]}}),
+            "/route/steps/0/wait_seconds",
+        ),
+        (
+            json!({"to": {"device_ids": ["a"]}, "data": {"a": "b"},
+                "route": {"steps": [{"use": "direct", "until": "failed"}]}}),
+            "/route/steps/0/until",
+        ),
+        (json!({"to": {"device_ids": ["a"]}, "data": {"a": "b"}, "delivery": "twice"}), "/delivery"),
+        (
             json!({"to": {"device_ids": ["a"]}, "data": {"a": "b"}, "overrides": {"nope": {}}}),
             "/overrides/nope",
         ),
@@ -100,7 +111,7 @@ async fn every_mistake_in_a_message_has_its_pointer() {
         assert_eq!(told["pointer"], pointer, "{body}");
         assert!(told["errors"].as_array().is_some_and(|all| !all.is_empty()));
     }
-    for name in ["category", "send_at", "delivery", "state", "id"] {
+    for name in ["category", "send_at", "state", "id"] {
         let mut body = simple();
         body[name] = json!("x");
         let answer = world.own("POST", "/v1/messages", Some(body)).await;

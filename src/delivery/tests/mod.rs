@@ -110,6 +110,7 @@ impl Rig {
             hub: crate::direct::Hub::default(),
             metrics: Arc::default(),
             tasks: crate::tasks::Tasks::default(),
+            own_wait_seconds: 20,
         };
         let pipeline = Pipeline::start(parts).await.unwrap();
         Self { store, channels, channel, played, pipeline, clock, _dir: dir }

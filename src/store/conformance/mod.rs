@@ -4,6 +4,7 @@
 
 pub(in crate::store) mod administration;
 pub(in crate::store) mod audience;
+pub(in crate::store) mod cancels;
 pub(in crate::store) mod messages;
 pub(in crate::store) mod phones;
 pub(in crate::store) mod receipts;
@@ -54,6 +55,11 @@ macro_rules! conformance_tests {
                 several_events_of_one_delivery_in_one_set_are_applied_in_order,
                 deliveries_are_listed_by_filter_and_by_target,
                 an_audience_grows_until_it_is_whole;
+            cancels:
+                a_cancel_raises_the_generation_once_and_frees_its_work_at_any_time,
+                what_no_phone_was_given_is_withdrawn_and_ends_cancelled,
+                a_late_failure_takes_back_only_what_its_channel_still_has,
+                retired_addresses_come_back_for_one_provider_and_since_a_time;
             work:
                 due_work_is_leased_once_oldest_first,
                 a_new_epoch_frees_what_the_old_one_held_and_says_so,

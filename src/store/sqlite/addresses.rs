@@ -181,3 +181,18 @@ async fn insert(session: &mut Session, app: i64, come: &[(u64, u32, &NewAddress)
         })
         .await
 }
+
+/// Takes retired addresses back into use. One token has one row, so none can be there twice.
+pub(super) async fn restore(
+    session: &mut Session,
+    app: i64,
+    provider: &str,
+    since_ms: u64,
+    now_ms: u64,
+) -> Sql<u64> {
+    let query = sqlx::query(
+        "UPDATE addresses SET state = 0, strikes = 0, state_reason = NULL, updated_at = ?4
+         WHERE app = ?1 AND provider = ?2 AND state = 1 AND updated_at >= ?3",
+    );
+    session.run(query.bind(app).bind(provider).bind(int(since_ms)).bind(int(now_ms))).await
+}

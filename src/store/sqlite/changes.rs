@@ -93,7 +93,12 @@ async fn work_changes(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
     work::delete(session, &done).await
 }
 
-/// What vendors say about addresses. The version must be the one that was sent to; one that is retired stays so.
+/// How long a doubtful word about an address is remembered, and how far a second one must be from it to count: two
+/// messages at the same time are one observation.
+const STRIKE_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
+const STRIKES_APART_MS: u64 = 60_000;
+
+/// What vendors say about addresses: definite words retire at once, doubtful ones with the second strike. The version must be the one that was sent to; one that is retired stays so.
 async fn judge_addresses(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
     let mut judged: BTreeMap<(i64, &str, u64, u32), (Reason, bool)> = BTreeMap::new();
     for AddressVerdict { app, provider, device, version, reason, retire } in
@@ -110,15 +115,23 @@ async fn judge_addresses(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
     let rows: Vec<_> = judged
         .into_iter()
         .map(|((app, provider, device, version), (reason, retire))| {
-            (app, provider, device, version, reason.code(), u8::from(retire))
+            let doubt = reason == Reason::InvalidToken && !retire;
+            (app, provider, device, version, reason.code(), u8::from(retire), u8::from(doubt))
         })
         .collect();
     let query = sqlx::query(
-        "UPDATE addresses SET state = v.value ->> 5, state_reason = v.value ->> 4, strikes = strikes + 1,
-            updated_at = ?2
+        "UPDATE addresses SET
+            state = iif(v.value ->> 5 OR (v.value ->> 6 AND strikes > 0 AND updated_at BETWEEN ?3 AND ?4), 1, 0),
+            strikes = CASE WHEN NOT v.value ->> 6 THEN strikes WHEN strikes = 0 OR updated_at < ?3 THEN 1
+                WHEN updated_at > ?4 THEN strikes ELSE strikes + 1 END,
+            updated_at = iif(v.value ->> 6 AND strikes > 0 AND updated_at > ?4, updated_at, ?2),
+            state_reason = v.value ->> 4
          FROM json_each(?1) AS v
          WHERE addresses.app = v.value ->> 0 AND addresses.provider = v.value ->> 1
            AND addresses.device = v.value ->> 2 AND addresses.version = v.value ->> 3 AND addresses.state = 0",
     );
-    session.run(query.bind(json(&rows)).bind(int(batch.now_ms))).await.map(drop)
+    let now = batch.now_ms;
+    let (oldest, newest) = (now.saturating_sub(STRIKE_LIFE_MS), now.saturating_sub(STRIKES_APART_MS));
+    let query = query.bind(json(&rows)).bind(int(now)).bind(int(oldest)).bind(int(newest));
+    session.run(query).await.map(drop)
 }

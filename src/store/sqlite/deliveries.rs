@@ -8,8 +8,9 @@ use super::changes::Batch;
 use super::rows;
 use super::session::{Session, Sql, int, json};
 use super::writer::PhoneSays;
-use crate::delivery::state::{self, CounterKey, Delivery, Event, State};
+use crate::delivery::state::{self, CounterKey, Delivery, Event, LateFailure, State};
 use crate::delivery::trail::{self, TrailEntry};
+use crate::direct;
 use crate::ids::Id;
 use crate::store::VendorReceipt;
 
@@ -28,6 +29,8 @@ pub(super) struct Happening {
     pub(super) call: Option<usize>,
     /// A repeat or a word about an unknown delivery leaves no trace.
     pub(super) only_news: bool,
+    /// It concerns the app's own connection, whichever channel has the delivery by now.
+    pub(super) own: bool,
 }
 
 /// What happened.
@@ -65,6 +68,18 @@ impl Book {
         any
     }
 
+    /// Takes a delivery back onto its route, where that may be.
+    fn reenter(&mut self, late: &LateFailure) {
+        let pair = (late.message, late.target);
+        if let Some((row, moves)) = self.row(pair).and_then(|row| state::reenter(row, late)) {
+            self.rows.insert(pair, Some(row));
+            self.touched.insert(pair);
+            for (key, by) in moves {
+                *self.counters.entry(key).or_insert(0) += by;
+            }
+        }
+    }
+
     fn row(&self, pair: Pair) -> Option<&Delivery> {
         self.rows.get(&pair).and_then(Option::as_ref)
     }
@@ -82,6 +97,7 @@ pub(super) async fn apply(
     let mut changed = vec![0; batch.phones.len()];
     let mut pairs: BTreeSet<Pair> = happenings.iter().map(|happening| happening.pair).collect();
     pairs.extend(batch.sets.iter().flat_map(|set| &set.events).map(|event| (event.message, event.target)));
+    pairs.extend(batch.sets.iter().flat_map(|set| &set.late).map(|late| (late.message, late.target)));
     if pairs.is_empty() {
         return Ok(changed);
     }
@@ -89,18 +105,28 @@ pub(super) async fn apply(
     let mut book = Book { rows, touched: BTreeSet::new(), counters: BTreeMap::new() };
     for event in batch.sets.iter().flat_map(|set| &set.events) {
         if refused.contains(&(event.message, event.target)) && event.state == State::Accepted {
-            book.apply(&refusal(event));
+            let mut refusal = refusal(event);
+            if book.row((event.message, event.target)).is_some_and(|row| row.state == State::Accepted) {
+                // An earlier step of the route still has it.
+                refusal.state = State::Pending;
+            }
+            book.apply(&refusal);
         } else {
             book.apply(event);
         }
     }
+    for late in batch.sets.iter().flat_map(|set| &set.late) {
+        book.reenter(late);
+    }
     let ages = created_at(session, &happenings).await?;
     let mut left_inbox = BTreeSet::new();
     for happening in &happenings {
-        let created = ages.get(&happening.pair.0).copied().unwrap_or_else(|| happening.pair.0.unix_ms());
-        let moved = happen(&mut book, happening, created);
+        let unknown = (happening.pair.0.unix_ms(), 0);
+        let moved = happen(&mut book, happening, ages.get(&happening.pair.0).copied().unwrap_or(unknown));
         if let Some(call) = happening.call {
-            changed[call] += u64::from(moved);
+            // Of what is taken back, entries count: that is how the caller knows when none is left.
+            let taken_back = matches!(happening.what, What::Ended(State::Cancelled, _));
+            changed[call] += u64::from(moved || taken_back);
             if happening.only_news && book.row(happening.pair).is_some() {
                 left_inbox.insert((happening.pair.0.0, happening.pair.1));
             }
@@ -133,6 +159,7 @@ fn reported(batch: &Batch<'_>) -> Vec<Happening> {
                 now_ms: phone.now_ms,
                 call: Some(call),
                 only_news: true,
+                own: false,
             });
         }
     }
@@ -153,7 +180,7 @@ fn returned(receipt: &VendorReceipt) -> Happening {
         }
     };
     let pair = (receipt.message, receipt.target);
-    Happening { pair, what, now_ms: receipt.received_at, call: None, only_news: true }
+    Happening { pair, what, now_ms: receipt.received_at, call: None, only_news: true, own: false }
 }
 
 /// "Stored in the inbox" becomes "no room": the trail keeps how it came to this channel.
@@ -170,14 +197,20 @@ fn refusal(event: &Event) -> Event {
     event
 }
 
-/// Turns a happening into an event on its row. Answers whether it was news.
-fn happen(book: &mut Book, happening: &Happening, created_at: u64) -> bool {
+/// Turns a happening into an event on its row; `own` is the app's own connection. Answers whether it was news.
+fn happen(book: &mut Book, happening: &Happening, (created_at, own): (u64, i64)) -> bool {
     let (message, target) = happening.pair;
     let row = book.row(happening.pair);
     if happening.only_news && !row.is_some_and(|row| is_news(row, &happening.what)) {
         return false;
     }
-    let had_it = row.map_or(0, |row| row.channel);
+    let holder = row.map_or(0, |row| row.channel);
+    let own = if own == 0 { holder } else { own };
+    if happening.own && matches!(happening.what, What::Ended(..)) && row.is_some() && holder != own {
+        // It left the inbox only: a further step of its route has it.
+        return false;
+    }
+    let had_it = if happening.own { own } else { holder };
     let at_ms = happening.now_ms.saturating_sub(created_at);
     let (state, reason, channel, entry) = match happening.what.clone() {
         What::Reached(state, witness, channel) => {
@@ -235,16 +268,20 @@ pub(super) async fn load(
     found.iter().map(|row| rows::delivery(row).map(|row| ((row.message, row.target), Some(row)))).collect()
 }
 
-/// When the messages of these happenings were made.
-async fn created_at(session: &mut Session, happenings: &[Happening]) -> Sql<HashMap<Id, u64>> {
+/// When the messages of these happenings were made, and the number of their app's own connection.
+async fn created_at(session: &mut Session, happenings: &[Happening]) -> Sql<HashMap<Id, (u64, i64)>> {
     let ids: BTreeSet<i64> = happenings.iter().map(|happening| happening.pair.0.0).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
-    let query =
-        sqlx::query("SELECT id, created_at FROM messages WHERE id IN (SELECT value FROM json_each(?1))");
-    let found = session.rows(query.bind(json(&ids))).await?;
-    found.iter().map(|row| Ok((rows::id(row, 0)?, rows::number(row, 1)?))).collect()
+    let query = sqlx::query(
+        "SELECT m.id, m.created_at, coalesce((SELECT c.seq FROM channels AS c
+            WHERE c.app = m.app AND c.provider = ?2 AND c.deleted_at IS NULL LIMIT 1), 0)
+         FROM messages AS m WHERE m.id IN (SELECT value FROM json_each(?1))",
+    );
+    let found = session.rows(query.bind(json(&ids)).bind(direct::DESCRIPTOR.id)).await?;
+    let read = |row| Ok((rows::id(row, 0)?, (rows::number(row, 1)?, sqlx::Row::try_get(row, 2)?)));
+    found.iter().map(read).collect()
 }
 
 async fn write(session: &mut Session, book: &Book) -> Sql<()> {

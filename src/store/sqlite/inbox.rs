@@ -21,6 +21,8 @@ use crate::store::{Ack, NewInbox};
 /// What one device may have waiting.
 const MAX_WAITING: u64 = 1000;
 const MAX_BYTES: u64 = 1024 * 1024;
+/// Entries that are taken back in one transaction.
+const WITHDRAWN: i64 = 2000;
 /// How many positions are reserved at a time: one write for a million entries.
 const BLOCK: u64 = 1 << 20;
 /// Where the end of the reserved block is kept.
@@ -73,16 +75,18 @@ pub(super) struct Filled {
     pub(super) ended: Vec<Happening>,
 }
 
-/// Finds what phones acknowledge. An entry counts for the first who names it.
+/// Finds what phones acknowledge, and what is taken back from them. An entry counts for the first who names it.
 pub(super) async fn acknowledged(session: &mut Session, phones: &[PhoneCall<'_>]) -> Sql<Vec<Acknowledged>> {
     let mut up_to = Vec::new();
     let mut exact = Vec::new();
+    let mut taken_back = Vec::new();
     for (call, phone) in phones.iter().enumerate() {
         match phone.says {
             PhoneSays::Ack(Ack::UpTo(position)) => up_to.push((call, phone.device, *position)),
             PhoneSays::Ack(Ack::Messages(messages)) => {
                 exact.extend(messages.iter().map(|message| (call, phone.device, message.0)));
             }
+            PhoneSays::Withdrawn(message) => taken_back.push((call, message)),
             PhoneSays::Events(_) => {}
         }
     }
@@ -101,18 +105,31 @@ pub(super) async fn acknowledged(session: &mut Session, phones: &[PhoneCall<'_>]
         );
         found.extend(session.rows(query.bind(json(&exact))).await?);
     }
+    for (call, message) in taken_back {
+        let query = sqlx::query(
+            "SELECT ?1, device, pos, message FROM inbox WHERE message = ?2 AND handed_at IS NULL
+             ORDER BY device LIMIT ?3",
+        );
+        found.extend(session.rows(query.bind(call as i64).bind(message.0).bind(WITHDRAWN)).await?);
+    }
     let mut seen = HashSet::new();
     let mut acknowledged = Vec::with_capacity(found.len());
     for row in &found {
         let call = rows::number(row, 0)? as usize;
         let place = (rows::number(row, 1)?, row.try_get(2)?);
         if seen.insert(place) {
+            let withdrawn = matches!(phones[call].says, PhoneSays::Withdrawn(_));
             let happening = Happening {
                 pair: (rows::id(row, 3)?, place.0),
-                what: What::Reached(State::Delivered, Witness::Phone, None),
+                what: if withdrawn {
+                    What::Ended(State::Cancelled, Reason::Cancelled)
+                } else {
+                    What::Reached(State::Delivered, Witness::Phone, None)
+                },
                 now_ms: phones[call].now_ms,
                 call: Some(call),
                 only_news: false,
+                own: true,
             };
             acknowledged.push(Acknowledged { happening, place });
         }
@@ -229,6 +246,7 @@ impl Waiting {
             now_ms,
             call: None,
             only_news: false,
+            own: true,
         }
     }
 }
@@ -334,6 +352,7 @@ fn silent_refusals(batch: &Batch<'_>, refused: &HashSet<Pair>) -> Vec<Happening>
         now_ms: batch.now_ms,
         call: None,
         only_news: false,
+        own: true,
     });
     ended.collect()
 }

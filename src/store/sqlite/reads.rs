@@ -97,8 +97,10 @@ pub(super) async fn deliveries_of(session: &mut Session, message: Id, targets: &
 
 /// The pages of a message that wait in work items.
 pub(super) async fn pending_pages(session: &mut Session, message: Id, limit: usize) -> Sql<Vec<Page>> {
-    let query = sqlx::query("SELECT payload FROM work WHERE message = ?1 AND kind = ?2 ORDER BY id LIMIT ?3");
-    let query = query.bind(message.0).bind(i64::from(WorkKind::Page as u8)).bind(limit as i64);
+    let query =
+        sqlx::query("SELECT payload FROM work WHERE message = ?1 AND kind IN (?2, ?3) ORDER BY id LIMIT ?4");
+    let [page, later] = [WorkKind::Page, WorkKind::Escalate].map(|kind| i64::from(kind as u8));
+    let query = query.bind(message.0).bind(page).bind(later).bind(limit as i64);
     let found = session.rows(query).await?;
     let pages = found.iter().map(|row| row.try_get::<&[u8], _>(0).map(Page::decode));
     Ok(pages.collect::<Sql<Vec<_>>>()?.into_iter().flatten().collect())

@@ -208,6 +208,15 @@ impl Store for SqliteStore {
         self.read(async |s| audience::send_addresses(s, app, provider, devices).await).await
     }
 
+    async fn restore_addresses(&self, app: i64, provider: &str, since_ms: u64, now_ms: u64) -> Result<u64> {
+        let provider = Arc::<str>::from(provider);
+        self.call(move |s| {
+            let provider = Arc::clone(&provider);
+            Box::pin(async move { addresses::restore(s, app, &provider, since_ms, now_ms).await.map(Ok) })
+        })
+        .await
+    }
+
     async fn given_targets(&self, message: Id, indexes: &[u64]) -> Result<Vec<(u64, NewTarget)>> {
         self.read(async |s| reads::given_targets(s, message, indexes).await).await
     }
@@ -228,6 +237,14 @@ impl Store for SqliteStore {
 
     async fn accept(&self, message: NewMessage, changes: Changes) -> Result<AcceptAnswer> {
         self.offer(message, changes).await
+    }
+
+    async fn cancel(&self, message: Id, now_ms: u64) -> Result<Option<u32>> {
+        self.call(move |s| Box::pin(async move { work::cancel(s, message, now_ms).await.map(Ok) })).await
+    }
+
+    async fn withdraw(&self, message: Id, now_ms: u64) -> Result<u64> {
+        self.send(|inbox| inbox.rest, |reply| Job::Withdraw(message, now_ms, reply)).await
     }
 
     async fn commit(&self, changes: Changes) -> Result<()> {
@@ -286,6 +303,10 @@ impl Store for SqliteStore {
 
     async fn lease(&self, lease: Lease) -> Result<Vec<WorkItem>> {
         self.call(move |s| Box::pin(async move { work::lease(s, &lease).await.map(Ok) })).await
+    }
+
+    async fn lease_of(&self, message: Id, lease: Lease) -> Result<Vec<WorkItem>> {
+        self.call(move |s| Box::pin(async move { work::lease_of(s, message, &lease).await.map(Ok) })).await
     }
 
     async fn next_due(&self, kind: WorkKind, channel: i64) -> Result<Option<u64>> {

@@ -117,7 +117,38 @@ pub(super) async fn lease(session: &mut Session, lease: &Lease) -> Sql<Vec<WorkI
         .bind(lease.lane.map(rows::class_code))
         .bind(int(lease.now_ms))
         .bind(lease.limit as i64);
-    let mut items = session.rows(query).await?.iter().map(rows::work).collect::<Sql<Vec<_>>>()?;
+    let items = session.rows(query).await?.iter().map(rows::work).collect::<Sql<Vec<_>>>()?;
+    take(session, lease, items).await
+}
+
+/// Leases what waits of a message, due or not.
+pub(super) async fn lease_of(session: &mut Session, message: Id, lease: &Lease) -> Sql<Vec<WorkItem>> {
+    let query = sqlx::query(
+        "SELECT id, kind, channel, lane, app, message, due_at, attempt, owner, epoch, payload FROM work
+         WHERE message = ?1 AND kind IN (?2, ?3) AND lease_until <= ?4 ORDER BY id LIMIT ?5",
+    );
+    let [page, later] = [WorkKind::Page, WorkKind::Escalate].map(|kind| i64::from(kind as u8));
+    let query = query.bind(message.0).bind(page).bind(later).bind(int(lease.now_ms)).bind(lease.limit as i64);
+    let items = session.rows(query).await?.iter().map(rows::work).collect::<Sql<Vec<_>>>()?;
+    take(session, lease, items).await
+}
+
+/// Marks a message as cancelled, once; what waits of it is due, so that a restart ends it too.
+pub(super) async fn cancel(session: &mut Session, message: Id, now_ms: u64) -> Sql<Option<u32>> {
+    let query =
+        sqlx::query("UPDATE messages SET state = 2, generation = generation + 1 WHERE id = ?1 AND state < 2");
+    session.run(query.bind(message.0)).await?;
+    let query = sqlx::query(
+        "UPDATE work SET due_at = ?2 WHERE message = ?1 AND kind IN (?3, ?4) AND owner = 0 AND due_at > ?2",
+    );
+    let [page, later] = [WorkKind::Page, WorkKind::Escalate].map(|kind| i64::from(kind as u8));
+    session.run(query.bind(message.0).bind(int(now_ms)).bind(page).bind(later)).await?;
+    let row =
+        session.row(sqlx::query("SELECT generation FROM messages WHERE id = ?1").bind(message.0)).await?;
+    row.map(|row| rows::number(&row, 0).map(|n| n as u32)).transpose()
+}
+
+async fn take(session: &mut Session, lease: &Lease, mut items: Vec<WorkItem>) -> Sql<Vec<WorkItem>> {
     if items.is_empty() {
         return Ok(items);
     }

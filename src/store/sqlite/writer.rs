@@ -21,6 +21,7 @@ use super::journal;
 use super::session::{Fault, Session, Sql, fault, told};
 use crate::clock::Clock;
 use crate::failpoint::failpoint;
+use crate::ids::Id;
 use crate::store::{AcceptAnswer, Ack, Changes, NewMessage, PhoneEvent, RawReceipt, Result, StoreError};
 
 /// Most accepts, events and bytes of one transaction; half of the bytes are for accepts. What is over waits for the
@@ -53,6 +54,8 @@ pub(super) enum Job {
     Acknowledge(u64, Ack, u64, Reply<u64>),
     /// What a phone reports, and when.
     Report(u64, Vec<PhoneEvent>, u64, Reply<u64>),
+    /// A message whose entries are taken back from inboxes, and when.
+    Withdraw(Id, u64, Reply<u64>),
     /// Inbox entries that are handed out, and when.
     HandOut(Vec<(u64, i64)>, u64, Reply<()>),
     /// Callbacks of vendors.
@@ -110,6 +113,8 @@ pub(super) enum PhoneSays<'j> {
     Ack(&'j Ack),
     /// This became of those.
     Events(&'j [PhoneEvent]),
+    /// Nothing: the gateway takes this message back from all phones that were not given it.
+    Withdrawn(Id),
 }
 
 /// A phone's word, as a part of a group.
@@ -133,6 +138,7 @@ impl Job {
         match self {
             Self::Accept(accept, ..) => accept.1.events.len(),
             Self::Commit(changes, _) => changes.events.len() + changes.receipts.len(),
+            Self::Withdraw(..) => 1000,
             Self::Acknowledge(..)
             | Self::Report(..)
             | Self::HandOut(..)
@@ -163,7 +169,11 @@ impl Job {
             Self::Commit(_, reply) | Self::HandOut(_, _, reply) | Self::Journal(_, reply) => {
                 drop(reply.send(Err(error)));
             }
-            Self::Acknowledge(_, _, _, reply) | Self::Report(_, _, _, reply) => drop(reply.send(Err(error))),
+            Self::Acknowledge(_, _, _, reply)
+            | Self::Report(_, _, _, reply)
+            | Self::Withdraw(_, _, reply) => {
+                drop(reply.send(Err(error)));
+            }
             Self::Call(call) => call.answer(Err(error)),
         }
     }
@@ -318,17 +328,20 @@ impl Writer {
         let mut sets = accepted.changes;
         sets.append(&mut parts.commits);
         let batch = Batch { sets, fresh: accepted.fresh, phones: parts.phones, now_ms: self.clock.now_ms() };
-        let counts = changes::apply(&mut self.session, &mut self.positions, &batch).await?;
+        // First what was handed out: it cannot be withdrawn any more.
         if let Some(now) = parts.handed_at {
             inbox::hand_out(&mut self.session, &parts.handed, now).await?;
         }
         journal::append(&mut self.session, &parts.journal).await?;
+        let counts = changes::apply(&mut self.session, &mut self.positions, &batch).await?;
         let (mut accepts, mut counts) = (accepted.answers.into_iter(), counts.into_iter());
         let mut answers = Vec::with_capacity(group.len());
         for job in group {
             answers.push(match job {
                 Job::Accept(..) => accepts.next().map_or(Answer::Done, Answer::Accept),
-                Job::Acknowledge(..) | Job::Report(..) => Answer::Count(counts.next().unwrap_or_default()),
+                Job::Acknowledge(..) | Job::Report(..) | Job::Withdraw(..) => {
+                    Answer::Count(counts.next().unwrap_or_default())
+                }
                 Job::Commit(..) | Job::HandOut(..) | Job::Journal(..) => Answer::Done,
                 Job::Call(call) => {
                     call.run(&mut self.session).await?;
@@ -363,6 +376,10 @@ impl<'j> Parts<'j> {
                 let says = PhoneSays::Events(events);
                 self.phones.push(PhoneCall { device: *device, says, now_ms: *now_ms });
             }
+            Job::Withdraw(message, now_ms, _) => {
+                let says = PhoneSays::Withdrawn(*message);
+                self.phones.push(PhoneCall { device: 0, says, now_ms: *now_ms });
+            }
             Job::HandOut(places, now_ms, _) => {
                 self.handed.extend(places);
                 self.handed_at = self.handed_at.max(Some(*now_ms));
@@ -380,7 +397,10 @@ fn give(job: Job, answer: Answer) {
         (Job::Commit(_, reply) | Job::HandOut(_, _, reply) | Job::Journal(_, reply), _) => {
             drop(reply.send(Ok(())));
         }
-        (Job::Acknowledge(_, _, _, reply) | Job::Report(_, _, _, reply), Answer::Count(count)) => {
+        (
+            Job::Acknowledge(_, _, _, reply) | Job::Report(_, _, _, reply) | Job::Withdraw(_, _, reply),
+            Answer::Count(count),
+        ) => {
             drop(reply.send(Ok(count)));
         }
         (Job::Call(call), _) => call.answer(Ok(())),

@@ -5,6 +5,7 @@ mod crash_points;
 mod faults_local;
 mod faults_network;
 mod kill_loop;
+mod once;
 mod pace;
 mod proxy;
 mod thousand;

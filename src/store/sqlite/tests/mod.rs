@@ -3,6 +3,7 @@
 mod counters;
 mod files;
 mod groups;
+mod strikes;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,0 +1,357 @@
+//! A page through a vendor: a batch to the provider, outcomes to the recorder.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anypush_providers::contract::{
+    Address, Batch, Certainty, DeliveryMode, Failure, MessageRef, Outcome, Outcomes, Provider, Reason,
+    SendContext, Target, VendorEcho, Verdict,
+};
+use rand::RngExt as _;
+
+use crate::channels::Channel;
+use crate::delivery::brake::Brake;
+use crate::delivery::dispatch::InHand;
+use crate::delivery::gate::PageGate;
+use crate::delivery::judge::{self, Judgement, Step};
+use crate::delivery::page::{Entry, Page};
+use crate::delivery::state::{Event, State};
+use crate::delivery::targets::Targets;
+use crate::delivery::trail::{Next, TrailEntry};
+use crate::delivery::{cancel, onward, pace};
+use crate::failpoint::failpoint;
+use crate::ids::GIVEN_TARGETS;
+use crate::routing::ChannelState;
+use crate::store::{AddressVerdict, Changes, StoreError, WorkUpdate};
+use crate::telemetry::{OutcomeLabels, VendorCode};
+
+/// Targets whose requests may be under way at once where none may be repeated: what a crash can leave unknown of a
+/// page. Small against every vendor's window.
+const SLICE: usize = 64;
+
+/// Sends a page through a vendor.
+pub(super) async fn send(
+    mut hand: InHand<'_>,
+    channel: &Arc<Channel>,
+    provider: Arc<dyn Provider>,
+) -> Result<(), StoreError> {
+    failpoint!("page.before_send");
+    let gate = pace::gate(&hand, channel);
+    let Some(kept) = pace::keep_back(&mut hand, &gate).await? else { return Ok(()) };
+    let mut targets = Targets::find(&hand, channel).await?;
+    let mut leavers = Vec::new();
+    for entry in std::mem::take(&mut targets.without_address) {
+        let mut event = hand.event(entry.target, State::Pending, Some(Reason::InvalidToken));
+        event.trail = hand.story(&entry);
+        leavers.push(onward::Leaver { entry, event, reason: Reason::InvalidToken, else_retry: None });
+    }
+    let mut page = Sending {
+        hand: &mut hand,
+        channel,
+        gate: Arc::clone(&gate),
+        leavers,
+        retries: BTreeMap::new(),
+        unsent: kept,
+    };
+    let once = page.mode() == DeliveryMode::AtMostOnce;
+    // A one-token vendor gets the whole page: its adapter streams it, and outcomes come one by one. Under at most once
+    // it gets slices, because a slice is what may end unknown when the process dies.
+    let one_by_one = if once { SLICE } else { Page::MAX };
+    for chunk in targets.chunks(channel.descriptor.capabilities.max_targets, one_by_one) {
+        if once && !page.declare(chunk).await {
+            page.unsent.extend(chunk.iter().map(|(entry, _)| entry.clone()));
+        } else {
+            page.batch(&provider, chunk).await;
+        }
+    }
+    let Sending { leavers, retries, unsent, .. } = page;
+    pace::rest(&mut hand, &gate);
+    onward::finish(hand, leavers, retries, unsent).await
+}
+
+/// A page while its outcomes come in.
+struct Sending<'a, 'b> {
+    hand: &'a mut InHand<'b>,
+    channel: &'a Arc<Channel>,
+    gate: Arc<PageGate>,
+    /// Targets that leave this channel.
+    leavers: Vec<onward::Leaver>,
+    /// Targets that are tried again, by (attempt, wait in whole seconds).
+    retries: BTreeMap<(u32, u64), Vec<Entry>>,
+    /// Targets that were not sent, because the process stops or the gate let nothing through: they stay in this page.
+    unsent: Vec<Entry>,
+}
+
+impl Sending<'_, '_> {
+    /// What happens when an answer is lost: the message's word, else the provider's.
+    fn mode(&self) -> DeliveryMode {
+        self.hand.job.spec.delivery.unwrap_or(self.channel.descriptor.capabilities.default_delivery)
+    }
+
+    /// Writes down that requests for these targets may be under way. Everything recorded of the slice before is on
+    /// disk with it. `false`: the process is ending, and nothing may be sent.
+    async fn declare(&self, chunk: &[(Entry, Address)]) -> bool {
+        let item = self.hand.item;
+        let intent = chunk.iter().map(|(entry, _)| entry.target).collect();
+        let page = Page { intent, ..self.hand.page.clone() };
+        let update = WorkUpdate {
+            id: item.id,
+            epoch: item.epoch,
+            due_at: item.due_at,
+            attempt: item.attempt,
+            payload: Some(page.encode()),
+            lease_until: i64::MAX as u64,
+        };
+        let changes = Changes { work_updates: vec![update], ..Changes::default() };
+        self.hand.inner.recorder.push_and_wait(changes, true).await
+    }
+
+    async fn batch(&mut self, provider: &Arc<dyn Provider>, chunk: &[(Entry, Address)]) {
+        let gate = Arc::clone(&self.gate);
+        let gate = Arc::new(cancel::Watched::new(gate, self.hand.inner, &self.hand.job));
+        #[expect(clippy::disallowed_methods, reason = "adapters sign with the wall clock")]
+        let context = SendContext { gate, now: std::time::SystemTime::now };
+        let batch = self.request(chunk);
+        let (outcomes, mut receiver) = Outcomes::channel();
+        let seer = Arc::clone(&self.gate);
+        let outcomes = outcomes.watched(move |outcome| seer.saw(outcome));
+        let provider = Arc::clone(provider);
+        // On its own task, so that a panic in an adapter ends this batch and nothing else.
+        #[expect(clippy::disallowed_methods, reason = "awaited below")]
+        let sending = tokio::spawn(async move { provider.send(batch, context, outcomes).await });
+        let mut open: Vec<Option<&Entry>> = chunk.iter().map(|(entry, _)| Some(entry)).collect();
+        let mut changes = Changes::default();
+        let mut batched = Vec::new();
+        while receiver.recv_many(&mut batched, 256).await > 0 {
+            for outcome in batched.drain(..) {
+                if let Some(entry) = open.get_mut(outcome.target).and_then(Option::take) {
+                    self.outcome(entry, outcome, &mut changes).await;
+                } else {
+                    tracing::error!(channel.name = %self.channel.record.name, "an outcome too many");
+                }
+            }
+            self.flush(&mut changes).await;
+            failpoint!("page.half_answered", open.iter().any(Option::is_some));
+        }
+        failpoint!("page.answered");
+        if sending.await.is_err() {
+            tracing::error!(channel.name = %self.channel.record.name, "the adapter panicked; its batch is tried again");
+        }
+        for entry in open.into_iter().flatten() {
+            let verdict = Verdict::Failed(Failure::channel(Reason::ProtocolError).doubtful());
+            let words = Some("the adapter gave no outcome".to_owned());
+            let vendor = VendorEcho { words, ..VendorEcho::default() };
+            let outcome = Outcome { target: 0, verdict, vendor, latency: Duration::ZERO };
+            self.outcome(entry, outcome, &mut changes).await;
+        }
+        self.flush(&mut changes).await;
+    }
+
+    async fn flush(&self, changes: &mut Changes) {
+        if !changes.events.is_empty() || !changes.addresses.is_empty() {
+            self.hand.inner.recorder.push(std::mem::take(changes), self.hand.urgent()).await;
+        }
+    }
+
+    fn request(&self, chunk: &[(Entry, Address)]) -> Batch {
+        let (inner, job, item) = (self.hand.inner, &self.hand.job, self.hand.item);
+        let codec = &inner.parts.codec;
+        let capabilities = &self.channel.descriptor.capabilities;
+        let left = Duration::from_millis(job.record.deadline_at.saturating_sub(inner.now_ms()));
+        let unit = capabilities.ttl_unit.as_millis().max(1) as u64;
+        let ttl = Duration::from_millis(left.min(capabilities.max_ttl).as_millis() as u64 / unit * unit);
+        let target = |(entry, address): &(Entry, Address)| Target {
+            address: address.clone(),
+            key: codec.delivery_key(job.id, entry.target),
+            receipt_param: Some(codec.receipt_param(item.channel, job.id, entry.target)),
+            variables: entry.variables.clone().map(Arc::new),
+        };
+        Batch {
+            message: MessageRef {
+                id: job.public_id.clone(),
+                page_key: codec.delivery_key(job.id, item.id.0 as u64),
+                label: job.record.label.clone(),
+            },
+            content: Arc::clone(&job.content),
+            ttl,
+            targets: chunk.iter().map(target).collect(),
+            attempt: item.attempt + 1,
+        }
+    }
+
+    async fn outcome(&mut self, entry: &Entry, outcome: Outcome, changes: &mut Changes) {
+        if self.gate.is_refusal(&outcome) {
+            self.unsent.push(entry.clone());
+            return;
+        }
+        let metrics = &self.hand.inner.parts.metrics;
+        let provider = self.channel.record.provider.clone();
+        let name = match &outcome.verdict {
+            Verdict::Accepted => "accepted",
+            Verdict::Failed(failure) => failure.reason.as_str(),
+        };
+        metrics.outcomes.get_or_create(&OutcomeLabels { provider: provider.clone(), outcome: name }).inc();
+        let dead =
+            matches!(&outcome.verdict, Verdict::Failed(failure) if failure.reason == Reason::InvalidToken);
+        let retire = self.brake(dead).await;
+        match &outcome.verdict {
+            Verdict::Accepted => {
+                let event = self.hand.event(entry.target, State::Accepted, None);
+                changes.events.push(self.tell(entry, event, &outcome, Next::Nothing));
+                if self.hand.page.wait.is_some() {
+                    self.hand.armed.push(entry.clone());
+                }
+                if self.channel.route.state == ChannelState::AuthFailed {
+                    self.channel_state(ChannelState::Ok, None).await;
+                }
+            }
+            Verdict::Failed(failure) => {
+                if failure.reason == Reason::Unclassified {
+                    let code: String = outcome.vendor.code.iter().flat_map(|c| c.chars()).take(64).collect();
+                    metrics.unclassified.get_or_create(&VendorCode { provider, code }).inc();
+                }
+                let failure = failure.clone();
+                self.failed(entry, &outcome, &failure, changes).await;
+                if dead && !retire {
+                    // Neither retired nor struck.
+                    changes
+                        .addresses
+                        .retain(|v| v.reason != Reason::InvalidToken || v.device != entry.target);
+                    metrics.removals_held.inc();
+                }
+            }
+        }
+    }
+
+    async fn failed(&mut self, entry: &Entry, outcome: &Outcome, failure: &Failure, changes: &mut Changes) {
+        if failure.reason == Reason::Cancelled {
+            changes.events.push(self.hand.ended(entry, State::Cancelled, Reason::Cancelled));
+            return;
+        }
+        let attempt = self.hand.item.attempt + 1;
+        let judgement = judge::judge(failure, attempt, self.mode(), rand::rng().random());
+        if self.hand.inner.parts.tasks.is_stopping() && judgement.step != Step::Unknown && not_sent(failure) {
+            self.unsent.push(entry.clone());
+            return;
+        }
+        changes.addresses.extend(self.verdict(entry, failure.reason, &judgement));
+        if judgement.channel_refused {
+            let words =
+                outcome.vendor.words.clone().unwrap_or_else(|| "the vendor refuses the credentials".into());
+            self.channel_state(ChannelState::AuthFailed, Some(words)).await;
+        }
+        let retry = |wait: Duration| {
+            let attempt = if judgement.counts { attempt } else { attempt - 1 };
+            (attempt, wait.as_millis().div_ceil(1000) as u64)
+        };
+        let pending = self.hand.event(entry.target, State::Pending, Some(failure.reason));
+        match judgement.step {
+            Step::Retry(wait) if !self.hand.is_step_over(wait) => {
+                let next = Next::Retry(retry(wait).1 * 1000);
+                changes.events.push(self.tell(entry, pending, outcome, next));
+                let told = Entry { decision: None, ..entry.clone() };
+                self.retries.entry(retry(wait)).or_default().push(told);
+            }
+            Step::Unknown => {
+                let event =
+                    self.hand.event(entry.target, self.hand.ends(State::Unknown), Some(failure.reason));
+                changes.events.push(self.tell(entry, event, outcome, Next::Nothing));
+            }
+            // A try that would come after the step's own time makes way too.
+            Step::Next | Step::NextOrRetry(_) | Step::Retry(_) => {
+                let else_retry = match judgement.step {
+                    Step::NextOrRetry(wait) | Step::Retry(wait) => Some(retry(wait)),
+                    _ => None,
+                };
+                let event = self.tell(entry, pending, outcome, Next::Nothing);
+                let leaver =
+                    onward::Leaver { entry: entry.clone(), event, reason: failure.reason, else_retry };
+                self.leavers.push(leaver);
+            }
+        }
+    }
+
+    /// Adds what the trail says of an attempt.
+    fn tell(&self, entry: &Entry, mut event: Event, outcome: &Outcome, next: Next) -> Event {
+        let reason = match &outcome.verdict {
+            Verdict::Accepted => None,
+            Verdict::Failed(failure) => Some(failure.reason),
+        };
+        event.vendor_id.clone_from(&outcome.vendor.id);
+        event.trail = self.hand.story(entry);
+        event.trail.push(TrailEntry::Attempted {
+            at_ms: event.at_ms,
+            channel: self.hand.item.channel,
+            attempt: self.hand.item.attempt + 1,
+            reason,
+            latency_ms: outcome.latency.as_millis() as u32,
+            status: outcome.vendor.status,
+            code: outcome.vendor.code.clone(),
+            words: outcome.vendor.words.clone(),
+            next,
+        });
+        event
+    }
+
+    fn verdict(&self, entry: &Entry, reason: Reason, judgement: &Judgement) -> Option<AddressVerdict> {
+        if judgement.address == judge::Address::Keep || entry.target >= GIVEN_TARGETS {
+            return None;
+        }
+        Some(AddressVerdict {
+            app: self.hand.job.record.app,
+            provider: self.channel.descriptor.address.provider.to_owned(),
+            device: entry.target,
+            version: entry.address_version,
+            reason,
+            retire: judgement.address == judge::Address::Retire,
+        })
+    }
+
+    /// Counts an outcome towards the removal brake; whether addresses may be retired.
+    async fn brake(&self, dead: bool) -> bool {
+        let inner = self.hand.inner;
+        let brake = inner.brakes.count(self.channel.record.seq, dead, inner.now_ms());
+        let info = match brake {
+            Brake::Open | Brake::On => return brake.is_open(),
+            Brake::Pulled => {
+                let why = "the vendor calls unusually many addresses dead; none is retired until that ends";
+                tracing::error!(channel.name = %self.channel.record.name, "{why}");
+                Some(why.to_owned())
+            }
+            Brake::Released => {
+                tracing::info!(channel.name = %self.channel.record.name, "dead addresses are retired again");
+                None
+            }
+        };
+        let channels = &inner.parts.channels;
+        let seq = self.channel.record.seq;
+        // The channel works; only what it says about addresses is doubted.
+        if channels.by_seq(seq).is_some_and(|now| now.route.state == ChannelState::Ok)
+            && let Err(error) = channels.set_state(seq, ChannelState::Ok, info).await
+        {
+            tracing::warn!("a channel's state could not be kept: {error}");
+        }
+        brake.is_open()
+    }
+
+    async fn channel_state(&self, state: ChannelState, info: Option<String>) {
+        let channels = &self.hand.inner.parts.channels;
+        // Most pages find what is known already: no turn is waited for then.
+        if channels.by_seq(self.channel.record.seq).is_none_or(|now| now.route.state == state) {
+            return;
+        }
+        match channels.found(self.channel, state, info).await {
+            Ok(true) if state != ChannelState::Ok => {
+                tracing::error!(channel.name = %self.channel.record.name, "the channel's credentials are refused");
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!("a channel's state could not be kept: {error}"),
+        }
+    }
+}
+
+/// Whether the request provably never reached the vendor.
+fn not_sent(failure: &Failure) -> bool {
+    failure.reason == Reason::VendorUnavailable && failure.certainty == Certainty::Definite
+}
