@@ -70,6 +70,9 @@ pub(super) struct Desk {
     /// When the store is worth asking, in Unix milliseconds.
     look_at: AtomicU64,
     bell: Notify,
+    /// Taken by each page of the own connection in the order of the queue, so that a phone finds its messages in the
+    /// order of the calls. Given back when the recorder has the page, not when it is on disk.
+    turn: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -88,6 +91,7 @@ impl Desk {
             taken: Default::default(),
             look_at: AtomicU64::new(0),
             bell: Notify::new(),
+            turn: Arc::default(),
         }
     }
 
@@ -126,10 +130,13 @@ impl Desk {
     /// Runs until the process stops.
     pub(super) async fn run(self: Arc<Self>, inner: Arc<Inner>) {
         while let Some((item, queue)) = self.next(&inner).await {
+            let in_order =
+                inner.parts.channels.by_seq(self.channel).is_some_and(|channel| channel.is_direct());
+            let turn = if in_order { Some(Arc::clone(&self.turn).lock_owned().await) } else { None };
             let (desk, inner) = (Arc::clone(&self), Arc::clone(&inner));
             let pages = inner.pages.clone();
             let tracked = pages.track_future(async move {
-                dispatch::page(&inner, item).await;
+                dispatch::page(&inner, item, turn).await;
                 desk.free(queue);
                 desk.queues().busy[queue as usize] -= 1;
                 desk.bell.notify_one();

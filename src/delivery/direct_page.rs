@@ -12,7 +12,7 @@ use crate::direct;
 use crate::store::{Changes, NewInbox, NewWork, WorkKind};
 
 /// Puts a page into inboxes, in one transaction with its records, and wakes the phones that are connected.
-pub(super) async fn send(hand: InHand<'_>) {
+pub(super) async fn send(mut hand: InHand<'_>) {
     if hand.job.size > direct::DESCRIPTOR.capabilities.max_payload_bytes {
         return leave_all(hand, Reason::PayloadTooLarge).await;
     }
@@ -39,7 +39,9 @@ pub(super) async fn send(hand: InHand<'_>) {
     if leave.is_empty() {
         changes.append(record::done(hand.item.id));
     }
-    if hand.inner.recorder.push_and_wait(changes, hand.urgent()).await {
+    let recorded = hand.inner.recorder.push_in_turn(changes, hand.urgent()).await;
+    hand.turn = None;
+    if recorded.await.is_ok() {
         hand.inner.parts.hub.wake(devices);
         hand.inner.expire_bell.notify_one();
         hand.inner.escalate_bell.notify_one();

@@ -29,6 +29,9 @@ const HELD_MS: u64 = 5000;
 /// Audiences up to this size have somebody who watches.
 const WATCHED: u64 = 100;
 
+/// The right to be the next that hands its inbox entries to the recorder; the next in line waits for its drop.
+pub(super) type Turn = tokio::sync::OwnedMutexGuard<()>;
+
 /// A page in hand.
 pub(super) struct InHand<'a> {
     pub(super) inner: &'a Arc<Inner>,
@@ -39,12 +42,14 @@ pub(super) struct InHand<'a> {
     pub(super) armed: Vec<Entry>,
     /// When what stays in the page is due again, in Unix milliseconds; 0 = at once.
     pub(super) rest_until: u64,
+    /// Held by pages of the own connection until the recorder has them.
+    pub(super) turn: Option<Turn>,
 }
 
 /// Sends a page. Whatever happens, its work item ends, moves or is free again afterwards.
-pub(super) async fn page(inner: &Arc<Inner>, item: WorkItem) {
+pub(super) async fn page(inner: &Arc<Inner>, item: WorkItem, turn: Option<Turn>) {
     // A panic here is a bug of ours; it must cost this page a second, not its targets their message.
-    match AssertUnwindSafe(begin(inner, &item)).catch_unwind().await {
+    match AssertUnwindSafe(begin(inner, &item, turn)).catch_unwind().await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => tracing::warn!(work.id = item.id.0, "a page waits, the store failed: {error}"),
         Err(_) => tracing::error!(work.id = item.id.0, "a page stumbled and is tried again"),
@@ -52,7 +57,7 @@ pub(super) async fn page(inner: &Arc<Inner>, item: WorkItem) {
     put_back(inner, &item, None, STUMBLED_MS).await;
 }
 
-async fn begin(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
+async fn begin(inner: &Arc<Inner>, item: &WorkItem, turn: Option<Turn>) -> Result<(), StoreError> {
     let (Some(job), Some(page)) = (inner.job(item.message).await?, Page::decode(&item.payload)) else {
         tracing::error!(work.id = item.id.0, "a page cannot be read and is put aside for an hour");
         put_back(inner, item, None, 3_600_000).await;
@@ -61,7 +66,7 @@ async fn begin(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
     if inner.is_stopped(&job) {
         return cancel::end_open(inner, &job, item, &page).await;
     }
-    let mut hand = InHand { inner, item, job, page, armed: Vec::new(), rest_until: 0 };
+    let mut hand = InHand { inner, item, job, page, armed: Vec::new(), rest_until: 0, turn };
     // A retry too: the phone may have told meanwhile that it has what the vendor's lost answer was about.
     if item.resumed || item.attempt > 0 || hand.page.held.is_some() {
         hand.leave_out_recorded().await?;

@@ -101,6 +101,7 @@ async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) 
         page: std::mem::take(&mut hand.page),
         armed: std::mem::take(&mut hand.armed),
         rest_until: 0,
+        turn: None,
     };
     onward::finish(whole, leavers, BTreeMap::new(), Vec::new()).await
 }

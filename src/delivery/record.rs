@@ -60,9 +60,15 @@ impl Recorder {
 
     /// Hands over changes and waits until they are on disk. `false`: the process is ending, and they are not.
     pub(super) async fn push_and_wait(&self, changes: Changes, urgent: bool) -> bool {
+        self.push_in_turn(changes, urgent).await.await.is_ok()
+    }
+
+    /// Hands over changes; what it gives back resolves when they are on disk. Between the two the caller may let the
+    /// next in line push.
+    pub(super) async fn push_in_turn(&self, changes: Changes, urgent: bool) -> oneshot::Receiver<()> {
         let (sender, done) = oneshot::channel();
         self.send(changes, urgent, Some(sender)).await;
-        done.await.is_ok()
+        done
     }
 
     async fn send(&self, changes: Changes, urgent: bool, done: Option<oneshot::Sender<()>>) {

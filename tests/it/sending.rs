@@ -39,6 +39,25 @@ async fn one_call_reaches_an_fcm_phone_and_a_connected_phone() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_offline_phone_finds_its_messages_in_the_order_of_the_calls() {
+    let world = World::start().await;
+    world.put_devices(vec![("a".into(), direct_device())]).await;
+    let secret = world.device_secrets(&["a".into()]).await.remove(0);
+    let mut sent = Vec::new();
+    for n in 0..60 {
+        let title = format!("number {n}");
+        sent.push(world.send(json!({"to": {"device_ids": ["a"]}, "notification": {"title": title}})).await);
+    }
+    for id in &sent {
+        world.until(id, |m| m["counts"]["now"]["accepted"] == 1).await;
+    }
+    let inbox = world.call(&secret, Method::GET, "/v1/device/messages?limit=100", None).await;
+    let got: Vec<_> =
+        inbox.body["messages"].as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
+    assert_eq!(got, sent);
+}
+
 /// Connects a played phone and waits until it is.
 pub(crate) async fn connect(world: &World, id: &str, secret: &str) {
     let phone = json!({
