@@ -16,7 +16,7 @@ use crate::contract::{self, Call};
 use crate::ledger::{self, Book};
 
 /// How long anything may take before a test gives up on it: long enough for a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
 /// Requests that set-up sends at the same time.
 const ABREAST: usize = 32;
 
