@@ -1,0 +1,18 @@
+//! What goes into the store and comes out of it.
+
+mod changes;
+mod devices;
+mod inbox;
+mod messages;
+mod tenants;
+mod work;
+
+pub use changes::Changes;
+pub use devices::{
+    AddressVerdict, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, NewAddress, SendAddress,
+    StoredAddress, TargetDevice,
+};
+pub use inbox::{Ack, InboxEntry, NewInbox, PhoneEvent};
+pub use messages::{AcceptAnswer, Counter, DeliveryFilter, MessageRecord, NewMessage, NewTarget};
+pub use tenants::{AppRecord, ChannelRecord, KeyRecord};
+pub use work::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};
