@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::content::Content;
 
@@ -17,12 +18,24 @@ pub struct Batch {
     pub message: MessageRef,
     /// What it says.
     pub content: Arc<Content>,
+    /// What the app's category says to this provider; absent where the message names none, or it says nothing here.
+    pub category: Option<Arc<Category>>,
     /// What is left of the TTL, already capped and rounded to the vendor's unit. Zero: only if reachable now.
     pub ttl: Duration,
     /// Whom it goes to, at least one. For one-token-a-request vendors this may be many requests' worth.
     pub targets: Vec<Target>,
     /// 1 for the first try.
     pub attempt: u32,
+}
+
+/// One row of the app's categories, as far as it concerns one provider: the vendor's channel id, classification,
+/// template, signature.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Category {
+    /// The name that the backend uses.
+    pub name: String,
+    /// What [`super::CategorySpec::check`] has let pass.
+    pub settings: Map<String, Value>,
 }
 
 /// Which message a batch belongs to.

@@ -22,12 +22,34 @@ pub struct Registration {
     pub config_schema: fn() -> Schema,
     /// Checks a message's `overrides.<id>` against the adapter's allow-list; the error names the field.
     pub check_overrides: fn(overrides: &Value) -> Result<(), String>,
+    /// What a category of the app may say to this provider.
+    pub category: CategorySpec,
 }
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration").field("id", &self.descriptor.id).finish_non_exhaustive()
     }
+}
+
+/// What a category may say to a provider.
+#[derive(Clone, Copy)]
+pub struct CategorySpec {
+    /// The JSON Schema of the settings, in the manner of [`Registration::config_schema`].
+    pub schema: fn() -> Schema,
+    /// Checks settings; all mistakes at once.
+    pub check: fn(settings: &Value) -> Result<(), ConfigError>,
+}
+
+impl CategorySpec {
+    /// For vendors without any classification: whatever is said is a mistake.
+    pub const NONE: Self = Self {
+        schema: || schemars::json_schema!({"type": "object", "additionalProperties": false}),
+        check: |settings| match settings.as_object() {
+            Some(settings) if settings.is_empty() => Ok(()),
+            _ => Err(ConfigError::at("", "this provider knows no categories; leave its part out")),
+        },
+    };
 }
 
 /// See [`Registration::build`].
@@ -99,17 +121,36 @@ pub struct AddressSpec {
     pub params: &'static [&'static str],
 }
 
-/// One quota as the vendor states it.
+/// One quota as the vendor states it. What depends on the account stands here with the value of a new account; a
+/// channel's `limits.quotas.<name>` says what this one has.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Quota {
-    /// What is counted: `project`, `device`, `class`, …
-    pub scope: &'static str,
+    /// Unique within the provider, `[a-z][a-z0-9_]*`.
+    pub name: &'static str,
+    /// What is counted.
+    pub scope: QuotaScope,
+    /// The class of [`super::Provider::quota_class`] that it counts; empty: everything.
+    pub class: &'static str,
     /// How many targets.
     pub limit: u64,
     /// In which time.
     pub period: QuotaPeriod,
+    /// The IANA name of the zone in which the vendor's day begins; `UTC` for shorter periods.
+    pub time_zone: &'static str,
+    /// Whether the gateway asks before it sends. `false`: the vendor's own answer is soon enough, or the number is hearsay.
+    pub enforced: bool,
     /// Where the vendor says so, with the date it was read.
     pub source: &'static str,
+}
+
+/// What a quota is counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuotaScope {
+    /// All that the credential sends.
+    Channel,
+    /// What one device gets.
+    Device,
 }
 
 /// The time that a quota counts over.

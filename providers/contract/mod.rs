@@ -14,12 +14,14 @@ mod descriptor;
 mod outcome;
 mod provider;
 
-pub use batch::{Address, Batch, MessageRef, Target, Token};
+pub use batch::{Address, Batch, Category, MessageRef, Target, Token};
 pub use capability::{Capabilities, Cost, DeliveryMode, Gap, Needs, ReceiptKey, Receipts};
 pub use content::{Badge, Class, Click, ClickAction, Content, Notification, Priority};
-pub use descriptor::{AddressSpec, Build, Descriptor, Quota, QuotaPeriod, Registration, Tier};
+pub use descriptor::{
+    AddressSpec, Build, CategorySpec, Descriptor, Quota, QuotaPeriod, QuotaScope, Registration, Tier,
+};
 pub use outcome::{Certainty, Failure, Hint, Outcome, Outcomes, Reason, Scope, VendorEcho, Verdict};
 pub use provider::{
-    CallbackReply, CallbackRequest, CheckReport, ConfigError, Environment, Gate, OpenGate, Pass, Provider,
-    Receipt, ReceiptEvent, SendContext, Witness,
+    CallbackReply, CallbackRequest, CheckReport, ConfigError, Dropped, Environment, Gate, Money, OpenGate,
+    Pass, Preview, Provider, Receipt, ReceiptEvent, Refusal, SendContext, Witness,
 };

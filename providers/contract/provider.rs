@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
+use serde_json::Value;
 
-use super::batch::{Address, Batch};
-use super::outcome::{Outcomes, Reason, VendorEcho};
+use super::batch::{Address, Batch, Category};
+use super::content::Content;
+use super::outcome::{Failure, Outcomes, Reason, VendorEcho};
 
 /// One configured vendor account. Built from a channel's configuration, shared by all its pages, kept until the
 /// channel changes. It keeps no queue, no retry loop, no database.
@@ -38,6 +40,84 @@ pub trait Provider: Send + Sync {
     fn parse_callback(&self, _request: &CallbackRequest) -> Option<CallbackReply> {
         None
     }
+
+    /// What [`Provider::send`] would put on the wire for the first target of this batch: built by the same functions,
+    /// nothing is sent. `None`: this provider cannot say.
+    fn preview(&self, _batch: &Batch, _context: &SendContext) -> Option<Preview> {
+        None
+    }
+
+    /// The class, in the vendor's quotas ([`super::Quota::class`]), that this content counts towards; empty where the
+    /// vendor tells none apart.
+    fn quota_class(&self, _content: &Content, _category: Option<&Category>) -> &'static str {
+        ""
+    }
+
+    /// Asks the vendor what became of messages that it accepted, by its own ids: for vendors whose receipts are polled, or
+    /// whose callbacks were missed. At most 100 ids a call; what the vendor does not know yet is left out.
+    async fn poll_receipts(
+        &self,
+        _vendor_ids: &[String],
+        _context: SendContext,
+    ) -> Result<Vec<Receipt>, Failure> {
+        Ok(Vec::new())
+    }
+}
+
+/// What would go to the vendor, for people.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Preview {
+    /// The request's body (headers that carry meaning under `headers`), without credentials; a token is cut as in logs.
+    pub payload: Value,
+    /// Its size, counted as the vendor's limit counts.
+    pub bytes: u32,
+    /// The vendor's limit; absent where none is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<u32>,
+    /// What the message says and this request does not, or only in part.
+    pub dropped: Vec<Dropped>,
+    /// The vendor's own classification of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub class: Option<String>,
+    /// Text messages that one target costs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segments: Option<u32>,
+    /// What one target costs, as far as the channel's configuration says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Money>,
+    /// What a person should know before sending: a class that does not fit the category, a picture that the vendor is known to
+    /// ignore.
+    pub warnings: Vec<String>,
+    /// The send would end so without a request: the reason, and the words that the trail would show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
+}
+
+/// A field that does not reach the phone as it was said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Dropped {
+    /// JSON pointer into the message.
+    pub field: String,
+    /// What happens to it, and why.
+    pub why: String,
+}
+
+/// An amount of money.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Money {
+    /// A decimal number.
+    pub amount: String,
+    /// ISO 4217.
+    pub currency: String,
+}
+
+/// Why nothing would be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Refusal {
+    /// From the closed list.
+    pub reason: Reason,
+    /// For people.
+    pub words: String,
 }
 
 /// What a provider is handed beside the batch.
@@ -47,13 +127,16 @@ pub struct SendContext {
     pub gate: Arc<dyn Gate>,
     /// The wall clock, for signatures and token expiry.
     pub now: fn() -> SystemTime,
+    /// Where the vendor may report to, for vendors that are told with each request; absent where the gateway has no public
+    /// address. It ends with a secret: for the wire only.
+    pub callback_url: Option<Arc<str>>,
 }
 
 impl SendContext {
     /// No limits and the system's clock: for checks and tests.
     #[expect(clippy::disallowed_methods, reason = "where no clock is handed in, this is it")]
     pub fn unlimited() -> Self {
-        Self { gate: Arc::new(OpenGate), now: SystemTime::now }
+        Self { gate: Arc::new(OpenGate), now: SystemTime::now, callback_url: None }
     }
 }
 
@@ -118,6 +201,9 @@ pub struct CheckReport {
     /// The reason, where it is not ok.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Reason>,
+    /// What works today and should be mended: a certificate that ends soon.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// A vendor's callback as it came in.

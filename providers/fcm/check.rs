@@ -52,6 +52,7 @@ fn batch(target: &Target) -> Batch {
     Batch {
         message: MessageRef { id: "check".to_owned(), page_key: 0, label: None },
         content: Arc::default(),
+        category: None,
         ttl: Duration::ZERO,
         targets: vec![target.clone()],
         attempt: 1,
@@ -59,7 +60,7 @@ fn batch(target: &Target) -> Batch {
 }
 
 fn report(reason: Option<Reason>, detail: String) -> CheckReport {
-    CheckReport { ok: reason.is_none(), detail, reason }
+    CheckReport { ok: reason.is_none(), detail, reason, warnings: Vec::new() }
 }
 
 fn describe(vendor: &VendorEcho) -> String {

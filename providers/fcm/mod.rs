@@ -34,9 +34,9 @@ use self::codes::Reading;
 use self::config::Config;
 use self::payload::Rendered;
 use crate::contract::{
-    Address, AddressSpec, Batch, Capabilities, CheckReport, ConfigError, Descriptor, Environment, Failure,
-    Outcome, Outcomes, Provider, Quota, QuotaPeriod, Registration, SendContext, Target, Tier, VendorEcho,
-    Verdict,
+    Address, AddressSpec, Batch, Capabilities, CategorySpec, CheckReport, ConfigError, Descriptor,
+    Environment, Failure, Outcome, Outcomes, Provider, Quota, QuotaPeriod, QuotaScope, Registration,
+    SendContext, Target, Tier, VendorEcho, Verdict,
 };
 use crate::kit::echo;
 use crate::kit::failure::TransportError;
@@ -85,21 +85,33 @@ pub static PROVIDER: Registration = Registration {
         },
         quotas: &[
             Quota {
-                scope: "project",
+                name: "project_minute",
+                scope: QuotaScope::Channel,
+                class: "",
                 limit: 600_000,
                 period: QuotaPeriod::Minute,
+                time_zone: "UTC",
+                enforced: false,
                 source: "firebase.google.com/docs/cloud-messaging/throttling-and-quotas, read 2026-11-20; the default",
             },
             Quota {
-                scope: "device",
+                name: "device_minute",
+                scope: QuotaScope::Device,
+                class: "",
                 limit: 240,
                 period: QuotaPeriod::Minute,
+                time_zone: "UTC",
+                enforced: false,
                 source: "third-party reports only, read 2026-11-20",
             },
             Quota {
-                scope: "device",
+                name: "device_hour",
+                scope: QuotaScope::Device,
+                class: "",
                 limit: 5_000,
                 period: QuotaPeriod::Hour,
+                time_zone: "UTC",
+                enforced: false,
                 source: "third-party reports only, read 2026-11-20",
             },
         ],
@@ -107,6 +119,7 @@ pub static PROVIDER: Registration = Registration {
     build,
     config_schema: config::schema,
     check_overrides: overrides::check,
+    category: CategorySpec::NONE,
 };
 
 fn build(config: &Value, environment: &Environment) -> Result<Arc<dyn Provider>, ConfigError> {

@@ -186,12 +186,18 @@ pub(super) async fn check(
 }
 
 async fn report(gateway: &Gateway, channel: &Channel) -> CheckReport {
-    let failed = |detail: String, reason| CheckReport { ok: false, detail, reason: Some(reason) };
+    let failed = |detail: String, reason| CheckReport {
+        ok: false,
+        detail,
+        reason: Some(reason),
+        warnings: Vec::new(),
+    };
     match &channel.provider {
         _ if channel.is_direct() => CheckReport {
             ok: true,
             detail: format!("the gateway's own connection; {} phones are connected", gateway.hub.connected()),
             reason: None,
+            warnings: Vec::new(),
         },
         None => {
             let why = channel.record.state_info.clone().unwrap_or_default();

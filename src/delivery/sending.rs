@@ -111,7 +111,7 @@ impl Sending<'_, '_> {
         let gate = Arc::clone(&self.gate);
         let gate = Arc::new(cancel::Watched::new(gate, self.hand.inner, &self.hand.job));
         #[expect(clippy::disallowed_methods, reason = "adapters sign with the wall clock")]
-        let context = SendContext { gate, now: std::time::SystemTime::now };
+        let context = SendContext { gate, now: std::time::SystemTime::now, callback_url: None };
         let batch = self.request(chunk);
         let (outcomes, mut receiver) = Outcomes::channel();
         let seer = Arc::clone(&self.gate);
@@ -174,6 +174,7 @@ impl Sending<'_, '_> {
                 label: job.record.label.clone(),
             },
             content: Arc::clone(&job.content),
+            category: None,
             ttl,
             targets: chunk.iter().map(target).collect(),
             attempt: item.attempt + 1,

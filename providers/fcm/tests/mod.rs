@@ -29,7 +29,7 @@ fn now() -> SystemTime {
 }
 
 fn context() -> SendContext {
-    SendContext { gate: Arc::new(OpenGate), now }
+    SendContext { gate: Arc::new(OpenGate), now, callback_url: None }
 }
 
 fn account() -> Value {
@@ -90,6 +90,7 @@ fn batch(content: Content, tokens: &[&str]) -> Batch {
     Batch {
         message: MessageRef { id: "msg_1".to_owned(), page_key: 1, label: None },
         content: Arc::new(content),
+        category: None,
         ttl: Duration::from_hours(24),
         targets: tokens.iter().zip(1..).map(|(token, key)| target(token, key)).collect(),
         attempt: 1,

@@ -213,7 +213,7 @@ async fn the_gate_is_asked_before_each_request_and_its_no_is_an_outcome() {
     let vendor = vendor(|_| accepted().after(Duration::from_millis(30))).await;
     let (inside, most) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let gate = CountingGate { left: Mutex::new(3), inside: inside.clone(), most: most.clone() };
-    let context = SendContext { gate: Arc::new(gate), now };
+    let context = SendContext { gate: Arc::new(gate), now, callback_url: None };
     let tokens = ["dev-a", "dev-b", "dev-c", "dev-d", "dev-e"];
     let outcomes = assert_contract(&*channel(&vendor), batch(hello(), &tokens), context, &[]).await;
     let stopped = outcomes

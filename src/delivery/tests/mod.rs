@@ -68,7 +68,7 @@ impl Provider for Played {
     }
 
     async fn check(&self, _: SendContext) -> CheckReport {
-        CheckReport { ok: true, detail: String::new(), reason: None }
+        CheckReport { ok: true, detail: String::new(), reason: None, warnings: Vec::new() }
     }
 
     fn credential(&self) -> String {

@@ -43,7 +43,7 @@ impl Provider for Played {
     async fn send(&self, _: Batch, _: SendContext, _: Outcomes) {}
 
     async fn check(&self, _: SendContext) -> CheckReport {
-        CheckReport { ok: true, detail: String::new(), reason: None }
+        CheckReport { ok: true, detail: String::new(), reason: None, warnings: Vec::new() }
     }
 
     fn credential(&self) -> String {
