@@ -332,10 +332,15 @@ impl PageGate {
     /// Learns from an outcome of this page.
     pub(super) fn saw(&self, outcome: &Outcome) {
         let one_less = |count: u64| count.checked_sub(1);
-        if !outcome.latency.is_zero()
-            && let Some(sign) = sign(&outcome.verdict)
-            && self.unanswered.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok()
-        {
+        if outcome.latency.is_zero() {
+            return;
+        }
+        let Some(sign) = sign(&outcome.verdict) else { return };
+        if sign == Sign::Good && !self.is_first {
+            let now = self.gate.now();
+            self.gate.core().budget.bore(now);
+        }
+        if self.unanswered.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_less).is_ok() {
             self.gate.answered(outcome.latency, sign);
         }
     }

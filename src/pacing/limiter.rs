@@ -1,9 +1,15 @@
-//! How many requests may be in flight: additive increase, multiplicative decrease.
+//! How many requests may be in flight: additive increase, decrease in proportion to what is refused.
 
 use super::{Micros, SECOND, Sign};
 
 /// The least that a limit falls to, so that a vendor's recovery is noticed.
 const LEAST: u32 = 4;
+/// One refused request in so many is borne.
+const BORNE: u32 = 10;
+/// What a cut leaves at the least, in thousandths.
+const DEEPEST: u32 = 700;
+/// Answers below which a share of refusals is chance.
+const SAMPLE: u32 = 64;
 /// Latencies below this are nobody's congestion but our own machine's noise.
 const NOISE: Micros = SECOND / 10;
 /// Quiet time after which the limit grows faster: the trouble is over.
@@ -15,10 +21,14 @@ const MEMORY: Micros = 60 * SECOND;
 
 /// The limit of one credential.
 ///
-/// It starts at the most that the provider declares: vendors publish that number. It grows by one for each full window
-/// (as many answers as the limit) in which places ran short, faster once the last cut is ten seconds ago. It is cut to
-/// 7/10 when the vendor asks for less or fails, and when more than half of a window took longer than twice the usual
-/// median. One burst of refusals is one cut: answers to requests that began before the last cut say nothing new.
+/// It starts at the most that the provider declares: vendors publish that number. It follows the *share* that the
+/// vendor refuses or fails, not single answers: at a thousand requests a round trip, one refusal in fifty would
+/// otherwise hold any limit near ten. Up to a tenth is borne (that is what the retry budget pays for), beyond it the
+/// limit is cut to what the vendor bore, by at most three tenths. It is also cut to 7/10 when more than half of a window
+/// (as many answers as the limit) took longer than twice the usual median. It grows by one for each window in which
+/// places ran short and at most a twentieth was refused, faster once the last cut is ten seconds ago.
+///
+/// There is at most one cut a round trip: answers to requests that began before the last cut say nothing new.
 #[derive(Debug, Clone)]
 pub struct Limiter {
     limit: u32,
@@ -26,15 +36,23 @@ pub struct Limiter {
     most: u32,
     cut_at: Option<Micros>,
     window: Window,
+    refusals: Refusals,
     usual: Usual,
 }
 
-/// Answers since the limit last changed.
+/// Good answers since the limit last changed.
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
     answers: u32,
     slow: u32,
     short_of_places: bool,
+}
+
+/// How many of the last answers were refusals or failures: of as many as the limit, and at least of [`SAMPLE`].
+#[derive(Debug, Clone, Copy, Default)]
+struct Refusals {
+    answers: u32,
+    refused: u32,
 }
 
 /// The long-term median of latencies, without keeping them: each answer moves it a little towards itself, in
@@ -51,7 +69,15 @@ impl Limiter {
     pub fn new(most: u32) -> Self {
         let most = most.max(1);
         let least = LEAST.min(most);
-        Self { limit: most, least, most, cut_at: None, window: Window::default(), usual: Usual::default() }
+        Self {
+            limit: most,
+            least,
+            most,
+            cut_at: None,
+            window: Window::default(),
+            refusals: Refusals::default(),
+            usual: Usual::default(),
+        }
     }
 
     /// Requests that may be in flight now.
@@ -69,41 +95,70 @@ impl Limiter {
 
     /// An answer came. `short_of_places`: somebody waited for a place meanwhile.
     pub fn answered(&mut self, now: Micros, latency: Micros, sign: Sign, short_of_places: bool) {
-        match sign {
-            Sign::Good => self.good(now, latency, short_of_places),
-            Sign::SlowDown | Sign::Bad => {
-                let began = now.saturating_sub(latency);
-                if self.cut_at.is_none_or(|cut_at| began > cut_at) {
-                    self.cut(now, self.least);
-                }
-            }
+        let is_slow = sign == Sign::Good && self.usual.is_slow(latency);
+        if sign == Sign::Good {
+            self.usual.learn(now, latency);
+        }
+        let began = now.saturating_sub(latency);
+        if self.cut_at.is_some_and(|cut_at| began <= cut_at) {
+            return;
+        }
+        let sample = self.limit.max(SAMPLE);
+        if self.refusals.count(sign != Sign::Good, sample) {
+            let kept = self.refusals.borne_per_mille();
+            self.cut(now, kept.max(DEEPEST), self.least);
+        } else if sign == Sign::Good {
+            self.good(now, is_slow, short_of_places);
         }
     }
 
-    fn good(&mut self, now: Micros, latency: Micros, short_of_places: bool) {
+    fn good(&mut self, now: Micros, is_slow: bool, short_of_places: bool) {
         self.window.answers += 1;
-        self.window.slow += u32::from(self.usual.is_slow(latency));
+        self.window.slow += u32::from(is_slow);
         self.window.short_of_places |= short_of_places;
-        self.usual.learn(now, latency);
         if self.window.answers < self.limit.max(LEAST) {
             return;
         }
         let window = std::mem::take(&mut self.window);
         if window.slow * 2 > window.answers {
             // A slower vendor may be as good as before with more in flight: slowness alone never takes it all.
-            self.cut(now, self.least.max(self.most / 8));
-        } else if window.short_of_places {
+            self.cut(now, DEEPEST, self.least.max(self.most / 8));
+        } else if window.short_of_places && self.refusals.are_few() {
             let is_over = self.cut_at.is_some_and(|cut_at| now.saturating_sub(cut_at) > OVER);
             let step = if is_over { (self.limit / 8).max(1) } else { 1 };
             self.limit = self.limit.saturating_add(step).min(self.most);
         }
     }
 
-    fn cut(&mut self, now: Micros, floor: u32) {
-        let cut = (u64::from(self.limit) * 7 / 10) as u32;
+    /// Keeps so many thousandths of the limit, but not less than the floor.
+    fn cut(&mut self, now: Micros, kept: u32, floor: u32) {
+        let cut = (u64::from(self.limit) * u64::from(kept) / 1000) as u32;
         self.limit = cut.max(floor).min(self.limit);
         self.cut_at = Some(now);
         self.window = Window::default();
+        self.refusals = Refusals::default();
+    }
+}
+
+impl Refusals {
+    /// Counts an answer among so many. `true`: more than a tenth of these were refused, whatever the rest will be.
+    fn count(&mut self, refused: bool, sample: u32) -> bool {
+        if self.answers >= sample {
+            // Older ones fade, so that a sample is never begun from nothing.
+            (self.answers, self.refused) = (self.answers / 2, self.refused / 2);
+        }
+        self.answers += 1;
+        self.refused += u32::from(refused);
+        refused && self.refused * BORNE > sample
+    }
+
+    fn borne_per_mille(self) -> u32 {
+        1000 - (u64::from(self.refused) * 1000 / u64::from(self.answers.max(1))) as u32
+    }
+
+    /// At most a twentieth.
+    fn are_few(self) -> bool {
+        self.refused * BORNE * 2 <= self.answers.max(SAMPLE)
     }
 }
 
@@ -145,6 +200,39 @@ mod tests {
         }
     }
 
+    /// Everything that may be in flight is refused, so many times.
+    fn refused_rounds(limiter: &mut Limiter, now: &mut Micros, rounds: u32) {
+        for _ in 0..rounds {
+            *now += SECOND;
+            for _ in 0..limiter.limit().max(SAMPLE) {
+                limiter.answered(*now, TYPICAL, Sign::SlowDown, true);
+            }
+        }
+    }
+
+    /// Full windows of which the vendor bears so many requests and refuses the rest.
+    fn bearing(limiter: &mut Limiter, now: &mut Micros, rounds: u32, borne: u32) {
+        for _ in 0..rounds {
+            *now += TYPICAL;
+            for i in 0..limiter.limit() {
+                let sign = if i < borne { Sign::Good } else { Sign::SlowDown };
+                limiter.answered(*now, TYPICAL - 1, sign, true);
+            }
+        }
+    }
+
+    #[test]
+    fn one_refusal_in_fifty_takes_nothing_from_a_campaign() {
+        let mut limiter = Limiter::new(1000);
+        let mut now = SECOND;
+        for i in 0..200_000 {
+            now += TYPICAL / 1000;
+            let sign = if i % 50 == 0 { Sign::SlowDown } else { Sign::Good };
+            limiter.answered(now, TYPICAL, sign, true);
+        }
+        assert_eq!(limiter.limit(), 1000);
+    }
+
     #[test]
     fn a_burst_of_refusals_is_one_cut() {
         let mut limiter = Limiter::new(1000);
@@ -158,11 +246,9 @@ mod tests {
     fn a_full_window_adds_one_and_a_quiet_time_adds_faster() {
         let mut limiter = Limiter::new(1000);
         let mut now = SECOND;
-        for _ in 0..40 {
-            now += SECOND;
-            limiter.answered(now, TYPICAL, Sign::Bad, true);
-        }
+        refused_rounds(&mut limiter, &mut now, 40);
         assert_eq!(limiter.limit(), LEAST);
+        now += TYPICAL;
         windows(&mut limiter, &mut now, 3, TYPICAL);
         assert_eq!(limiter.limit(), LEAST + 3);
         now += OVER;
@@ -173,9 +259,9 @@ mod tests {
     #[test]
     fn without_demand_a_limit_does_not_grow() {
         let mut limiter = Limiter::new(100);
-        limiter.answered(SECOND, TYPICAL, Sign::Bad, true);
+        refused_rounds(&mut limiter, &mut SECOND.clone(), 1);
         for i in 0..1000 {
-            limiter.answered(2 * SECOND + i, TYPICAL, Sign::Good, false);
+            limiter.answered(9 * SECOND + i, TYPICAL, Sign::Good, false);
         }
         assert_eq!(limiter.limit(), 70);
     }
@@ -186,7 +272,7 @@ mod tests {
         let mut now = SECOND;
         windows(&mut limiter, &mut now, 20, TYPICAL * 4);
         assert_eq!(limiter.limit(), 100);
-        windows(&mut limiter, &mut now, 2, TYPICAL * 40);
+        windows(&mut limiter, &mut now, 5, TYPICAL * 40);
         assert!(limiter.limit() < 60, "{}", limiter.limit());
         windows(&mut limiter, &mut now, 20, TYPICAL * 40);
         assert!(limiter.limit() >= 12, "slowness alone takes seven eighths at most: {}", limiter.limit());
@@ -217,6 +303,49 @@ mod tests {
             }
             limiter.set_most(most / 2);
             prop_assert!(limiter.limit() >= 1 && limiter.limit() <= (most / 2).max(1));
+        }
+
+        #[test]
+        fn a_vendor_that_throttles_is_obeyed_and_used(borne in 20u32..900, seconds in 5u32..60) {
+            let mut limiter = Limiter::new(1000);
+            let mut now = SECOND;
+            bearing(&mut limiter, &mut now, seconds * 20, borne);
+            let limit = limiter.limit();
+            // It refuses no more than a tenth, but for one step of growth, and its places are not left empty.
+            prop_assert!(limit <= borne + borne / 8 + borne / 8 + 2, "{limit} for {borne}");
+            prop_assert!(limit >= borne * 7 / 10, "{limit} for {borne}");
+        }
+
+        #[test]
+        fn a_few_refusals_by_chance_do_not_halve_a_limit(
+            most in 20u32..1000, odds in 25u32..200, seed in any::<u64>(),
+        ) {
+            use rand::{RngExt as _, SeedableRng as _};
+            let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+            let (mut limiter, mut now) = (Limiter::new(most), SECOND);
+            for _ in 0..20_000 {
+                now += TYPICAL / u64::from(limiter.limit());
+                let sign = if random.random_range(0..odds) == 0 { Sign::Bad } else { Sign::Good };
+                limiter.answered(now, TYPICAL, sign, true);
+                prop_assert!(limiter.limit() * 2 >= most, "{} of {most}", limiter.limit());
+            }
+        }
+
+        #[test]
+        fn there_is_at_most_one_cut_a_round_trip(
+            answers in prop::collection::vec((0u64..SECOND / 10, 1u64..SECOND, any::<bool>()), 0..2000),
+        ) {
+            let mut limiter = Limiter::new(100);
+            let (mut now, mut cut_at) = (0, None);
+            for (pause, latency, refused) in answers {
+                now += pause;
+                let before = limiter.limit();
+                limiter.answered(now, latency, if refused { Sign::Bad } else { Sign::Good }, true);
+                if limiter.limit() < before {
+                    prop_assert!(cut_at.is_none_or(|cut_at| now.saturating_sub(latency) > cut_at));
+                    cut_at = Some(now);
+                }
+            }
         }
 
         #[test]

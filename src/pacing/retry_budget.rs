@@ -10,20 +10,30 @@ const FIRSTS_PER_RETRY: u64 = 10;
 const FLOOR: u64 = 10;
 
 /// Retries of one credential: ten a second whatever happens, and beyond that at most a tenth of the first attempts of
-/// the last minute.
+/// the last minute. A retry that the vendor bore pays for one more: the budget is for those that fail again, and a
+/// vendor that works must not be asked for minutes what it would take in seconds.
 #[derive(Debug, Clone)]
 pub struct RetryBudget {
-    /// (first attempts, retries beyond the floor) by second.
-    seconds: [(u64, u64); SECONDS],
+    /// What happened, by second.
+    seconds: [Spent; SECONDS],
     /// The newest second in `seconds`.
     second: u64,
     /// What of this second's floor is used.
     floor_used: u64,
 }
 
+#[derive(Debug, Clone, Copy, Default)]
+struct Spent {
+    firsts: u64,
+    /// Retries that the vendor bore.
+    borne: u64,
+    /// Retries beyond the floor.
+    shared: u64,
+}
+
 impl Default for RetryBudget {
     fn default() -> Self {
-        Self { seconds: [(0, 0); SECONDS], second: 0, floor_used: 0 }
+        Self { seconds: [Spent::default(); SECONDS], second: 0, floor_used: 0 }
     }
 }
 
@@ -31,7 +41,13 @@ impl RetryBudget {
     /// So many first attempts were made.
     pub fn first(&mut self, now: Micros, count: u32) {
         self.turn(now);
-        self.seconds[self.second as usize % SECONDS].0 += u64::from(count);
+        self.seconds[self.second as usize % SECONDS].firsts += u64::from(count);
+    }
+
+    /// A retry found the vendor working.
+    pub fn bore(&mut self, now: Micros) {
+        self.turn(now);
+        self.seconds[self.second as usize % SECONDS].borne += 1;
     }
 
     /// Of so many retries, how many may be made now. They count as made.
@@ -39,9 +55,10 @@ impl RetryBudget {
         self.turn(now);
         let floor = (FLOOR - self.floor_used).min(u64::from(count));
         self.floor_used += floor;
-        let (firsts, shared) = self.seconds.iter().fold((0, 0), |sum, s| (sum.0 + s.0, sum.1 + s.1));
-        let share = (firsts / FIRSTS_PER_RETRY).saturating_sub(shared).min(u64::from(count) - floor);
-        self.seconds[self.second as usize % SECONDS].1 += share;
+        let sum = |what: fn(&Spent) -> u64| self.seconds.iter().map(what).sum::<u64>();
+        let earned = sum(|s| s.firsts) / FIRSTS_PER_RETRY + sum(|s| s.borne);
+        let share = earned.saturating_sub(sum(|s| s.shared)).min(u64::from(count) - floor);
+        self.seconds[self.second as usize % SECONDS].shared += share;
         (floor + share) as u32
     }
 
@@ -49,7 +66,7 @@ impl RetryBudget {
         let second = now / SECOND;
         let passed = second.saturating_sub(self.second).min(SECONDS as u64);
         for gone in 0..passed {
-            self.seconds[(second - gone) as usize % SECONDS] = (0, 0);
+            self.seconds[(second - gone) as usize % SECONDS] = Spent::default();
         }
         if passed > 0 {
             (self.second, self.floor_used) = (second, 0);
@@ -70,6 +87,18 @@ mod tests {
         assert_eq!(budget.retry(0, 1000), 110);
         assert_eq!(budget.retry(0, 1000), 0);
         assert_eq!(budget.retry(SECOND, 1000), 10);
+    }
+
+    #[test]
+    fn a_vendor_that_works_again_gets_thousands_of_waiting_retries_in_less_than_a_minute() {
+        let mut budget = RetryBudget::default();
+        let mut waiting = 5000;
+        for second in 0..40 {
+            let granted = budget.retry(second * SECOND, waiting);
+            (0..granted).for_each(|_| budget.bore(second * SECOND));
+            waiting -= granted;
+        }
+        assert_eq!(waiting, 0);
     }
 
     #[test]
@@ -123,6 +152,30 @@ mod tests {
                 }
                 // A first attempt stays in sight for a minute and pays for one retry only while it does.
                 prop_assert!(retries <= firsts / FIRSTS_PER_RETRY * 2 + FLOOR * (now / SECOND + 1));
+            }
+        }
+
+        #[test]
+        fn retries_that_fail_again_are_a_tenth_of_first_attempts_and_ten_a_second(
+            steps in prop::collection::vec((0u64..20 * SECOND, 0u8..3, 0u32..5000), 0..300),
+        ) {
+            let mut budget = RetryBudget::default();
+            let (mut now, mut firsts, mut retries, mut borne) = (0, 0, 0, 0);
+            for (pause, step, count) in steps {
+                now += pause;
+                match step {
+                    0 => {
+                        budget.first(now, count);
+                        firsts += u64::from(count);
+                    }
+                    1 => retries += u64::from(budget.retry(now, count)),
+                    _ => {
+                        let good = u64::from(count).min(retries - borne);
+                        (0..good).for_each(|_| budget.bore(now));
+                        borne += good;
+                    }
+                }
+                prop_assert!(retries <= 2 * borne + firsts / FIRSTS_PER_RETRY * 2 + FLOOR * (now / SECOND + 1));
             }
         }
 
