@@ -124,6 +124,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         vault: Arc::clone(&vault),
         store: Arc::clone(&store),
         channels: channels.clone(),
+        pipeline: pipeline.clone(),
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
     })

@@ -6,6 +6,10 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use crate::channels::Channel;
+use crate::delivery::pipeline::Inner;
+use crate::routing::ChannelState;
+
 /// The time that is looked at, in minutes.
 const MINUTES: u64 = 10;
 /// Removals up to here are never too many.
@@ -75,6 +79,35 @@ impl Window {
             (false, true) => Brake::Pulled,
             (true, true) => Brake::On,
         }
+    }
+}
+
+impl Inner {
+    /// Counts an outcome of a channel towards its brake, and tells people where that turns it; whether addresses may
+    /// be retired.
+    pub(super) async fn brake(&self, channel: &Channel, dead: bool) -> bool {
+        let seq = channel.record.seq;
+        let brake = self.brakes.count(seq, dead, self.now_ms());
+        let info = match brake {
+            Brake::Open | Brake::On => return brake.is_open(),
+            Brake::Pulled => {
+                let why = "the vendor calls unusually many addresses dead; none is retired until that ends";
+                tracing::error!(channel.name = %channel.record.name, "{why}");
+                Some(why.to_owned())
+            }
+            Brake::Released => {
+                tracing::info!(channel.name = %channel.record.name, "dead addresses are retired again");
+                None
+            }
+        };
+        let channels = &self.parts.channels;
+        // The channel works; only what it says about addresses is doubted.
+        if channels.by_seq(seq).is_some_and(|now| now.route.state == ChannelState::Ok)
+            && let Err(error) = channels.set_state(seq, ChannelState::Ok, info).await
+        {
+            tracing::warn!("a channel's state could not be kept: {error}");
+        }
+        brake.is_open()
     }
 }
 

@@ -131,14 +131,10 @@ impl InHand<'_> {
         }
     }
 
-    /// A state that ends a delivery, or none where an earlier step of the route still has it.
-    pub(super) fn ends(&self, state: State) -> State {
-        if self.page.held.is_some() { State::Pending } else { state }
-    }
-
-    /// Ends one target of the page by the gateway's own doing.
+    /// Ends one target of the page by the gateway's own doing. Where an earlier step of the route still has it, the
+    /// store leaves it that ([`crate::delivery::state::apply`]).
     pub(super) fn ended(&self, entry: &Entry, state: State, reason: Reason) -> Event {
-        let mut event = self.event(entry.target, self.ends(state), Some(reason));
+        let mut event = self.event(entry.target, state, Some(reason));
         event.trail = self.story(entry);
         event.trail.push(TrailEntry::Ended { at_ms: event.at_ms, reason });
         event

@@ -4,7 +4,7 @@
 //! waited for is left alone. The others get their next step from the same pure function that gave the first, without
 //! the channels that were tried.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +12,12 @@ use anypush_providers::contract::Reason;
 
 use crate::delivery::job::Job;
 use crate::delivery::page::{Entry, Page};
-use crate::delivery::pipeline::{Inner, Pipeline};
+use crate::delivery::pipeline::Inner;
 use crate::delivery::plan::{Aim, Plan, Planner};
-use crate::delivery::state::{Delivery, Event, LateFailure, State};
-use crate::delivery::trail::TrailEntry;
+use crate::delivery::state::{Delivery, Event, State};
+use crate::delivery::trail::{self, TrailEntry};
 use crate::delivery::{cancel, onward, record, standing};
-use crate::ids::Id;
-use crate::routing::{Route, RouteChannel, RouteDevice};
+use crate::routing::{Route, RouteChannel, RouteDevice, Wait};
 use crate::store::{Changes, NewWork, StoreError, WorkItem, WorkKind, WorkUpdate};
 
 /// Items that are leased at once.
@@ -84,13 +83,20 @@ async fn again(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
     if inner.is_stopped(&job) {
         return cancel::end_open(inner, &job, item, &page).await;
     }
-    let until = page.wait.map(|wait| wait.until);
     let targets: Vec<_> = page.entries.iter().map(|entry| entry.target).collect();
     let rows = inner.parts.store.deliveries_of(job.id, &targets).await?;
     let rows: HashMap<u64, Delivery> = rows.into_iter().map(|row| (row.target, row)).collect();
-    let open = |entry: &&Entry| rows.get(&entry.target).is_none_or(|row| !standing::is_settled(row, until));
-    let open: Vec<&Entry> = page.entries.iter().filter(open).collect();
-    let mut round = Round { job: &job, until, plan: Plan::default(), events: Vec::new() };
+    let over = job.is_over(inner.now_ms());
+    let (mut open, mut later) = (Vec::new(), Vec::new());
+    for entry in &page.entries {
+        match turn(&page, entry, rows.get(&entry.target)) {
+            Turn::Mine => open.push(entry),
+            Turn::Later if over => open.push(entry),
+            Turn::Later => later.push(entry.clone()),
+            Turn::Gone => {}
+        }
+    }
+    let mut round = Round { job: &job, wait: page.wait, plan: Plan::default(), events: Vec::new() };
     if !open.is_empty() {
         let channels = inner.parts.channels.of_app(job.record.app);
         let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
@@ -101,7 +107,13 @@ async fn again(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
             round.decide(&planner, entry, rows.get(&entry.target), devices.get(&entry.target));
         }
     }
-    let work = round.plan.work(inner, &job);
+    let mut work = round.plan.work(inner, &job);
+    if !later.is_empty() {
+        let wait = (LOOK_AGAIN.as_millis() as u64) << item.attempt.min(7);
+        let due_at = (inner.now_ms() + wait).min(job.ends_at());
+        let page = inner.page_work(&job, 0, &page.with(later), due_at, item.attempt + 1);
+        work.push(NewWork { kind: WorkKind::Escalate, ..page });
+    }
     let changes = Changes { events: round.events, work: work.clone(), ..record::done(item.id) };
     if inner.recorder.push_and_wait(changes, targets.len() <= 100).await {
         inner.announce(&work);
@@ -109,10 +121,41 @@ async fn again(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Whether a target of an item is to be decided about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    Mine,
+    /// It has ended, is reached, or stands in another item.
+    Gone,
+    /// Its channel failed it late while a further step was on its way already: that step's outcome decides first.
+    Later,
+}
+
+/// Whose turn a target is. Items are taken one after the other, each after the one before is on disk, so of two that
+/// name a target the second sees what the first did.
+fn turn(page: &Page, entry: &Entry, row: Option<&Delivery>) -> Turn {
+    // It was delayed before anybody had it.
+    let Some(row) = row else { return Turn::Mine };
+    let Some(wait) = page.wait else {
+        return match row.state {
+            State::Pending if standing::is_under_way(row) => Turn::Later,
+            State::Pending => Turn::Mine,
+            _ => Turn::Gone,
+        };
+    };
+    // Armed behind a channel: where that has failed it later, or another one has it since, another item has the target.
+    let holds = match row.state {
+        State::Pending => false,
+        State::Accepted => entry.tried.last() == Some(&row.channel),
+        _ => true,
+    };
+    if holds && !standing::is_settled(row, Some(wait.until)) { Turn::Mine } else { Turn::Gone }
+}
+
 /// The targets of one item while they are decided about.
 struct Round<'a> {
     job: &'a Job,
-    until: Option<State>,
+    wait: Option<Wait>,
     plan: Plan,
     events: Vec<Event>,
 }
@@ -126,7 +169,7 @@ impl Round<'_> {
         device: Option<&RouteDevice>,
     ) {
         // Where a channel has accepted it, its state stands whatever comes of the next step.
-        let held = row.filter(|row| row.state != State::Pending).and(self.until);
+        let held = row.filter(|row| row.state != State::Pending).and(self.wait.map(|wait| wait.until));
         let at_ms = self.job.at_ms(planner.now_ms);
         let mut event = Event {
             message: self.job.id,
@@ -149,8 +192,13 @@ impl Round<'_> {
                 (event.state, event.reason) = (state, Some(reason));
             }
         };
+        let failed_later =
+            row.filter(|row| trail::is_failed_later(&row.trail, row.channel)).and_then(|row| row.reason);
         match decision.as_ref().map(|decision| &decision.route) {
-            _ if over => ends(&mut event, State::Expired, Reason::Expired),
+            _ if over => match failed_later {
+                Some(reason) => ends(&mut event, State::Failed, reason),
+                None => ends(&mut event, State::Expired, Reason::Expired),
+            },
             Some(Route::Send(steps)) => {
                 let decided = decision.as_ref().map(|decision| planner.decided(decision)).unwrap_or_default();
                 event.trail.push(decided.clone().into());
@@ -164,94 +212,16 @@ impl Round<'_> {
                 };
                 self.plan.tell(Aim::at(step, held), entry);
             }
-            Some(Route::Defer { until_ms }) => self.plan.defer(*until_ms, entry.clone()),
-            // A late failure is why it ends, and where there was none, routing says why.
+            Some(Route::Defer { until_ms }) => self.plan.defer(*until_ms, self.wait, entry.clone()),
+            // What failed is why it ends, and where nothing did, routing says why.
             Some(Route::Suppress(reason)) => {
-                let late = row.and_then(|row| row.reason);
+                let failed = row.and_then(|row| row.reason);
                 let state = if row.is_some() { State::Failed } else { State::Suppressed };
-                ends(&mut event, state, late.unwrap_or(*reason));
+                ends(&mut event, state, failed.unwrap_or(*reason));
             }
             // The device is gone.
-            None => ends(&mut event, State::Failed, Reason::NoRoute),
+            None => ends(&mut event, State::Failed, failed_later.unwrap_or(Reason::NoRoute)),
         }
         self.events.push(event);
-    }
-}
-
-impl Pipeline {
-    /// What follows from failures that come after a channel had accepted: inside the TTL those deliveries go back
-    /// on their routes, without the channels that were tried; else they end failed. To be committed by the caller
-    /// with whatever brought them; then [`Self::announce`] starts what is in `work`.
-    ///
-    /// A delivery that has moved on meanwhile, or is another channel's, is left alone.
-    pub async fn failed_late(&self, failures: Vec<LateFailure>) -> Result<Changes, StoreError> {
-        let inner = &self.inner;
-        let mut by_message: BTreeMap<Id, Vec<LateFailure>> = BTreeMap::new();
-        for failure in failures {
-            by_message.entry(failure.message).or_default().push(failure);
-        }
-        let mut changes = Changes::default();
-        for (message, failures) in by_message {
-            let Some(job) = inner.job(message).await? else { continue };
-            let targets: Vec<_> = failures.iter().map(|failure| failure.target).collect();
-            let rows = inner.parts.store.deliveries_of(message, &targets).await?;
-            let mut entries = BTreeMap::new();
-            for failure in failures {
-                let row = rows.iter().find(|row| row.target == failure.target);
-                if row.is_none_or(|row| row.state != State::Accepted || row.channel != failure.channel) {
-                    continue;
-                }
-                if job.is_over(inner.now_ms()) || inner.is_stopped(&job) {
-                    changes.events.push(failed(failure));
-                    continue;
-                }
-                let entry = entries.entry(failure.target).or_insert_with(|| Entry {
-                    target: failure.target,
-                    tried: row.map(tried).unwrap_or_default(),
-                    ..Entry::default()
-                });
-                entry.tried.push(failure.channel);
-                changes.late.push(failure);
-            }
-            let entries: Vec<_> = entries.into_values().collect();
-            for chunk in entries.chunks(Page::MAX) {
-                let page = Page { entries: chunk.to_vec(), ..Page::default() };
-                let work = inner.page_work(&job, 0, &page, inner.now_ms(), 0);
-                changes.work.push(NewWork { kind: WorkKind::Escalate, ..work });
-            }
-        }
-        Ok(changes)
-    }
-
-    /// Starts work that was committed.
-    pub fn announce(&self, work: &[NewWork]) {
-        self.inner.announce(work);
-    }
-}
-
-/// The channels that a delivery has been tried through.
-fn tried(row: &Delivery) -> Vec<i64> {
-    let channel = |entry| match entry {
-        TrailEntry::Attempted { channel, .. } => Some(channel),
-        _ => None,
-    };
-    let mut tried: Vec<_> =
-        crate::delivery::trail::decode(&row.trail).into_iter().filter_map(channel).collect();
-    tried.dedup();
-    tried
-}
-
-/// The end of a delivery that no further step can take.
-fn failed(failure: LateFailure) -> Event {
-    let LateFailure { message, target, channel, reason, at_ms, trail } = failure;
-    Event {
-        message,
-        target,
-        state: State::Failed,
-        reason: Some(reason),
-        channel,
-        vendor_id: None,
-        at_ms,
-        trail,
     }
 }

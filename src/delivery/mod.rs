@@ -9,6 +9,7 @@
 //! - [`direct_page`] is the same for the gateway's own connections; [`onward`] says where targets go that a channel did
 //!   not take.
 //! - [`escalate`] decides again where a step has had its time; [`cancel`] stops what is not handed over yet.
+//! - [`late`]: what a channel had accepted and failed later goes back on its route.
 //! - [`brake`] keeps a vendor's hiccup from erasing addresses.
 //! - [`expire`]: what phones have not taken by the deadline ends.
 //! - [`page`], [`spec`], [`state`], [`trail`]: the words that these share, and how they are stored.
@@ -27,6 +28,7 @@ mod expire;
 mod gate;
 mod job;
 mod judge;
+mod late;
 mod onward;
 mod pace;
 pub mod page;

@@ -196,7 +196,7 @@ impl Onward {
                 self.retries.entry((attempt, seconds)).or_default().push(Entry { decision: None, ..entry });
             }
             _ => {
-                event.state = hand.ends(State::Failed);
+                event.state = State::Failed;
                 event.reason = Some(reason);
                 if !matches!(event.trail.last(), Some(TrailEntry::Attempted { .. })) {
                     event.trail.push(TrailEntry::Ended { at_ms: event.at_ms, reason });

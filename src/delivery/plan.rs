@@ -25,7 +25,7 @@ pub(super) struct Plan {
     /// Entries by what their next step is.
     steps: BTreeMap<Aim, Vec<(Entry, Option<Decided>)>>,
     /// Entries about which is decided again at a later time.
-    deferred: BTreeMap<u64, Vec<Entry>>,
+    deferred: BTreeMap<(u64, Option<Wait>), Vec<Entry>>,
     /// Targets that end here.
     pub(super) events: Vec<Event>,
     /// Targets that are no devices.
@@ -161,7 +161,7 @@ impl Planner<'_> {
                 plan.add(Aim::at(first, None), entry, decided);
             }
             Route::Suppress(reason) => plan.events.push(self.suppressed(target, reason, Some(decided))),
-            Route::Defer { until_ms } => plan.defer(until_ms, Entry { target, ..Entry::default() }),
+            Route::Defer { until_ms } => plan.defer(until_ms, None, Entry { target, ..Entry::default() }),
         }
     }
 
@@ -193,9 +193,10 @@ impl Plan {
         self.steps.entry(aim).or_default().push((entry, None));
     }
 
-    /// Adds an entry about which is decided again at this time, in Unix milliseconds.
-    pub(super) fn defer(&mut self, until_ms: u64, entry: Entry) {
-        self.deferred.entry(until_ms).or_default().push(entry);
+    /// Adds an entry about which is decided again at this time, in Unix milliseconds; with what an earlier step that
+    /// has it waited for.
+    pub(super) fn defer(&mut self, until_ms: u64, wait: Option<Wait>, entry: Entry) {
+        self.deferred.entry((until_ms, wait)).or_default().push(entry);
     }
 
     /// All entries as work: pages for their channels now, and what is decided again later.
@@ -206,12 +207,12 @@ impl Plan {
             .iter()
             .map(|(channel, page)| inner.page_work(job, *channel, page, now_ms, 0))
             .collect();
-        for (until_ms, mut entries) in std::mem::take(&mut self.deferred) {
+        for ((until_ms, wait), mut entries) in std::mem::take(&mut self.deferred) {
             // Nothing waits beyond its deadline: there it ends.
             let due_at = until_ms.min(job.ends_at()).max(now_ms);
             entries.sort_by_key(|entry| entry.target);
             work.extend(entries.chunks(Page::MAX).map(|chunk| {
-                let page = Page { entries: chunk.to_vec(), ..Page::default() };
+                let page = Page { entries: chunk.to_vec(), wait, ..Page::default() };
                 NewWork { kind: WorkKind::Escalate, ..inner.page_work(job, 0, &page, due_at, 0) }
             }));
         }

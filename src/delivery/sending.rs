@@ -11,7 +11,6 @@ use anypush_providers::contract::{
 use rand::RngExt as _;
 
 use crate::channels::Channel;
-use crate::delivery::brake::Brake;
 use crate::delivery::dispatch::InHand;
 use crate::delivery::gate::PageGate;
 use crate::delivery::judge::{self, Judgement, Step};
@@ -195,7 +194,7 @@ impl Sending<'_, '_> {
         metrics.outcomes.get_or_create(&OutcomeLabels { provider: provider.clone(), outcome: name }).inc();
         let dead =
             matches!(&outcome.verdict, Verdict::Failed(failure) if failure.reason == Reason::InvalidToken);
-        let retire = self.brake(dead).await;
+        let retire = self.hand.inner.brake(self.channel, dead).await;
         match &outcome.verdict {
             Verdict::Accepted => {
                 let event = self.hand.event(entry.target, State::Accepted, None);
@@ -255,8 +254,7 @@ impl Sending<'_, '_> {
                 self.retries.entry(retry(wait)).or_default().push(told);
             }
             Step::Unknown => {
-                let event =
-                    self.hand.event(entry.target, self.hand.ends(State::Unknown), Some(failure.reason));
+                let event = self.hand.event(entry.target, State::Unknown, Some(failure.reason));
                 changes.events.push(self.tell(entry, event, outcome, Next::Nothing));
             }
             // A try that would come after the step's own time makes way too.
@@ -307,33 +305,6 @@ impl Sending<'_, '_> {
             reason,
             retire: judgement.address == judge::Address::Retire,
         })
-    }
-
-    /// Counts an outcome towards the removal brake; whether addresses may be retired.
-    async fn brake(&self, dead: bool) -> bool {
-        let inner = self.hand.inner;
-        let brake = inner.brakes.count(self.channel.record.seq, dead, inner.now_ms());
-        let info = match brake {
-            Brake::Open | Brake::On => return brake.is_open(),
-            Brake::Pulled => {
-                let why = "the vendor calls unusually many addresses dead; none is retired until that ends";
-                tracing::error!(channel.name = %self.channel.record.name, "{why}");
-                Some(why.to_owned())
-            }
-            Brake::Released => {
-                tracing::info!(channel.name = %self.channel.record.name, "dead addresses are retired again");
-                None
-            }
-        };
-        let channels = &inner.parts.channels;
-        let seq = self.channel.record.seq;
-        // The channel works; only what it says about addresses is doubted.
-        if channels.by_seq(seq).is_some_and(|now| now.route.state == ChannelState::Ok)
-            && let Err(error) = channels.set_state(seq, ChannelState::Ok, info).await
-        {
-            tracing::warn!("a channel's state could not be kept: {error}");
-        }
-        brake.is_open()
     }
 
     async fn channel_state(&self, state: ChannelState, info: Option<String>) {

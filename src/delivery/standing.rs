@@ -2,7 +2,7 @@
 
 use crate::delivery::page::Page;
 use crate::delivery::state::{Delivery, State};
-use crate::delivery::trail::{self, TrailEntry};
+use crate::delivery::trail::{self, Next, TrailEntry};
 use crate::store::WorkItem;
 
 /// Where a target stands.
@@ -22,6 +22,10 @@ pub(super) enum Standing {
 pub(super) fn of(row: Option<&Delivery>, item: &WorkItem, page: &Page, begun: bool) -> Standing {
     let lost = |row| begun && !is_told(row, item);
     let Some(row) = row else { return if begun { Standing::Lost } else { Standing::Open } };
+    if row.state == State::Pending && is_accepted_by(row, item.channel) {
+        // The channel had it and failed it later: another item decides again, and never for the same channel.
+        return Standing::Over;
+    }
     if row.state == State::Pending {
         return if lost(row) { Standing::Lost } else { Standing::Open };
     }
@@ -36,6 +40,17 @@ pub(super) fn of(row: Option<&Delivery>, item: &WorkItem, page: &Page, begun: bo
 pub(super) fn is_settled(row: &Delivery, until: Option<State>) -> bool {
     let until = until.unwrap_or(State::Accepted);
     row.state.rank() == State::Failed.rank() || row.state.rank() >= until.rank()
+}
+
+/// Whether the last that the trail tells is of a step that has begun and not ended: its page has the target.
+pub(super) fn is_under_way(row: &Delivery) -> bool {
+    let said = |entry: TrailEntry| match entry {
+        TrailEntry::Decided { .. } => Some(true),
+        TrailEntry::Attempted { next, .. } => Some(next != Next::Nothing),
+        TrailEntry::Ended { .. } => Some(false),
+        _ => None,
+    };
+    trail::decode(&row.trail).into_iter().filter_map(said).next_back().unwrap_or(false)
 }
 
 /// Whether the trail knows the outcome of this try.
@@ -57,7 +72,6 @@ mod tests {
     use anypush_providers::contract::{Class, Reason};
 
     use super::*;
-    use crate::delivery::trail::Next;
     use crate::ids::Id;
     use crate::routing::Wait;
     use crate::store::WorkKind;
@@ -126,6 +140,29 @@ mod tests {
         assert_eq!(ask(&row(State::Delivered, 1, &[(1, None)]), &page, false), Standing::Over);
         assert_eq!(ask(&row(State::Cancelled, 1, &[(1, None)]), &page, false), Standing::Over);
         assert_eq!(ask(&row(State::Accepted, 2, &[(1, None), (2, None)]), &page, false), Standing::Over);
+    }
+
+    #[test]
+    fn what_a_channel_had_and_failed_later_is_not_sent_through_it_again() {
+        let page = Page::default();
+        assert_eq!(ask(&row(State::Pending, 2, &[(2, None)]), &page, false), Standing::Over);
+        assert_eq!(ask(&row(State::Pending, 2, &[(2, None)]), &page, true), Standing::Over);
+        assert_eq!(ask(&row(State::Pending, 1, &[(1, None)]), &page, false), Standing::Open);
+    }
+
+    #[test]
+    fn a_further_step_is_under_way_from_its_decision_to_its_outcome() {
+        let decided = TrailEntry::Decided { at_ms: 1, channels: vec![2], skipped: vec![] };
+        let waited = TrailEntry::Waited { at_ms: 1, channel: 1, until: State::Delivered };
+        let mut told = row(State::Accepted, 1, &[(1, None)]);
+        for (entry, under_way) in [
+            (waited, false),
+            (decided, true),
+            (TrailEntry::Ended { at_ms: 1, reason: Reason::Expired }, false),
+        ] {
+            told.trail.extend(trail::encode([&entry]));
+            assert_eq!(is_under_way(&told), under_way, "{entry:?}");
+        }
     }
 
     #[test]

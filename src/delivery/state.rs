@@ -181,7 +181,9 @@ const LONG_TRAIL: usize = 16 * 1024;
 /// Pending is never counted: it is `targeted` minus all others. A state at or below the present rank leaves the
 /// state alone, but its times and trail are kept. One exception moves the channel alone: where a further step of the
 /// route is accepted too, the delivery is that channel's from then on. `reached` stays with the channel that came
-/// first: a delivery reaches a state once.
+/// first: a delivery reaches a state once. And an end through a channel that does not have the delivery moves nothing
+/// while another one has accepted it: so whether an earlier step of a route still has it is settled here, in the
+/// transaction, and not by whoever sent the further one.
 pub fn apply(row: Option<Delivery>, event: &Event) -> (Delivery, Vec<(CounterKey, i64)>) {
     let mut moves = Vec::new();
     let before = row.as_ref().map(|r| (r.state, r.reason, r.channel));
@@ -196,7 +198,10 @@ pub fn apply(row: Option<Delivery>, event: &Event) -> (Delivery, Vec<(CounterKey
         reached_ms: [None; 4],
         trail: Vec::new(),
     });
-    let rises = event.state.rank() > row.state.rank();
+    // What ends one channel's try takes nothing from another channel that has the delivery.
+    let ends = event.state.rank() == State::Failed.rank();
+    let spared = ends && row.state == State::Accepted && event.channel != 0 && event.channel != row.channel;
+    let rises = event.state.rank() > row.state.rank() && !spared;
     let again = event.state == row.state && matches!(row.state, State::Pending | State::Accepted);
     if rises || again {
         row.state = event.state;
@@ -209,7 +214,10 @@ pub fn apply(row: Option<Delivery>, event: &Event) -> (Delivery, Vec<(CounterKey
     row.updated_ms = row.updated_ms.max(event.at_ms);
     // A vendor that says "later" every second for weeks: the story tells its beginning and its end.
     if event.state != State::Pending || row.trail.len() < LONG_TRAIL {
-        row.trail.extend(trail::encode(&event.trail));
+        let lost = ends && !rises && !spared;
+        // What had ended, or was seen, before: this did not end it.
+        let told = event.trail.iter().filter(|entry| !lost || !matches!(entry, TrailEntry::Ended { .. }));
+        row.trail.extend(trail::encode(told));
     }
     for step in reached_by(event.state) {
         let slot = &mut row.reached_ms[usize::from(step.code()) - 1];

@@ -137,13 +137,20 @@ pub enum SkipReason {
     NotAskedFor,
 }
 
+/// Whether a channel is said to have failed it after all.
+pub fn is_failed_later(trail: &[u8], by: i64) -> bool {
+    decode(trail)
+        .iter()
+        .any(|entry| matches!(entry, TrailEntry::FailedLater { channel, .. } if *channel == by))
+}
+
 /// Whether a person is said to have swiped it away.
 pub fn is_dismissed(trail: &[u8]) -> bool {
     decode(trail).iter().any(|entry| matches!(entry, TrailEntry::Dismissed { .. }))
 }
 
 /// Encodes entries, to be appended to a row's trail.
-pub fn encode(entries: &[TrailEntry]) -> Vec<u8> {
+pub fn encode<'a>(entries: impl IntoIterator<Item = &'a TrailEntry>) -> Vec<u8> {
     let mut out = Vec::new();
     for entry in entries {
         // Serialising plain data into memory cannot fail; a trail without one entry is better than no record.

@@ -18,6 +18,7 @@ use super::{Inner, intake};
 use crate::channels::Channel;
 use crate::delivery::judge_address;
 use crate::delivery::state::{Delivery, State};
+use crate::delivery::trail;
 use crate::ids::{GIVEN_TARGETS, Id};
 use crate::store::{AddressVerdict, Changes, RawReceipt, StoreError};
 
@@ -132,7 +133,7 @@ impl Worker {
             let item = |receipt| Item { row: raw.seq, received_at: raw.received_at, receipt };
             items.extend(receipts.into_iter().map(item));
         }
-        let mut ready = Vec::new();
+        let mut ready: Vec<Ready> = Vec::new();
         let mut counts = Vec::new();
         for (channel, items) in by_channel.into_values() {
             let resolved = resolve::resolve(&self.inner.parts, &channel, items).await?;
@@ -140,12 +141,14 @@ impl Worker {
             let recorded = self.recorded(&resolved.found).await?;
             for found in resolved.found {
                 let Some(plan) = plans.get_mut(&found.row) else { continue };
-                if is_early(&found, recorded.get(&(found.receipt.message, found.receipt.target))) {
+                let row = recorded.get(&(found.receipt.message, found.receipt.target));
+                if is_early(&found, row) {
                     plan.early += 1;
                     count.early += usize::from(!self.waiting.contains_key(&found.row));
                     count.orphans += usize::from(plan.late);
                 } else {
-                    ready.push((Arc::clone(&channel), found));
+                    let known = row.is_some_and(|row| knows_failure(row, &found));
+                    ready.push(Ready { channel: Arc::clone(&channel), found, known });
                 }
             }
             counts.push((channel, count));
@@ -174,28 +177,41 @@ impl Worker {
     async fn commit(
         &mut self,
         plans: BTreeMap<i64, Plan>,
-        mut ready: Vec<(Arc<Channel>, Found)>,
+        mut ready: Vec<Ready>,
     ) -> Result<HashMap<i64, usize>, StoreError> {
         // A row that was read before and of which no more is ready now has nothing to tell.
         let news = |row: i64| plans.get(&row).is_some_and(|p| self.waiting.get(&row) != Some(&p.early));
-        ready.retain(|(_, found)| news(found.row));
-        ready.sort_by_key(|(_, found)| (found.receipt.message, found.receipt.target));
+        ready.retain(|ready| news(ready.found.row));
+        ready.sort_by_key(|ready| (ready.found.receipt.message, ready.found.receipt.target));
         let done = |plan: &Plan| plan.early == 0 || plan.late;
         let mut changes = Changes {
             journal_done: plans.iter().filter(|(_, plan)| done(plan)).map(|(row, _)| *row).collect(),
             ..Changes::default()
         };
-        let mut merged = HashMap::new();
-        for (channel, found) in ready {
+        let pipeline = &self.inner.parts.pipeline;
+        let (mut merged, mut failures) = (HashMap::new(), Vec::new());
+        for Ready { channel, found, known } in ready {
             *merged.entry(channel.record.seq).or_default() += 1;
-            changes.addresses.extend(verdict(&channel, &found));
-            // TODO(#3): a failure ends the delivery, by rank. Where the message has time and its route a further step,
-            // this is the place to hand it on instead, in this same set of changes.
-            changes.receipts.push(found.receipt);
+            if !matches!(found.receipt.event, ReceiptEvent::Failed(_)) {
+                changes.receipts.push(found.receipt);
+            } else if !known {
+                if let Some(verdict) = verdict(&channel, &found)
+                    && pipeline.may_judge(&channel, verdict.reason).await
+                {
+                    changes.addresses.push(verdict);
+                }
+                failures.push(found.receipt);
+            }
+        }
+        if !failures.is_empty() {
+            changes.append(pipeline.failed_late(failures).await?);
         }
         let ended = changes.journal_done.len() as u64;
-        if ended > 0 || !changes.receipts.is_empty() {
+        if ended > 0 || !changes.receipts.is_empty() || !changes.late.is_empty() || !changes.events.is_empty()
+        {
+            let work = changes.work.clone();
             self.inner.parts.store.commit(changes).await?;
+            pipeline.announce(&work);
             let left = self.inner.rows.load(Ordering::Relaxed).saturating_sub(ended);
             self.inner.rows.store(left, Ordering::Relaxed);
         }
@@ -227,6 +243,14 @@ impl Worker {
         // credentials meanwhile.
         read.ok().flatten().filter(|reply| reply.authenticated).map(|reply| reply.receipts)
     }
+}
+
+/// A receipt that can be merged.
+struct Ready {
+    channel: Arc<Channel>,
+    found: Found,
+    /// A failure that the delivery's trail tells already.
+    known: bool,
 }
 
 /// What is to be done with a row of the journal.
@@ -262,7 +286,13 @@ impl Count {
 /// recorded yet, or is settled by the next: it must not end a delivery that is still on its way.
 fn is_early(found: &Found, row: Option<&Delivery>) -> bool {
     let failed = matches!(found.receipt.event, ReceiptEvent::Failed(_));
-    row.is_none_or(|row| failed && row.state == State::Pending)
+    row.is_none_or(|row| failed && row.state == State::Pending && !knows_failure(row, found))
+}
+
+/// Whether a receipt is a failure that was merged before: the delivery may be on its way through another channel since.
+fn knows_failure(row: &Delivery, found: &Found) -> bool {
+    matches!(found.receipt.event, ReceiptEvent::Failed(_))
+        && trail::is_failed_later(&row.trail, found.receipt.channel)
 }
 
 /// What a failure says about the address, where the receipt names the token of the delivery's own.

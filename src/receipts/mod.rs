@@ -32,6 +32,7 @@ pub use intake::{MOST_BYTES, Refusal, path};
 
 use crate::channels::{Channel, Channels};
 use crate::clock::Clock;
+use crate::delivery::Pipeline;
 use crate::ids::IdCodec;
 use crate::secrets::Vault;
 use crate::store::{Store, StoreError};
@@ -51,6 +52,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Live channels.
     pub channels: Channels,
+    /// Takes back what a channel failed late.
+    pub pipeline: Pipeline,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What shutdown waits for.

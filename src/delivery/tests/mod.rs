@@ -1,5 +1,6 @@
 //! The whole way of a message over a real store and a played provider, on a clock that stands still.
 
+mod late;
 mod promises;
 
 use std::collections::HashMap;
@@ -25,21 +26,25 @@ use crate::store::{DevicePut, NewAddress, Store, WorkKind};
 const NOW: u64 = 1_800_000_000_000;
 const APP: i64 = 1;
 
-static PLAYED: Descriptor = Descriptor {
-    id: "played",
-    name: "Played",
-    tier: Tier::Global,
-    capabilities: Capabilities {
-        notification: true,
-        max_targets: 1,
-        max_in_flight: 100,
-        max_ttl: Duration::from_hours(24),
-        ttl_unit: Duration::from_secs(1),
-        ..Capabilities::NONE
-    },
-    address: AddressSpec { provider: "played", kinds: &["token"], max_token_bytes: 100, params: &[] },
-    quotas: &[],
-};
+static PLAYED: Descriptor = descriptor("played", Tier::Global);
+
+const fn descriptor(id: &'static str, tier: Tier) -> Descriptor {
+    Descriptor {
+        id,
+        name: "Played",
+        tier,
+        capabilities: Capabilities {
+            notification: true,
+            max_targets: 1,
+            max_in_flight: 100,
+            max_ttl: Duration::from_hours(24),
+            ttl_unit: Duration::from_secs(1),
+            ..Capabilities::NONE
+        },
+        address: AddressSpec { provider: "played", kinds: &["token"], max_token_bytes: 100, params: &[] },
+        quotas: &[],
+    }
+}
 
 /// Answers a token with what the script says; what it does not name is accepted.
 #[derive(Default)]
@@ -47,6 +52,8 @@ struct Played {
     script: Mutex<HashMap<String, Failure>>,
     /// (token, attempt, seconds to live), in order.
     sent: Mutex<Vec<(String, u32, u64)>>,
+    /// Tokens that were accepted, in order.
+    took: Mutex<Vec<String>>,
 }
 
 #[async_trait]
@@ -61,6 +68,9 @@ impl Provider for Played {
             }
             let verdict =
                 self.script.lock().unwrap().get(&token).cloned().map_or(Verdict::Accepted, Verdict::Failed);
+            if verdict == Verdict::Accepted {
+                self.took.lock().unwrap().push(token.clone());
+            }
             self.sent.lock().unwrap().push((token, batch.attempt, batch.ttl.as_secs()));
             let (vendor, latency) = (VendorEcho::default(), Duration::ZERO);
             outcomes.push(Outcome { target, verdict, vendor, latency });
@@ -164,6 +174,23 @@ impl Rig {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         panic!("{:?}", self.store.deliveries_of(message, &[target]).await.unwrap());
+    }
+
+    /// Waits until nothing of a message is left to do, looking again and again; its one delivery then.
+    async fn until_looking(&self, message: Id, target: u64, look: impl Fn()) -> Delivery {
+        for _ in 0..3000 {
+            look();
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let found = self.store.deliveries_of(message, &[target]).await.unwrap().pop();
+            if let Some(row) = found.filter(|row| row.state != State::Pending)
+                && self.store.backlog().await.unwrap().is_empty()
+            {
+                return row;
+            }
+        }
+        let row = self.store.deliveries_of(message, &[target]).await.unwrap().pop();
+        let trail = row.as_ref().map(|row| super::trail::decode(&row.trail));
+        panic!("{row:?} {trail:?} {:?}", self.store.backlog().await);
     }
 
     /// Waits until a page of the message waits in the store for its time, or until none is left at all.

@@ -6,7 +6,7 @@ use anypush_providers::contract::Reason;
 use serde_json::json;
 
 use super::World;
-use crate::delivery::state::State;
+use crate::delivery::state::{Delivery, State};
 use crate::delivery::trail::{self, TrailEntry};
 use crate::ids::GIVEN_TARGETS;
 use crate::store::{Changes, DeviceFilter, NewTarget};
@@ -48,9 +48,10 @@ async fn a_batchs_receipts_find_devices_by_token_even_retired_ones() {
     let dead = json!([{"event": "dead", "param": param, "token": "t1", "code": "gone"}]);
     world.call(&batch, dead).await;
     world.merge().await;
-    let failed = world.row(message, devices[1]).await.unwrap();
+    let failed = world.settled(message, devices[1]).await;
     assert_eq!((failed.state, failed.reason), (State::Failed, Some(Reason::InvalidToken)));
-    assert!(matches!(trail::decode(&failed.trail)[..], [TrailEntry::FailedLater { code: Some(_), .. }]));
+    let told = trail::decode(&failed.trail);
+    assert!(matches!(told[..], [TrailEntry::FailedLater { code: Some(_), .. }, TrailEntry::Ended { .. }]));
     let listed = world.store.devices(world.apps[0], &DeviceFilter::default(), 0, 10).await.unwrap();
     let active: Vec<_> = listed.iter().map(|device| device.addresses[0].active).collect();
     assert_eq!(active, [true, false, true], "only the delivery's own address is retired");
@@ -187,4 +188,54 @@ async fn what_an_earlier_life_left_in_the_journal_is_merged() {
     world.receipts = again;
     world.merge_anew().await;
     assert_eq!(world.state(message, 7).await, Some(State::Delivered));
+}
+
+#[tokio::test]
+async fn a_failure_after_acceptance_goes_on_to_the_next_channel_in_the_transaction_of_its_receipt() {
+    let mut world = World::new().await;
+    let (channel, next) = (world.channel.clone(), world.batch.record.seq);
+    let message = world.message(1).await;
+    let device = world.devices(&["t0"]).await[0];
+    world.record(&channel, message, device, State::Accepted).await;
+    let said = world.said(&channel, message, device, "unreachable");
+    world.call(&channel, json!([said, said])).await;
+    world.merge().await;
+    assert_eq!(world.store.journal_rows().await.unwrap(), 0);
+    // The next vendor says nothing, so the delivery stays between its tries there.
+    let tried = |row: &Delivery| {
+        let tries = trail::decode(&row.trail).into_iter();
+        tries
+            .filter(|entry| matches!(entry, TrailEntry::Attempted { channel, .. } if *channel == next))
+            .count()
+    };
+    let row = world.until(message, device, |row| tried(row) == 1).await;
+    assert_eq!((row.state, row.channel), (State::Pending, next));
+    world.call(&channel, json!([world.said(&channel, message, device, "unreachable")])).await;
+    world.merge().await;
+    assert_eq!(world.store.journal_rows().await.unwrap(), 0, "a repeat waits for nothing");
+    let told = trail::decode(&world.row(message, device).await.unwrap().trail);
+    assert_eq!(told.iter().filter(|entry| matches!(entry, TrailEntry::FailedLater { .. })).count(), 1);
+}
+
+#[tokio::test]
+async fn a_vendor_that_calls_everybody_dead_by_receipt_retires_a_hundred_at_the_most() {
+    let mut world = World::new().await;
+    let batch = world.batch.clone();
+    let message = world.message(1).await;
+    let tokens: Vec<_> = (0..150).map(|n| format!("t{n}")).collect();
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let devices = world.devices(&tokens).await;
+    for device in &devices {
+        world.record(&batch, message, *device, State::Accepted).await;
+    }
+    let param = world.param(&batch, message, devices[0]);
+    let dead = |token: &&str| json!({"event": "dead", "param": param, "token": token});
+    world.call(&batch, json!(tokens.iter().map(dead).collect::<Vec<_>>())).await;
+    world.merge().await;
+    let listed = world.store.devices(world.apps[0], &DeviceFilter::default(), 0, 200).await.unwrap();
+    let retired = listed.iter().filter(|device| !device.addresses[0].active).count();
+    assert_eq!(retired, 100);
+    assert!(
+        world.receipts.inner.parts.channels.by_seq(batch.record.seq).unwrap().record.state_info.is_some()
+    );
 }

@@ -72,6 +72,9 @@ async fn play(world: &mut World, message: Id, turns: &[Turn]) {
         }
     }
     world.merge_anew().await;
+    for target in 0..TARGETS {
+        world.settled(message, target).await;
+    }
 }
 
 /// Rows and counters of a message: (states by target, whether both views of the counters say the same).

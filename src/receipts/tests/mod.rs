@@ -21,8 +21,11 @@ use super::merge::Worker;
 use super::{Parts, Receipts, intake};
 use crate::channels::{Channel, Channels};
 use crate::clock::{Clock, at_unix_ms};
+use crate::delivery::spec::Spec;
 use crate::delivery::state::{Delivery, Event, State};
-use crate::ids::{Id, IdCodec};
+use crate::delivery::{self, Pipeline};
+use crate::direct::Hub;
+use crate::ids::{Id, IdCodec, IdMaker};
 use crate::secrets::Vault;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::{Changes, DevicePut, NewAddress, NewMessage, Store};
@@ -91,7 +94,7 @@ const fn descriptor(id: &'static str, receipt_key: ReceiptKey) -> Descriptor {
         id,
         name: "Played",
         tier: Tier::Maker,
-        capabilities: Capabilities { receipts: How::Callback, receipt_key, ..Capabilities::NONE },
+        capabilities: Capabilities { data: true, receipts: How::Callback, receipt_key, ..Capabilities::NONE },
         address: AddressSpec { provider: "played", kinds: &["token"], max_token_bytes: 100, params: &[] },
         quotas: &[],
     }
@@ -138,14 +141,29 @@ impl World {
         let channel = channels.plant(apps[0], &BY_PARAM, Arc::new(Played)).await;
         let batch = channels.plant(apps[0], &BY_TOKEN, Arc::new(Played)).await;
         let foreign = channels.plant(apps[1], &BY_PARAM, Arc::new(Played)).await;
+        let (tasks, codec) = (Tasks::default(), Arc::new(IdCodec::new(&[7; 32])));
+        let pipeline = Pipeline::start(delivery::Parts {
+            node: 0,
+            clock: clock.clone(),
+            ids: Arc::new(IdMaker::new(0)),
+            codec: Arc::clone(&codec),
+            store: Arc::clone(&store),
+            channels: channels.clone(),
+            hub: Hub::default(),
+            metrics: Arc::default(),
+            tasks: tasks.clone(),
+            own_wait_seconds: 20,
+        });
+        let pipeline = pipeline.await.unwrap();
         let parts = Parts {
             clock: clock.clone(),
-            codec: Arc::new(IdCodec::new(&[7; 32])),
+            codec,
             vault,
             store: Arc::clone(&store),
             channels,
+            pipeline,
             metrics: Arc::default(),
-            tasks: Tasks::default(),
+            tasks,
         };
         let receipts = Receipts::new(parts).await.unwrap();
         let worker = Worker::new(Arc::clone(&receipts.inner));
@@ -159,7 +177,7 @@ impl World {
             id,
             app: self.apps[0],
             class: Class::Transactional,
-            spec: "{}".into(),
+            spec: serde_json::to_string(&Spec { ttl_seconds: 3600, ..Spec::default() }).unwrap(),
             label: None,
             created_at: NOW,
             deadline_at: NOW + 3_600_000,
@@ -250,6 +268,22 @@ impl World {
 
     pub(super) async fn row(&self, message: Id, target: u64) -> Option<Delivery> {
         self.store.recorded(&[(message, target)]).await.unwrap().pop()
+    }
+
+    /// The row, once it says where it stays: what was failed late is decided again in the background.
+    pub(super) async fn settled(&self, message: Id, target: u64) -> Delivery {
+        self.until(message, target, |row| row.state != State::Pending).await
+    }
+
+    /// The row, once it looks so.
+    pub(super) async fn until(&self, message: Id, target: u64, is: impl Fn(&Delivery) -> bool) -> Delivery {
+        for _ in 0..3000 {
+            if let Some(row) = self.row(message, target).await.filter(&is) {
+                return row;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        panic!("{:?}", self.row(message, target).await);
     }
 
     pub(super) async fn state(&self, message: Id, target: u64) -> Option<State> {

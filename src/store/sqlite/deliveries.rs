@@ -105,12 +105,7 @@ pub(super) async fn apply(
     let mut book = Book { rows, touched: BTreeSet::new(), counters: BTreeMap::new() };
     for event in batch.sets.iter().flat_map(|set| &set.events) {
         if refused.contains(&(event.message, event.target)) && event.state == State::Accepted {
-            let mut refusal = refusal(event);
-            if book.row((event.message, event.target)).is_some_and(|row| row.state == State::Accepted) {
-                // An earlier step of the route still has it.
-                refusal.state = State::Pending;
-            }
-            book.apply(&refusal);
+            book.apply(&refusal(event));
         } else {
             book.apply(event);
         }
