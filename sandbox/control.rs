@@ -1,53 +1,68 @@
-//! The control API under `/_sandbox`: rules, switches, ledger, recording, phones, help.
+//! The control API under `/_sandbox`: rules, switches, ledger, phones. Help, samples and recording stand beside it.
 
-use std::collections::VecDeque;
-use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Path, Query, Request, State};
+use axum::body::Bytes;
+use axum::extract::{FromRef, Path, Query, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, AUTHORIZATION,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE,
     ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::ledger::Filter;
 use crate::phones::{PhoneChange, PhoneError};
-use crate::rules::{BEHAVIOURS, Rule};
+use crate::recording::{put_recording, record, recording};
+use crate::rules::Rule;
 use crate::state::Sandbox;
 use crate::switches::Switch;
+use crate::twin::{Registration, Twin};
 
-/// Requests that a recording keeps; the oldest go first.
-const MAX_RECORDED: usize = 1000;
-/// A body that is recorded has at most so many bytes.
-const MAX_RECORDED_BYTES: usize = 1 << 20;
+/// A twin that runs, with its entry in the list.
+pub(crate) type Played = (&'static Registration, Arc<dyn Twin>);
+
+/// What the control API works on.
+#[derive(Clone)]
+pub(crate) struct Control {
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) twins: Arc<[Played]>,
+}
+
+impl FromRef<Control> for Arc<Sandbox> {
+    fn from_ref(control: &Control) -> Self {
+        control.sandbox.clone()
+    }
+}
 
 /// All paths: vendors and control.
-pub(crate) fn router(sandbox: Arc<Sandbox>) -> Router {
-    let control = Router::new()
-        .route("/_sandbox", get(help))
+pub(crate) fn router(control: &Control) -> Router {
+    let mut own = Router::new()
+        .route("/_sandbox", get(crate::help::help))
         .route("/_sandbox/rules", get(rules).put(put_rules))
         .route("/_sandbox/providers", get(providers))
         .route("/_sandbox/providers/{provider}", get(provider).put(put_provider))
         .route("/_sandbox/requests", get(requests).delete(clear_requests))
         .route("/_sandbox/summary", get(summary))
         .route("/_sandbox/samples", get(crate::samples::samples))
+        .route("/_sandbox/ca.pem", get(ca_pem))
         .route("/_sandbox/recording", get(recording).put(put_recording))
         .route("/_sandbox/phones", get(phones))
         .route("/_sandbox/phones/{id}", get(phone).put(put_phone).delete(delete_phone))
         .route("/_sandbox/phones/{id}/tap", post(tap))
-        .merge(crate::fcm::control_router())
-        .layer(from_fn(cors));
-    let vendors = crate::fcm::vendor_router().layer(from_fn_with_state(sandbox.clone(), record));
-    control.merge(vendors).with_state(sandbox)
+        .with_state(control.clone());
+    let mut vendors = Router::new();
+    for (registration, twin) in control.twins.iter() {
+        own = own.merge(twin.clone().control_routes());
+        let recorded = from_fn_with_state((control.sandbox.clone(), *registration), record);
+        vendors = vendors.merge(twin.clone().vendor_routes().layer(recorded));
+    }
+    own.layer(from_fn(cors)).merge(vendors)
 }
 
 /// The answer to a request that the sandbox itself could not carry out.
@@ -56,7 +71,8 @@ pub(crate) fn failed(error: &anyhow::Error) -> Response {
     problem(StatusCode::INTERNAL_SERVER_ERROR, &format!("{error:#}"))
 }
 
-fn problem(status: StatusCode, text: &str) -> Response {
+/// A refusal by the control API.
+pub(crate) fn problem(status: StatusCode, text: &str) -> Response {
     (status, Json(json!({"error": text}))).into_response()
 }
 
@@ -95,54 +111,17 @@ fn is_loopback_origin(origin: &str) -> bool {
     })
 }
 
-#[derive(Deserialize)]
-struct HelpQuery {
-    format: Option<String>,
-}
-
-async fn help(Query(query): Query<HelpQuery>, headers: HeaderMap) -> Response {
-    let wants_json = headers
-        .get(http::header::ACCEPT)
-        .and_then(|accept| accept.to_str().ok())
-        .is_some_and(|accept| accept.contains("application/json"));
-    if wants_json || query.format.as_deref() == Some("json") {
-        let behaviours: Vec<_> = BEHAVIOURS
-            .iter()
-            .map(|(behaviour, prefix, help)| json!({"behaviour": behaviour, "prefix": prefix, "help": help}))
-            .collect();
-        return Json(json!({"providers": ["fcm"], "behaviours": behaviours})).into_response();
-    }
-    let mut text = String::from(HELP);
-    for (_, prefix, help) in BEHAVIOURS {
-        let _ = writeln!(text, "  {prefix:<18}{help}");
-    }
-    text.into_response()
-}
-
-const HELP: &str = "\
-The vendors and the phones, played on this machine. Played now: fcm.
-
-  GET    /_sandbox/fcm/{project}/service_account   a service account that works here
-  POST   /_sandbox/fcm/{project}/withdraw_tokens   every access token is bad from now on
-  GET    /_sandbox/rules                           PUT a list of {provider, pattern, behaviour, delay_ms?, times?, retry_after_seconds?}
-  GET    /_sandbox/providers                       PUT /_sandbox/providers/{provider}
-                                                   {latency_ms, outage: none|http_503|refuse|hang, credentials: ok|refused,
-                                                    access_token_seconds, quota: {account_per_minute, target_per_minute}}
-  GET    /_sandbox/requests?after=&limit=&token=&message=   DELETE forgets all
-  GET    /_sandbox/summary?message=
-  GET    /_sandbox/samples                         per vendor: a channel's configuration that works here, and phones
-  GET    /_sandbox/recording                       PUT {\"on\": true}
-  GET    /_sandbox/phones                          GET, PUT, DELETE /_sandbox/phones/{id}
-  POST   /_sandbox/phones/{id}/tap                 {\"message_id\": \"...\"}
-
-Tokens that begin so behave so, unless a rule says otherwise:
-";
-
 async fn rules(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
-    let defaults: Vec<_> = BEHAVIOURS
-        .iter()
-        .map(|(behaviour, prefix, _)| json!({"provider": "*", "pattern": prefix, "behaviour": behaviour}))
-        .collect();
+    let of = |twin: &'static Registration| {
+        twin.patterns.iter().map(|row| {
+            let mut rule = json!({"provider": twin.id, "pattern": row.tokens, "behaviour": row.behaviour});
+            if let Some(code) = row.code {
+                rule["code"] = code.into();
+            }
+            rule
+        })
+    };
+    let defaults: Vec<_> = crate::registrations().iter().copied().flat_map(of).collect();
     Json(json!({"rules": sandbox.rules.set_rules(), "defaults": defaults}))
 }
 
@@ -153,14 +132,34 @@ async fn put_rules(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Response
             return problem(StatusCode::BAD_REQUEST, &format!("reading the list of rules: {error}"));
         }
     };
+    if let Some(why) = rules.iter().find_map(unknown_code) {
+        return problem(StatusCode::BAD_REQUEST, &why);
+    }
     // New rules begin a new run: what was tried under the old ones does not count.
     sandbox.rules.forget_tries();
     done(sandbox.rules.replace(rules))
 }
 
+/// A code that the rule's vendor does not have; a twin without a list of codes takes any.
+fn unknown_code(rule: &Rule) -> Option<String> {
+    let code = rule.code.as_deref()?;
+    let codes = crate::find(&rule.provider)?.codes;
+    let known = codes.is_empty() || codes.iter().any(|(known, _)| *known == code);
+    (!known).then(|| format!("{} has no code {code}; GET /_sandbox lists them", rule.provider))
+}
+
+async fn ca_pem(State(sandbox): State<Arc<Sandbox>>) -> Response {
+    match &sandbox.ca_pem {
+        Some(pem) => ([(CONTENT_TYPE, "application/x-pem-file")], pem.clone()).into_response(),
+        None => problem(StatusCode::NOT_FOUND, "the certificate was given from outside"),
+    }
+}
+
 async fn providers(State(sandbox): State<Arc<Sandbox>>) -> Response {
     let mut all = sandbox.switches.all();
-    all.entry("fcm".to_owned()).or_default();
+    for twin in crate::registrations() {
+        all.entry(twin.id.to_owned()).or_insert_with(twin.switch);
+    }
     Json(all).into_response()
 }
 
@@ -168,15 +167,13 @@ async fn provider(State(sandbox): State<Arc<Sandbox>>, Path(provider): Path<Stri
     Json(sandbox.switches.of(&provider)).into_response()
 }
 
-async fn put_provider(
-    State(sandbox): State<Arc<Sandbox>>,
-    Path(provider): Path<String>,
-    body: Bytes,
-) -> Response {
-    match serde_json::from_slice::<Switch>(&body) {
+async fn put_provider(State(control): State<Control>, Path(provider): Path<String>, body: Bytes) -> Response {
+    match Switch::read(&provider, &body) {
         Ok(switch) => {
-            sandbox.fcm.switched();
-            done(sandbox.switches.set(&provider, switch))
+            for (_, twin) in control.twins.iter().filter(|(registration, _)| registration.id == provider) {
+                twin.switched();
+            }
+            done(control.sandbox.switches.set(&provider, switch))
         }
         Err(error) => problem(StatusCode::BAD_REQUEST, &format!("reading the switches: {error}")),
     }
@@ -259,82 +256,4 @@ fn answer_phone<T: Serialize>(result: Result<T, PhoneError>) -> Response {
         Err(PhoneError::Gateway(_)) => StatusCode::BAD_GATEWAY,
     };
     problem(status, &result.err().map(|error| error.to_string()).unwrap_or_default())
-}
-
-/// Whole requests and answers, kept while it is on.
-#[derive(Default)]
-pub struct Recording {
-    on: AtomicBool,
-    kept: Mutex<VecDeque<Value>>,
-}
-
-async fn recording(State(sandbox): State<Arc<Sandbox>>) -> Json<Value> {
-    let kept = sandbox.recording.kept.lock().unwrap_or_else(PoisonError::into_inner);
-    Json(json!({"on": sandbox.recording.on.load(Ordering::Relaxed), "requests": &*kept}))
-}
-
-#[derive(Deserialize)]
-struct RecordingChange {
-    on: bool,
-}
-
-/// Turning it on, or on again, begins an empty recording.
-async fn put_recording(State(sandbox): State<Arc<Sandbox>>, body: Bytes) -> Response {
-    let change: RecordingChange = match serde_json::from_slice(&body) {
-        Ok(change) => change,
-        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("reading the switch: {error}")),
-    };
-    sandbox.recording.on.store(change.on, Ordering::Relaxed);
-    if change.on {
-        sandbox.recording.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
-    }
-    StatusCode::NO_CONTENT.into_response()
-}
-
-/// Keeps vendor requests with their answers while the recording is on.
-async fn record(State(sandbox): State<Arc<Sandbox>>, request: Request, next: Next) -> Response {
-    if !sandbox.recording.on.load(Ordering::Relaxed) {
-        return next.run(request).await;
-    }
-    let (parts, body) = request.into_parts();
-    let Ok(body) = axum::body::to_bytes(body, MAX_RECORDED_BYTES).await else {
-        return problem(StatusCode::PAYLOAD_TOO_LARGE, "too big to be recorded");
-    };
-    let mut kept = json!({
-        "method": parts.method.as_str(),
-        "path": parts.uri.path(),
-        "headers": recorded_headers(&parts.headers),
-        "body": String::from_utf8_lossy(&body),
-    });
-    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
-    let (parts, body) = response.into_parts();
-    let body = axum::body::to_bytes(body, MAX_RECORDED_BYTES).await.unwrap_or_default();
-    kept["status"] = parts.status.as_u16().into();
-    kept["answer"] = String::from_utf8_lossy(&body).into();
-    let mut recorded = sandbox.recording.kept.lock().unwrap_or_else(PoisonError::into_inner);
-    recorded.push_back(kept);
-    if recorded.len() > MAX_RECORDED {
-        recorded.pop_front();
-    }
-    drop(recorded);
-    Response::from_parts(parts, Body::from(body))
-}
-
-/// The headers that are part of a contract, with the access token left out.
-fn recorded_headers(headers: &HeaderMap) -> Value {
-    let allowed = |name: &str| {
-        matches!(name, "content-type" | "access_token_auth" | "user-agent" | "accept")
-            || name.starts_with("x-goog-")
-            || name.starts_with("x-firebase-")
-    };
-    let mut kept = serde_json::Map::new();
-    for (name, value) in headers {
-        if *name == AUTHORIZATION {
-            let scheme = value.to_str().unwrap_or_default().split(' ').next().unwrap_or_default();
-            kept.insert(name.to_string(), format!("{scheme} <access token>").into());
-        } else if allowed(name.as_str()) {
-            kept.insert(name.to_string(), value.to_str().unwrap_or_default().into());
-        }
-    }
-    Value::Object(kept)
 }

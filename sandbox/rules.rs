@@ -1,7 +1,7 @@
 //! The table that says how a token is treated.
 //!
-//! Rules that were set through the control API are tried in their order, then the default rules, which go by the
-//! token's prefix. A token that no rule names is fine. Behaviours that differ between the first and a later try
+//! Rules that were set through the control API are tried in their order, then the twin's default patterns: the
+//! token's prefix where tokens are free text. A token that no rule names is fine. Behaviours that differ between the first and a later try
 //! count tries per (provider, token, message), so that a run can be repeated.
 
 use std::collections::{HashMap, VecDeque};
@@ -29,6 +29,9 @@ pub struct Rule {
     pub pattern: String,
     /// What happens.
     pub behaviour: Behaviour,
+    /// `answer`, `fails`: the vendor's own code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// `slow`: how long (3000).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delay_ms: Option<u64>,
@@ -53,47 +56,61 @@ macro_rules! behaviours {
             $(#[doc = $help] $variant,)*
         }
 
-        /// Every behaviour with the token prefix that asks for it by default, and what it does.
+        /// Every behaviour with the token prefix that asks for it where tokens are free text, and what it does.
         pub const BEHAVIOURS: &[(Behaviour, &str, &str)] = &[$((Behaviour::$variant, $prefix, $help),)*];
+
+        impl Behaviour {
+            /// The token prefix that asks for it where tokens are free text.
+            pub const fn prefix(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $prefix,)*
+                }
+            }
+        }
     };
 }
 
 behaviours! {
     Ok "ok-" "accepted (as every token that no rule names)",
-    Dead "dead-" "the app is gone or the token was rotated (fcm: 404 UNREGISTERED)",
-    Malformed "malformed-" "no token at all (fcm: 400 INVALID_ARGUMENT on message.token)",
-    WrongApp "wrongapp-" "belongs to another project (fcm: 403 SENDER_ID_MISMATCH)",
+    Dead "dead-" "the app is gone or the token was rotated",
+    Malformed "malformed-" "no token at all",
+    WrongApp "wrongapp-" "the token belongs to another app or project",
     Slow "slow-" "accepted after delay_ms (3000)",
-    Flaky "flaky-" "503 on the first try of each token and message, then accepted",
-    Limited "limited-" "429 with Retry-After: 1 on the first try of each token and message, then accepted",
-    Quota "quota-" "quota used up, always (fcm: 429 QUOTA_EXCEEDED)",
-    DeviceQuota "devicequota-" "this device's rate exceeded, always (fcm: 429 QUOTA_EXCEEDED, subject device)",
-    Garbage "garbage-" "answers that cannot be read; each next try of the token gets the next of five kinds",
+    Flaky "flaky-" "503 on the first try (times) of each token and message, then accepted",
+    Limited "limited-" "rate limited on the first try (times) of each token and message, then accepted",
+    Quota "quota-" "quota used up, always",
+    DeviceQuota "devicequota-" "this device's rate exceeded, always",
+    Garbage "garbage-" "answers that cannot be read; each next try of the token gets the next kind",
     Reset "reset-" "the connection or stream ends without an answer",
     Hang "hang-" "never answers",
-    Lost "lost-" "accepted, but the answer to the first try of each token and message is lost; then accepted again",
-    ThirdParty "thirdparty-" "APNs or web push credentials at the vendor are bad (fcm: 401 THIRD_PARTY_AUTH_ERROR)",
-    ApnsAuth "apnsauth-" "the same under its old name (fcm: 401 APNS_AUTH_ERROR)",
-    Unauthenticated "unauthenticated-" "access token refused (fcm: 401 without an FcmError)",
-    Forbidden "forbidden-" "a permission is missing (fcm: 403 without an FcmError)",
-    NotFound "notfound-" "no such project (fcm: 404 without an FcmError)",
-    Payload "payload-" "another field is wrong (fcm: 400 INVALID_ARGUMENT on message.notification.image)",
-    TooBig "toobig-" "payload too big (fcm: 400 without details)",
-    Unavailable "unavailable-" "overloaded, always (fcm: 503 UNAVAILABLE)",
-    Internal "internal-" "internal error, always (fcm: 500 INTERNAL)",
+    Lost "lost-" "accepted, but the answer to the first try (times) of each token and message is lost; then accepted again",
+    Answer "answer-" "refused with the vendor's own `code`",
+    Fails "fails-" "accepted, and reported as failed later, with the vendor's own `code`",
+    Silent "silent-" "accepted, and never reported",
+    ThirdParty "thirdparty-" "credentials that the vendor needs elsewhere are bad",
+    ApnsAuth "apnsauth-" "the same under its old name",
+    Unauthenticated "unauthenticated-" "credentials refused",
+    Forbidden "forbidden-" "a permission is missing",
+    NotFound "notfound-" "no such project or account",
+    Payload "payload-" "another field is wrong",
+    TooBig "toobig-" "payload too big",
+    Unavailable "unavailable-" "overloaded, always",
+    Internal "internal-" "internal error, always",
     BadGateway "badgateway-" "502 with an HTML page",
     GatewayTimeout "gatewaytimeout-" "504 with an HTML page",
-    Deadline "deadline-" "fcm: 504 DEADLINE_EXCEEDED",
-    Cancelled "cancelled-" "fcm: 499 CANCELLED",
-    Unspecified "unspecified-" "fcm: 500 UNSPECIFIED_ERROR",
-    Unheard "unheard-" "fcm: 400 with an error code that nobody has seen before",
+    Deadline "deadline-" "the vendor's own time-out",
+    Cancelled "cancelled-" "cancelled at the vendor",
+    Unspecified "unspecified-" "an error without a cause",
+    Unheard "unheard-" "an error code that nobody has seen before",
 }
 
 /// What the table says about one token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Decision {
     /// What happens.
     pub behaviour: Behaviour,
+    /// The vendor's own code.
+    pub code: Option<String>,
     /// How long a slow answer takes.
     pub delay_ms: u64,
     /// How many first tries fail.
@@ -103,10 +120,11 @@ pub struct Decision {
 }
 
 impl Decision {
-    fn new(rule: Option<&Rule>, behaviour: Behaviour) -> Self {
+    fn new(rule: Option<&Rule>, behaviour: Behaviour, code: Option<&str>) -> Self {
         let default_retry = (behaviour == Behaviour::Limited).then_some(1);
         Self {
             behaviour,
+            code: code.map(str::to_owned),
             delay_ms: rule.and_then(|rule| rule.delay_ms).unwrap_or(3000),
             times: rule.and_then(|rule| rule.times).unwrap_or(1),
             retry_after_seconds: rule.and_then(|rule| rule.retry_after_seconds).or(default_retry),
@@ -161,10 +179,13 @@ impl Rules {
             (rule.provider == "*" || rule.provider == provider) && matches(&rule.pattern, token)
         };
         if let Some(rule) = set.iter().find(named) {
-            return Decision::new(Some(rule), rule.behaviour);
+            return Decision::new(Some(rule), rule.behaviour, rule.code.as_deref());
         }
-        let default = BEHAVIOURS.iter().find(|(_, prefix, _)| token.starts_with(prefix));
-        Decision::new(None, default.map_or(Behaviour::Ok, |(behaviour, _, _)| *behaviour))
+        let patterns = crate::find(provider).map_or(&[][..], |twin| twin.patterns);
+        match patterns.iter().find(|row| matches(row.tokens, token)) {
+            Some(row) => Decision::new(None, row.behaviour, row.code),
+            None => Decision::new(None, Behaviour::Ok, None),
+        }
     }
 
     /// Counts a try of (provider, token, message) and says how many came before it.
@@ -253,7 +274,11 @@ mod tests {
         assert_eq!(rules.decide("fcm", "dead-1").behaviour, Behaviour::Slow);
         assert_eq!(rules.decide("fcm", "dead-1").delay_ms, 7);
         assert_eq!(rules.decide("fcm", "dead-2").behaviour, Behaviour::Dead);
-        assert_eq!(rules.decide("xiaomi", "dead-1").behaviour, Behaviour::Dead);
+        assert_eq!(
+            rules.decide("nobody", "dead-1").behaviour,
+            Behaviour::Ok,
+            "a vendor's patterns are its own"
+        );
     }
 
     #[test]

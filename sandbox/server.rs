@@ -1,4 +1,4 @@
-//! The listener: HTTP/1.1 and h2c on one port, and TLS on the same port when there is a certificate.
+//! The listener: HTTP/1.1, h2c and TLS on one port.
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,8 +21,9 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
+use crate::connection::Connection;
 use crate::phones::Phones;
-use crate::state::{Abort, Sandbox};
+use crate::state::Abort;
 
 /// How long open connections get to finish when the sandbox ends.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -36,7 +37,8 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where rules, keys and the ledger's counts live on; `None` forgets them at the end.
     pub data_dir: Option<PathBuf>,
-    /// A certificate: TLS is then served on the same port, beside plain HTTP.
+    /// The certificate for TLS, which is served on the same port beside plain HTTP; `None` makes one, signed by an
+    /// authority that `GET /_sandbox/ca.pem` shows.
     pub tls: Option<Tls>,
     /// How many of the newest requests the ledger lists. Counts cover all requests whatever this is.
     pub ledger_entries: usize,
@@ -108,20 +110,20 @@ pub async fn start(
     let tracker = TaskTracker::new();
     let stop = CancellationToken::new();
     let phones = Phones::new(tracker.clone(), stop.child_token());
-    let sandbox = {
-        let (dir, entries, phones) = (options.data_dir.clone(), options.ledger_entries, phones.clone());
+    let (control, tls) = {
+        let (options, phones) = (options.clone(), phones.clone());
+        let (tracker, stop) = (tracker.clone(), stop.child_token());
         // Reading back a long ledger takes seconds: not on a thread that serves others.
-        tokio::task::spawn_blocking(move || Sandbox::open(dir.as_deref(), entries, phones))
+        tokio::task::spawn_blocking(move || crate::state::open(&options, phones, tracker, stop))
             .await
             .context("opening the sandbox's state")??
     };
-    let tls = options.tls.as_ref().map(acceptor).transpose()?;
     let listener = TcpListener::bind(options.listen)
         .await
         .with_context(|| format!("listening on {}", options.listen))?;
     let local_addr = listener.local_addr().context("reading the listener's address")?;
     let server = Server {
-        router: crate::control::router(Arc::new(sandbox)),
+        router: crate::control::router(&control),
         builder: builder(options.max_concurrent_streams),
         tls,
         stop: stop.clone(),
@@ -144,29 +146,11 @@ fn builder(max_concurrent_streams: u32) -> Builder<TokioExecutor> {
     builder
 }
 
-fn acceptor(tls: &Tls) -> anyhow::Result<TlsAcceptor> {
-    use rustls::pki_types::pem::PemObject as _;
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-    let chain = CertificateDer::pem_slice_iter(&tls.cert_pem)
-        .collect::<Result<Vec<_>, _>>()
-        .context("reading the certificate chain")?;
-    let key = PrivateKeyDer::from_pem_slice(&tls.key_pem).context("reading the private key")?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("choosing TLS versions")?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .context("using the certificate")?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
 #[derive(Clone)]
 struct Server {
     router: Router,
     builder: Builder<TokioExecutor>,
-    tls: Option<TlsAcceptor>,
+    tls: TlsAcceptor,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
@@ -193,31 +177,40 @@ impl Server {
     }
 
     async fn connection(self, stream: TcpStream) {
-        if let Some(tls) = &self.tls {
-            let mut first = [0];
-            let peeked = tokio::select! {
-                () = self.stop.cancelled() => return,
-                peeked = stream.peek(&mut first) => peeked,
-            };
-            if peeked.is_ok() && first[0] == TLS_HANDSHAKE {
-                let accepted = tokio::select! {
-                    () = self.stop.cancelled() => return,
-                    accepted = tls.accept(stream) => accepted,
-                };
-                match accepted {
-                    Ok(stream) => self.serve(stream).await,
-                    Err(error) => debug!(%error, "a TLS handshake failed"),
-                }
-                return;
-            }
+        let mut first = [0];
+        let peeked = tokio::select! {
+            () = self.stop.cancelled() => return,
+            peeked = stream.peek(&mut first) => peeked,
+        };
+        if peeked.is_err() || first[0] != TLS_HANDSHAKE {
+            return self.serve(stream, Connection::new(None)).await;
         }
-        self.serve(stream).await;
+        let accepted = tokio::select! {
+            () = self.stop.cancelled() => return,
+            accepted = self.tls.accept(stream) => accepted,
+        };
+        match accepted {
+            Ok(stream) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                let certificate =
+                    certificates.and_then(|chain| chain.first()).map(|cert| cert.clone().into_owned());
+                self.serve(stream, Connection::new(certificate)).await;
+            }
+            Err(error) => debug!(%error, "a TLS handshake failed"),
+        }
     }
 
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+    async fn serve(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        connection: Connection,
+    ) {
         let router = self.router;
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let known = Arc::new(connection);
+        let noted = known.clone();
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let router = router.clone();
+            request.extensions_mut().insert(noted.clone());
             async move {
                 let answer: Result<_, Infallible> = router.oneshot(request.map(Body::new)).await;
                 let answer = answer.unwrap_or_else(|never| match never {});
@@ -235,6 +228,7 @@ impl Server {
                 return;
             }
             () = self.stop.cancelled() => connection.as_mut().graceful_shutdown(),
+            () = known.closing() => connection.as_mut().graceful_shutdown(),
         }
         let _ = tokio::time::timeout(DRAIN, connection).await;
     }

@@ -1,50 +1,82 @@
 //! What every part of a running sandbox shares.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use axum::body::Body;
 use axum::response::Response;
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::control::Recording;
-use crate::fcm::Fcm;
+use crate::callbacks::{Callbacks, Post};
+use crate::control::Control;
 use crate::ledger::Ledger;
 use crate::phones::Phones;
+use crate::recording::Recording;
 use crate::rules::Rules;
+use crate::server::Options;
 use crate::switches::{Outage, Switches};
+use crate::tls::Authority;
 
 /// The state behind all handlers.
 pub(crate) struct Sandbox {
     pub(crate) ledger: Arc<Ledger>,
     pub(crate) rules: Rules,
-    pub(crate) switches: Switches,
+    pub(crate) switches: Arc<Switches>,
     pub(crate) phones: Phones,
-    pub(crate) recording: Recording,
-    pub(crate) fcm: Fcm,
+    pub(crate) recording: Arc<Recording>,
+    pub(crate) callbacks: Callbacks,
+    pub(crate) authority: Authority,
+    /// The authority's certificate, where the sandbox's own is in use.
+    pub(crate) ca_pem: Option<String>,
+}
+
+/// Opens the state of the data directory, or a state that ends with the process, and all twins on it.
+pub(crate) fn open(
+    options: &Options,
+    phones: Phones,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+) -> anyhow::Result<(Control, TlsAcceptor)> {
+    let data_dir = options.data_dir.as_deref();
+    if let Some(dir) = data_dir {
+        std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
+    }
+    let part = |name: &str| data_dir.map(|dir| dir.join(name));
+    let ledger = Arc::new(Ledger::open(part("ledger"), options.ledger_entries)?);
+    let switches = Arc::new(Switches::open(part("providers.json"))?);
+    let recording = Arc::new(Recording::default());
+    let authority = Authority::open(part("tls").as_deref())?;
+    let post = Post {
+        ledger: ledger.clone(),
+        recording: recording.clone(),
+        switches: switches.clone(),
+        tracker,
+        stop,
+    };
+    let tls = crate::tls::acceptor(options.tls.as_ref(), &authority)?;
+    let sandbox = Arc::new(Sandbox {
+        ledger,
+        rules: Rules::open(part("rules.json"))?,
+        switches,
+        phones,
+        recording,
+        callbacks: Callbacks::new(post),
+        ca_pem: options.tls.is_none().then(|| authority.pem()),
+        authority,
+    });
+    let mut twins = Vec::new();
+    for twin in crate::registrations().iter().copied() {
+        let opened = (twin.open)(sandbox.clone(), part(twin.id));
+        twins.push((twin, opened.with_context(|| format!("opening the twin {}", twin.id))?));
+    }
+    Ok((Control { sandbox, twins: twins.into() }, tls))
 }
 
 impl Sandbox {
-    /// Opens the state of `data_dir`, or a state that ends with the process.
-    pub(crate) fn open(
-        data_dir: Option<&Path>,
-        ledger_entries: usize,
-        phones: Phones,
-    ) -> anyhow::Result<Self> {
-        if let Some(dir) = data_dir {
-            std::fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
-        }
-        Ok(Self {
-            ledger: Arc::new(Ledger::open(part(data_dir, "ledger"), ledger_entries)?),
-            rules: Rules::open(part(data_dir, "rules.json"))?,
-            switches: Switches::open(part(data_dir, "providers.json"))?,
-            phones,
-            recording: Recording::default(),
-            fcm: Fcm::open(part(data_dir, "fcm"))?,
-        })
-    }
-
     /// Plays a provider's switched latency and outage; an answer means that the vendor's own logic is not reached.
     pub(crate) async fn before(&self, provider: &str) -> Option<Interruption> {
         let switch = self.switches.of(provider);
@@ -117,8 +149,4 @@ pub(crate) fn write_whole(path: &Path, content: &[u8]) -> anyhow::Result<()> {
     let draft = path.with_extension("draft");
     std::fs::write(&draft, content).with_context(|| format!("writing {}", draft.display()))?;
     std::fs::rename(&draft, path).with_context(|| format!("putting {} in place", path.display()))
-}
-
-fn part(data_dir: Option<&Path>, name: &str) -> Option<PathBuf> {
-    data_dir.map(|dir| dir.join(name))
 }

@@ -1,4 +1,4 @@
-//! Switches per provider: latency, outage, refused credentials, quota.
+//! Switches per provider: latency, outage, refused credentials, quota, receipts.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -6,6 +6,7 @@ use std::sync::{PoisonError, RwLock};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// How one provider behaves as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,8 @@ pub struct Switch {
     pub access_token_seconds: u64,
     /// What may be sent.
     pub quota: Quota,
+    /// How it reports what became of pushes, where it does.
+    pub receipts: Receipts,
 }
 
 impl Default for Switch {
@@ -29,11 +32,30 @@ impl Default for Switch {
             latency_ms: 0,
             outage: Outage::None,
             credentials: Credentials::Ok,
-            // What Google's token endpoint says for its hour.
-            access_token_seconds: 3599,
+            access_token_seconds: 3600,
             quota: Quota::default(),
+            receipts: Receipts::default(),
         }
     }
+}
+
+impl Switch {
+    /// Reads a provider's switches; what is not said has that provider's default.
+    pub(crate) fn read(provider: &str, text: &[u8]) -> anyhow::Result<Self> {
+        let mut whole = serde_json::to_value(default_of(provider))?;
+        let said: serde_json::Map<_, _> = serde_json::from_slice(text)?;
+        for (name, value) in said {
+            match (&mut whole[&name], value) {
+                (Value::Object(inner), Value::Object(more)) => inner.extend(more),
+                (whole, value) => *whole = value,
+            }
+        }
+        Ok(serde_json::from_value(whole)?)
+    }
+}
+
+fn default_of(provider: &str) -> Switch {
+    crate::find(provider).map_or_else(Switch::default, |twin| (twin.switch)())
 }
 
 /// A provider's outage.
@@ -62,7 +84,7 @@ pub enum Credentials {
 }
 
 /// A provider's limits; `null` lifts one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Quota {
     /// Requests a minute for one account or project.
@@ -71,11 +93,35 @@ pub struct Quota {
     pub target_per_minute: Option<u64>,
 }
 
-impl Default for Quota {
+/// How a provider's receipts come to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct Receipts {
+    /// Whether they come at all.
+    pub on: bool,
+    /// How much later than usual.
+    pub late_ms: u64,
+    /// Each comes twice.
+    pub duplicate: bool,
+    /// Those of one push come in the opposite order.
+    pub out_of_order: bool,
+    /// The first comes before the answer to the push that it is about.
+    pub before_answer: bool,
+    /// Their proof is made with a key that is not the vendor's.
+    pub forged: bool,
+}
+
+impl Default for Receipts {
     fn default() -> Self {
-        // FCM: 600,000 messages a minute and project by default (firebase.google.com "throttling-and-quotas").
-        // Its limit per device is known from third parties only, so it is off unless asked for.
-        Self { account_per_minute: Some(600_000), target_per_minute: None }
+        Self {
+            on: true,
+            late_ms: 0,
+            duplicate: false,
+            out_of_order: false,
+            before_answer: false,
+            forged: false,
+        }
     }
 }
 
@@ -99,7 +145,12 @@ impl Switches {
 
     /// The switch of one provider; untouched providers have the default.
     pub fn of(&self, provider: &str) -> Switch {
-        self.all.read().unwrap_or_else(PoisonError::into_inner).get(provider).copied().unwrap_or_default()
+        self.all
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(provider)
+            .copied()
+            .unwrap_or_else(|| default_of(provider))
     }
 
     /// All switches that were ever set.

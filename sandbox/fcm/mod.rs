@@ -8,14 +8,12 @@ mod account;
 mod condition;
 mod errors;
 mod oauth;
-mod quota;
+mod patterns;
 mod sample;
 mod schema;
 mod validate;
 
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::rejection::FormRejection;
@@ -28,13 +26,14 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Map, Value, json};
 
 use crate::ledger::{ACCEPTED, Call, SEND};
+use crate::minutes::Minutes;
 use crate::phones::Push;
 use crate::rules::{Behaviour, Decision};
-use crate::state::{Interruption, Sandbox, abort, hex, now_ms, random_bytes};
-use crate::switches::Credentials;
+use crate::state::{Sandbox, abort, hex, now_ms, random_bytes};
+use crate::switches::{Credentials, Quota, Switch};
+use crate::twin::{Fate, Place, Registration, Twin, authority, fate, interrupt, without_answer};
 use account::{Bearer, Projects};
 use errors::Answer;
-pub(crate) use sample::sample;
 use validate::Target;
 
 /// This provider's id.
@@ -42,37 +41,63 @@ const FCM: &str = "fcm";
 /// FCM keeps a push four weeks when its sender names no time.
 const DEFAULT_TTL_MS: u64 = 2_419_200_000;
 
+/// The twin's entry.
+pub(crate) const TWIN: Registration = Registration {
+    id: FCM,
+    patterns: patterns::PATTERNS,
+    codes: &[],
+    help: &[
+        ("GET", "/_sandbox/fcm/{project}/service_account", "a service account that works here"),
+        ("POST", "/_sandbox/fcm/{project}/withdraw_tokens", "every access token is bad from now on"),
+    ],
+    headers: &["access_token_auth", "x-goog-*", "x-firebase-*"],
+    switch: || Switch {
+        // What Google's token endpoint says for its hour.
+        access_token_seconds: 3599,
+        // 600,000 messages a minute and project by default (firebase.google.com "throttling-and-quotas").
+        // Its limit per device is known from third parties only, so it is off unless asked for.
+        quota: Quota { account_per_minute: Some(600_000), target_per_minute: None },
+        ..Switch::default()
+    },
+    open: |sandbox, dir| {
+        Ok(Arc::new(Fcm { sandbox, projects: Projects::open(dir)?, minutes: Minutes::default() }))
+    },
+};
+
 /// The twin's own state: projects and their minutes.
-pub struct Fcm {
+struct Fcm {
+    sandbox: Arc<Sandbox>,
     projects: Projects,
-    minutes: quota::Minutes,
+    minutes: Minutes,
 }
 
-impl Fcm {
-    pub(crate) fn open(dir: Option<PathBuf>) -> anyhow::Result<Self> {
-        Ok(Self { projects: Projects::open(dir)?, minutes: quota::Minutes::default() })
+impl Twin for Fcm {
+    fn vendor_routes(self: Arc<Self>) -> Router {
+        Router::new()
+            .route("/token", post(token))
+            .route("/v1/projects/{project}/messages:send", post(send))
+            .with_state(self)
     }
 
-    /// A switch was set: what was sent before it does not count against a new quota.
-    pub(crate) fn switched(&self) {
+    fn control_routes(self: Arc<Self>) -> Router {
+        Router::new()
+            .route("/_sandbox/fcm/{project}/service_account", get(service_account))
+            .route("/_sandbox/fcm/{project}/withdraw_tokens", post(withdraw_tokens))
+            .with_state(self)
+    }
+
+    fn sample(&self, place: &Place) -> anyhow::Result<Value> {
+        sample::sample(self, &place.base_url)
+    }
+
+    /// What was sent before a switch does not count against a new quota.
+    fn switched(&self) {
         self.minutes.begin_anew();
     }
 }
 
-/// The vendor's own paths.
-pub(crate) fn vendor_router() -> Router<Arc<Sandbox>> {
-    Router::new().route("/token", post(token)).route("/v1/projects/{project}/messages:send", post(send))
-}
-
-/// The control API's paths for this vendor.
-pub(crate) fn control_router() -> Router<Arc<Sandbox>> {
-    Router::new()
-        .route("/_sandbox/fcm/{project}/service_account", get(service_account))
-        .route("/_sandbox/fcm/{project}/withdraw_tokens", post(withdraw_tokens))
-}
-
 async fn service_account(
-    State(sandbox): State<Arc<Sandbox>>,
+    State(fcm): State<Arc<Fcm>>,
     Path(project): Path<String>,
     headers: HeaderMap,
     uri: Uri,
@@ -83,75 +108,55 @@ async fn service_account(
     }
     let base_url = format!("http://{}", authority(&headers, &uri));
     // Making a key takes a tenth of a second: not on a thread that serves others.
-    let made = tokio::task::spawn_blocking(move || sandbox.fcm.projects.get_or_make(&project)).await;
+    let made = tokio::task::spawn_blocking(move || fcm.projects.get_or_make(&project)).await;
     match made.map_err(anyhow::Error::from).and_then(|made| made) {
         Ok(project) => Json(project.service_account(&base_url)).into_response(),
         Err(error) => crate::control::failed(&error),
     }
 }
 
-async fn withdraw_tokens(State(sandbox): State<Arc<Sandbox>>, Path(project): Path<String>) -> Response {
-    let Some(project) = sandbox.fcm.projects.get(&project) else {
+async fn withdraw_tokens(State(fcm): State<Arc<Fcm>>, Path(project): Path<String>) -> Response {
+    let Some(project) = fcm.projects.get(&project) else {
         return (StatusCode::NOT_FOUND, Json(json!({"error": "no such project"}))).into_response();
     };
-    match sandbox.fcm.projects.withdraw_tokens(&project) {
+    match fcm.projects.withdraw_tokens(&project) {
         Ok(()) => StatusCode::NO_CONTENT.into_response(),
         Err(error) => crate::control::failed(&error),
     }
 }
 
-/// Host and port that the client meant.
-pub(crate) fn authority(headers: &HeaderMap, uri: &Uri) -> String {
-    let host = headers.get(http::header::HOST).and_then(|host| host.to_str().ok());
-    uri.authority().map(http::uri::Authority::as_str).or(host).unwrap_or("localhost").to_owned()
-}
-
 async fn token(
-    State(sandbox): State<Arc<Sandbox>>,
+    State(fcm): State<Arc<Fcm>>,
     headers: HeaderMap,
     uri: Uri,
     form: Result<Form<oauth::Form>, FormRejection>,
 ) -> Response {
+    let sandbox = &fcm.sandbox;
     if let Some(interruption) = sandbox.before(FCM).await {
-        return interrupt(interruption, sandbox.ledger.call(FCM, "token", "")).await;
+        let call = sandbox.ledger.call(FCM, "token", "");
+        return interrupt(interruption, call, || errors::unavailable().into_response()).await;
     }
     let form = form.map(|Form(form)| form).unwrap_or_default();
     let switch = sandbox.switches.of(FCM);
     let own = authority(&headers, &uri);
-    let (answer, project) = oauth::answer(&sandbox.fcm.projects, &form, &own, &switch, now_ms());
+    let (answer, project) = oauth::answer(&fcm.projects, &form, &own, &switch, now_ms());
     let account = project.as_ref().map_or("", |project| project.id.as_str());
     sandbox.ledger.call(FCM, "token", account).finish(answer.verdict, answer.status);
     answer.into_response()
 }
 
-async fn interrupt(interruption: Interruption, call: Call) -> Response {
-    match interruption {
-        Interruption::Unavailable => {
-            call.finish("outage", 503);
-            errors::unavailable().into_response()
-        }
-        Interruption::Refuse => {
-            call.finish("outage", 0);
-            abort()
-        }
-        Interruption::Hang => {
-            call.finish("outage", 0);
-            std::future::pending().await
-        }
-    }
-}
-
 async fn send(
-    State(sandbox): State<Arc<Sandbox>>,
+    State(fcm): State<Arc<Fcm>>,
     Path(project): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
+    let sandbox = &fcm.sandbox;
     let mut call = sandbox.ledger.call(FCM, SEND, &project);
     if let Some(interruption) = sandbox.before(FCM).await {
-        return interrupt(interruption, call).await;
+        return interrupt(interruption, call, || errors::unavailable().into_response()).await;
     }
-    let request = match admit(&sandbox, &project, &headers).and_then(|()| read(&body)) {
+    let request = match admit(&fcm, &project, &headers).and_then(|()| read(&body)) {
         Ok(request) => request,
         Err(answer) => return refuse(answer, call),
     };
@@ -166,29 +171,22 @@ async fn send(
     let (token, message_id) = (target.name(), message_id(message));
     call.target(&token, message_id);
     let validated = validate::check(message, &target);
-    if let Err(answer) = validated.and_then(|()| device_quota(&sandbox, &target)) {
+    if let Err(answer) = validated.and_then(|()| device_quota(&fcm, &target)) {
         return refuse(answer, call);
     }
     let only_validate = request.get("validate_only") == Some(&Value::Bool(true));
-    let verdict = rule(&sandbox, &project, &token, message_id).await;
-    if only_validate && matches!(verdict, Verdict::Accept | Verdict::AcceptSilently) {
+    let fate = fate(sandbox, FCM, &token, message_id).await;
+    if only_validate && matches!(fate, Fate::Accept(_) | Fate::AcceptSilently(_)) {
         call.finish("validated", 200);
         return success(&format!("projects/{project}/messages/fake_message_id")).into_response();
     }
-    match verdict {
-        Verdict::Answer(answer) => refuse(answer, call),
-        Verdict::Abort => {
-            call.finish("reset", 0);
-            abort()
-        }
-        Verdict::Hang => {
-            call.finish("hang", 0);
-            std::future::pending().await
-        }
-        Verdict::Accept | Verdict::AcceptSilently => {
-            let answered = matches!(verdict, Verdict::Accept);
+    match fate {
+        Fate::Answer(decision) => refuse(answer(sandbox, &decision, &project, &token), call),
+        Fate::Abort | Fate::Hang => without_answer(fate, call).await,
+        Fate::Accept(_) | Fate::AcceptSilently(_) => {
+            let answered = matches!(fate, Fate::Accept(_));
             call.finish(ACCEPTED, if answered { 200 } else { 0 });
-            hand_over(&sandbox, &target, message, message_id);
+            hand_over(sandbox, &target, message, message_id);
             if answered { success(&new_name(&project)).into_response() } else { abort() }
         }
     }
@@ -200,9 +198,8 @@ fn refuse(answer: Answer, call: Call) -> Response {
 }
 
 /// Access token, project, project quota.
-fn admit(sandbox: &Sandbox, project: &str, headers: &HeaderMap) -> Result<(), Answer> {
-    let fcm = &sandbox.fcm;
-    let switch = sandbox.switches.of(FCM);
+fn admit(fcm: &Fcm, project: &str, headers: &HeaderMap) -> Result<(), Answer> {
+    let switch = fcm.sandbox.switches.of(FCM);
     let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let bearer = bearer.map_or(Bearer::Bad, |token| fcm.projects.check(token, now_ms()));
     let Bearer::Of(own) = bearer else { return Err(errors::unauthenticated()) };
@@ -224,13 +221,13 @@ fn admit(sandbox: &Sandbox, project: &str, headers: &HeaderMap) -> Result<(), An
 }
 
 /// One device's quota; off unless switched on.
-fn device_quota(sandbox: &Sandbox, target: &Target) -> Result<(), Answer> {
-    let (Some(limit), Target::Device(token)) = (sandbox.switches.of(FCM).quota.target_per_minute, target)
+fn device_quota(fcm: &Fcm, target: &Target) -> Result<(), Answer> {
+    let (Some(limit), Target::Device(token)) = (fcm.sandbox.switches.of(FCM).quota.target_per_minute, target)
     else {
         return Ok(());
     };
     let name = format!("device:{token}");
-    sandbox.fcm.minutes.take(&name, limit, now_ms()).map_err(|seconds| device_quota_exceeded(Some(seconds)))
+    fcm.minutes.take(&name, limit, now_ms()).map_err(|seconds| device_quota_exceeded(Some(seconds)))
 }
 
 fn device_quota_exceeded(retry_after_seconds: Option<u64>) -> Answer {
@@ -254,47 +251,25 @@ fn message_id(message: &Map<String, Value>) -> &str {
     places.into_iter().flatten().find_map(|place| place.get("anypush_id")?.as_str()).unwrap_or_default()
 }
 
-/// What the rule table makes of a push that is valid.
-enum Verdict {
-    Answer(Answer),
-    Accept,
-    /// Accepted, and the sender never learns it.
-    AcceptSilently,
-    Abort,
-    Hang,
-}
-
-async fn rule(sandbox: &Sandbox, project: &str, token: &str, message_id: &str) -> Verdict {
-    let decision = sandbox.rules.decide(FCM, token);
-    let first_tries = || sandbox.rules.earlier_tries(FCM, token, message_id) < decision.times;
+/// FCM's words for what a rule decided.
+fn answer(sandbox: &Sandbox, decision: &Decision, project: &str, token: &str) -> Answer {
     let quota = |verdict| {
         let text = "Quota exceeded for quota metric 'Messages' and limit 'Messages per minute'.";
         errors::quota_exceeded(verdict, "project", text).retry_after(decision.retry_after_seconds)
     };
     match decision.behaviour {
-        Behaviour::Slow => {
-            tokio::time::sleep(Duration::from_millis(decision.delay_ms)).await;
-            Verdict::Accept
-        }
-        Behaviour::Flaky if first_tries() => {
-            Verdict::Answer(errors::unavailable().retry_after(decision.retry_after_seconds))
-        }
-        Behaviour::Limited if first_tries() => Verdict::Answer(quota("limited")),
-        Behaviour::Lost if first_tries() => Verdict::AcceptSilently,
-        Behaviour::Ok | Behaviour::Flaky | Behaviour::Limited | Behaviour::Lost => Verdict::Accept,
-        Behaviour::Quota => Verdict::Answer(quota("quota_exceeded")),
-        Behaviour::Reset => Verdict::Abort,
-        Behaviour::Hang => Verdict::Hang,
+        Behaviour::Flaky => errors::unavailable().retry_after(decision.retry_after_seconds),
+        Behaviour::Limited => quota("limited"),
+        Behaviour::Quota => quota("quota_exceeded"),
         Behaviour::Garbage => {
-            let turn = sandbox.rules.earlier_tries(FCM, token, "");
-            Verdict::Answer(errors::garbage(turn, &new_name(project)))
+            errors::garbage(sandbox.rules.earlier_tries(FCM, token, ""), &new_name(project))
         }
-        _ => Verdict::Answer(constant(decision, project)),
+        _ => constant(decision, project),
     }
 }
 
 /// The behaviours that are one answer, each a row of FCM's error table.
-fn constant(decision: Decision, project: &str) -> Answer {
+fn constant(decision: &Decision, project: &str) -> Answer {
     match decision.behaviour {
         Behaviour::Dead => errors::unregistered(),
         Behaviour::Malformed => errors::malformed_token(),
@@ -351,6 +326,7 @@ fn hand_over(sandbox: &Sandbox, target: &Target, message: &Map<String, Value>, m
             data: data.and_then(Value::as_object).cloned().unwrap_or_default(),
             collapse_key: android_text("collapse_key").map(str::to_owned),
             expires_at_ms: now_ms() + ttl_ms.map_or(DEFAULT_TTL_MS, |ttl| ttl.max(0) as u64),
+            witness: None,
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::state::Sandbox;
+use super::Fcm;
 
 const PROJECT: &str = "demo-project";
 
@@ -16,8 +16,8 @@ const PHONES: [(&str, &str, &str); 6] = [
     ("moto-g", "Moto G", "dead-moto-g"),
 ];
 
-pub(crate) fn sample(sandbox: &Sandbox, base_url: &str) -> anyhow::Result<Value> {
-    let project = sandbox.fcm.projects.get_or_make(PROJECT)?;
+pub(super) fn sample(fcm: &Fcm, base_url: &str) -> anyhow::Result<Value> {
+    let project = fcm.projects.get_or_make(PROJECT)?;
     let device = |(id, label, token): (&str, &str, &str)| {
         json!({
             "id": id, "label": label, "platform": "android",

@@ -21,9 +21,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::state::now_ms;
-pub(crate) use screen::Push;
 use screen::Screen;
 pub use screen::Shown;
+#[expect(unused_imports, reason = "for vendors that report, played from #4 on")]
+pub(crate) use screen::{Push, Seen, Witness};
 
 /// Phones that a sandbox plays at most.
 const MAX_PHONES: usize = 20_000;
@@ -263,22 +264,25 @@ impl Phones {
         Ok(view)
     }
 
-    /// Hands a push that a vendor accepted to the phone that has its token.
-    pub(crate) fn push(&self, provider: &str, token: &str, push: impl FnOnce() -> Push) {
+    /// Hands a push that a vendor accepted to the phone that has its token; says whether there is one.
+    pub(crate) fn push(&self, provider: &str, token: &str, push: impl FnOnce() -> Push) -> bool {
         if self.0.tokens.load(Ordering::Relaxed) == 0 {
-            return;
+            return false;
         }
         let mut all = self.lock();
-        let Some(id) = all.by_token.get(&(provider.to_owned(), token.to_owned())).cloned() else { return };
-        let Some(phone) = all.phones.get_mut(&id) else { return };
+        let Some(id) = all.by_token.get(&(provider.to_owned(), token.to_owned())).cloned() else {
+            return false;
+        };
+        let Some(phone) = all.phones.get_mut(&id) else { return false };
         let push = push();
         if !phone.online {
             phone.screen.keep(push, now_ms());
-            return;
+            return true;
         }
         let message_id = push.message_id.clone();
         phone.screen.show(push, now_ms());
         self.report_displayed(phone, vec![message_id]);
+        true
     }
 
     /// Reports what a vendor's phone showed, if it was told to and knows the gateway.

@@ -1,6 +1,7 @@
 //! What a phone shows, and what waits for it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -16,6 +17,34 @@ const MAX_WAITING: usize = 100;
 /// Collapse keys that may wait at a time (FCM v1 discovery rev 20261023).
 const MAX_COLLAPSE_KEYS: usize = 4;
 
+/// What a phone did with a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// It is on the screen, or was handed to the app.
+    Shown,
+    /// A person tapped it.
+    Tapped,
+    /// It waited for the phone in vain: its time was over.
+    Expired,
+}
+
+/// Who is told what a phone does with a push: a twin whose vendor reports it. It is called with the phones locked, so it
+/// may neither wait nor ask them anything.
+#[derive(Clone)]
+pub(crate) struct Witness(Arc<dyn Fn(Seen) + Send + Sync>);
+
+impl Witness {
+    pub(crate) fn new(tell: impl Fn(Seen) + Send + Sync + 'static) -> Self {
+        Self(Arc::new(tell))
+    }
+}
+
+impl std::fmt::Debug for Witness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Witness")
+    }
+}
+
 /// A push on its last way.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Push {
@@ -26,6 +55,19 @@ pub(crate) struct Push {
     pub(crate) data: Map<String, Value>,
     pub(crate) collapse_key: Option<String>,
     pub(crate) expires_at_ms: u64,
+    pub(crate) witness: Option<Witness>,
+}
+
+impl Push {
+    fn tell(&self, seen: Seen) {
+        tell(self.witness.as_ref(), seen);
+    }
+}
+
+fn tell(witness: Option<&Witness>, seen: Seen) {
+    if let Some(Witness(told)) = witness {
+        told(seen);
+    }
 }
 
 /// A notification on a screen; without title and body it was data for the app alone.
@@ -49,7 +91,7 @@ pub struct Shown {
 
 #[derive(Default)]
 pub(super) struct Screen {
-    shown: VecDeque<Shown>,
+    shown: VecDeque<(Shown, Option<Witness>)>,
     seen: VecDeque<String>,
     waiting: VecDeque<Push>,
     repeated: u64,
@@ -58,7 +100,8 @@ pub(super) struct Screen {
 impl Screen {
     /// Shows a push, also if it came before: only an app could tell, not the vendor's service.
     pub(super) fn show(&mut self, push: Push, now_ms: u64) {
-        self.shown.push_front(Shown {
+        push.tell(Seen::Shown);
+        let shown = Shown {
             message_id: push.message_id,
             title: push.title,
             body: push.body,
@@ -66,7 +109,8 @@ impl Screen {
             data: push.data,
             received_at: rfc3339(now_ms),
             tapped_at: None,
-        });
+        };
+        self.shown.push_front((shown, push.witness));
         self.shown.truncate(MAX_SHOWN);
     }
 
@@ -87,6 +131,7 @@ impl Screen {
     /// Keeps a push until the phone is online; one with the same collapse key makes way for it.
     pub(super) fn keep(&mut self, push: Push, now_ms: u64) {
         if push.expires_at_ms <= now_ms {
+            push.tell(Seen::Expired);
             return;
         }
         if push.collapse_key.is_some() {
@@ -111,6 +156,8 @@ impl Screen {
             if push.expires_at_ms > now_ms {
                 shown.push(push.message_id.clone());
                 self.show(push, now_ms);
+            } else {
+                push.tell(Seen::Expired);
             }
         }
         shown
@@ -118,15 +165,17 @@ impl Screen {
 
     /// Marks a notification as tapped; says whether it is there.
     pub(super) fn tap(&mut self, message_id: &str, now_ms: u64) -> bool {
-        let Some(shown) = self.shown.iter_mut().find(|shown| shown.message_id == message_id) else {
+        let Some((shown, witness)) = self.shown.iter_mut().find(|(shown, _)| shown.message_id == message_id)
+        else {
             return false;
         };
         shown.tapped_at = Some(rfc3339(now_ms));
+        tell(witness.as_ref(), Seen::Tapped);
         true
     }
 
     pub(super) fn shown(&self) -> Vec<Shown> {
-        self.shown.iter().cloned().collect()
+        self.shown.iter().map(|(shown, _)| shown.clone()).collect()
     }
 
     pub(super) fn waiting(&self) -> usize {

@@ -166,7 +166,7 @@ impl World {
 }
 
 fn show_phone(device: &Device, phone: &PhoneView, rules: &Value) -> Value {
-    let mood = device.token.as_deref().map_or("ok", |token| mood(rules, token));
+    let mood = device.token.as_deref().map_or("ok", |token| mood(rules, &device.provider, token));
     let transport = match &device.kind {
         PhoneKind::DirectWebsocket => format!("{} · WebSocket", device.provider),
         PhoneKind::DirectPolling => format!("{} · polling", device.provider),
@@ -202,9 +202,13 @@ pub(super) fn is_reachable(phone: &PhoneView) -> bool {
 }
 
 /// What the vendor does with this token: the first rule that names it, set ones before the defaults.
-fn mood<'a>(rules: &'a Value, token: &str) -> &'a str {
+fn mood<'a>(rules: &'a Value, provider: &str, token: &str) -> &'a str {
     let list = |name: &str| rules[name].as_array().map(Vec::as_slice).unwrap_or_default();
-    let named = |rule: &&Value| rule["pattern"].as_str().is_some_and(|pattern| token.starts_with(pattern));
+    let named = |rule: &&Value| {
+        let of = rule["provider"].as_str().unwrap_or("*");
+        (of == "*" || of == provider)
+            && rule["pattern"].as_str().is_some_and(|pattern| anypush_sandbox::rules::matches(pattern, token))
+    };
     list("rules")
         .iter()
         .chain(list("defaults"))
@@ -221,10 +225,15 @@ mod tests {
     fn a_set_rule_goes_before_the_prefix() {
         let rules = json!({
             "rules": [{"pattern": "dead-1", "behaviour": "ok"}],
-            "defaults": [{"pattern": "dead-", "behaviour": "dead"}, {"pattern": "slow-", "behaviour": "slow"}],
+            "defaults": [
+                {"provider": "words", "pattern": "dead-", "behaviour": "dead"},
+                {"provider": "numbers", "pattern": "*0001", "behaviour": "dead"},
+            ],
         });
-        assert_eq!(mood(&rules, "dead-1"), "ok");
-        assert_eq!(mood(&rules, "dead-2"), "dead");
-        assert_eq!(mood(&rules, "anything"), "ok");
+        assert_eq!(mood(&rules, "words", "dead-1"), "ok");
+        assert_eq!(mood(&rules, "words", "dead-2"), "dead");
+        assert_eq!(mood(&rules, "words", "anything"), "ok");
+        assert_eq!(mood(&rules, "numbers", "+15550000001"), "dead");
+        assert_eq!(mood(&rules, "numbers", "dead-2"), "ok");
     }
 }

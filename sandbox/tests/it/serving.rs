@@ -51,9 +51,9 @@ async fn help_lists_every_behaviour() {
     let text = world.http.get(format!("{}/_sandbox", world.url)).send().await.unwrap().text().await.unwrap();
     let json: Value = world.get("/_sandbox?format=json").await;
     let behaviours = json["behaviours"].as_array().unwrap();
-    assert!(behaviours.len() > 20);
+    assert!(behaviours.len() > 20, "{json}");
     for behaviour in behaviours {
-        assert!(text.contains(behaviour["prefix"].as_str().unwrap()));
+        assert!(text.contains(behaviour["behaviour"].as_str().unwrap()), "{behaviour}");
     }
 }
 
@@ -101,7 +101,7 @@ async fn a_stream_that_is_reset_leaves_the_connection_and_its_other_streams_alon
 }
 
 #[tokio::test]
-async fn tls_and_plain_http_are_served_on_one_port_when_there_is_a_certificate() {
+async fn tls_and_plain_http_are_served_on_one_port_with_a_certificate_that_was_given() {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let tls = Tls {
         cert_pem: made.cert.pem().into_bytes(),
@@ -113,4 +113,48 @@ async fn tls_and_plain_http_are_served_on_one_port_when_there_is_a_certificate()
     let answer = https.get(url).send().await.unwrap();
     assert_eq!((answer.version(), answer.status().as_u16()), (Version::HTTP_2, 200));
     assert_eq!(world.http.get(format!("{}/_sandbox", world.url)).send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn without_a_certificate_the_sandbox_makes_one_that_stays_trusted_over_restarts() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::start_in(dir.path()).await;
+    let ca =
+        world.http.get(format!("{}/_sandbox/ca.pem", world.url)).send().await.unwrap().text().await.unwrap();
+    world.stop().await;
+    let world = World::start_in(dir.path()).await;
+    let https = https_client(&ca);
+    for host in ["localhost", "127.0.0.1"] {
+        let url = format!("https://{host}:{}/_sandbox/rules", world.running.local_addr().port());
+        let answer = https.get(url).send().await.unwrap();
+        assert_eq!((answer.version(), answer.status().as_u16()), (Version::HTTP_2, 200));
+    }
+}
+
+#[tokio::test]
+async fn help_names_every_vendor_with_its_patterns() {
+    let world = World::start().await;
+    let help = world.get("/_sandbox?format=json").await;
+    let text = world.http.get(format!("{}/_sandbox", world.url)).send().await.unwrap().text().await.unwrap();
+    let samples = world.get("/_sandbox/samples").await;
+    let mut ids = std::collections::HashSet::new();
+    for id in anypush_sandbox::played() {
+        assert!(!help["twins"][id]["patterns"].as_array().unwrap().is_empty(), "{id}");
+        assert!(text.contains(&format!("{id}: tokens of this form")), "{id}");
+        let samples = samples["samples"].as_array().unwrap();
+        let sample = samples.iter().find(|sample| sample["provider"] == id).unwrap();
+        for device in sample["devices"].as_array().unwrap() {
+            assert!(
+                ids.insert(device["id"].as_str().unwrap().to_owned()),
+                "{id}: {device} is not the only one"
+            );
+        }
+    }
+    let folders = std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).unwrap().map(|entry| entry.unwrap().path());
+    let twins = folders.filter(|path| path.join("patterns.rs").exists()).count();
+    assert_eq!(
+        twins,
+        anypush_sandbox::played().count(),
+        "a folder with patterns is a twin with a line in lib.rs"
+    );
 }

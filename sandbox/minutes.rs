@@ -12,7 +12,7 @@ const MINUTE_MS: u64 = 60_000;
 
 /// Counters of the minute that runs, by name.
 #[derive(Default)]
-pub(super) struct Minutes(Mutex<HashMap<String, Minute>>);
+pub(crate) struct Minutes(Mutex<HashMap<String, Minute>>);
 
 struct Minute {
     began_at_ms: u64,
@@ -21,12 +21,12 @@ struct Minute {
 
 impl Minutes {
     /// Begins new minutes for all.
-    pub(super) fn begin_anew(&self) {
+    pub(crate) fn begin_anew(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// Uses one request up; `Err` says in how many seconds there will be more.
-    pub(super) fn take(&self, name: &str, limit: u64, now_ms: u64) -> Result<(), u64> {
+    pub(crate) fn take(&self, name: &str, limit: u64, now_ms: u64) -> Result<(), u64> {
         let mut minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !minutes.contains_key(name) {
             if minutes.len() >= MAX_KEYS {
