@@ -27,6 +27,7 @@ macro_rules! providers {
 
 providers! {
     fcm,
+    xiaomi,
 }
 
 /// Finds a provider by id.

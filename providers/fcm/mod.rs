@@ -15,12 +15,10 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
-use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -36,12 +34,13 @@ use self::payload::Rendered;
 use crate::contract::{
     Address, AddressSpec, Batch, Capabilities, CategorySpec, CheckReport, ConfigError, Descriptor,
     Environment, Failure, Outcome, Outcomes, Provider, Quota, QuotaPeriod, QuotaScope, Registration,
-    SendContext, Target, Tier, VendorEcho, Verdict,
+    SendContext, Target, Tier, VendorEcho,
 };
 use crate::kit::echo;
 use crate::kit::failure::TransportError;
 use crate::kit::h2::{H2Options, H2Pool};
 use crate::kit::http::{DEFAULT_REQUEST_TIMEOUT, HttpOptions, client};
+use crate::kit::sign::fingerprint;
 use crate::kit::token::TokenCache;
 
 /// Requests in flight for one credential. At some 100 ms each this reaches the default quota of 10,000 a second.
@@ -270,23 +269,7 @@ impl Provider for Fcm {
     fn credential(&self) -> String {
         let Config { account, project_id, base_url, .. } = &self.config;
         let text = format!("{}\n{project_id}\n{base_url}", account.client_email);
-        let hash = digest(&SHA256, text.as_bytes());
-        hash.as_ref().iter().take(8).fold("fcm:".to_owned(), |mut id, byte| {
-            // Writing into a string cannot fail.
-            let _ = write!(id, "{byte:02x}");
-            id
-        })
-    }
-}
-
-impl payload::Unsendable {
-    fn outcome(&self, target: usize) -> Outcome {
-        let vendor = VendorEcho {
-            words: echo::words(&format!("not sent: {}", self.why), &[]),
-            ..VendorEcho::default()
-        };
-        let verdict = Verdict::Failed(Failure::target(self.reason));
-        Outcome { target, verdict, vendor, latency: Duration::ZERO }
+        fingerprint("fcm", &text)
     }
 }
 

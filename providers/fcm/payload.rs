@@ -14,7 +14,8 @@ use super::wire::{
     Android, AndroidNotification, Apns, ApnsHeaders, ApnsPayload, Aps, FcmOptions, Message, Notification,
     Webpush, WebpushHeaders, WebpushOptions,
 };
-use crate::contract::{Address, Badge, Batch, ClickAction, Content, Priority, Reason};
+use crate::contract::{Address, Badge, Batch, ClickAction, Content, Priority};
+use crate::kit::failure::Unsendable;
 
 /// The vendor's limit (reference "Message"). What it counts is UNVERIFIED; see [`counted`].
 pub(super) const MAX_BYTES: usize = 4096;
@@ -26,13 +27,6 @@ const OPEN_VALUE_KEY: &str = "anypush_open_value";
 
 /// Length of a target's key in text, and of what stands for it until then.
 const KEY_BYTES: usize = 22;
-
-/// Why a content cannot be sent through this vendor, before any call.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Unsendable {
-    pub(super) reason: Reason,
-    pub(super) why: String,
-}
 
 /// A message without its target: the text after the target's field, cut wherever the target's key belongs.
 #[derive(Debug)]
@@ -47,7 +41,7 @@ pub(super) fn render(batch: &Batch, now: SystemTime) -> Result<Rendered, Unsenda
     check_data(content)?;
     let overrides = content.overrides.get("fcm");
     if let Some(overrides) = overrides {
-        overrides::check(overrides).map_err(invalid)?;
+        overrides::check(overrides).map_err(Unsendable::invalid)?;
     }
     // Stands for the key. Content that happens to contain it gets another one.
     for number in 0_u32..1000 {
@@ -64,15 +58,14 @@ pub(super) fn render(batch: &Batch, now: SystemTime) -> Result<Rendered, Unsenda
             continue;
         }
         if counted > MAX_BYTES {
-            let why = format!("the payload has {counted} bytes, {MAX_BYTES} fit");
-            return Err(Unsendable { reason: Reason::PayloadTooLarge, why });
+            return Err(Unsendable::too_large(counted, MAX_BYTES));
         }
         // Without its opening brace: the target's field comes before.
         let rest = text.strip_prefix('{').unwrap_or(&text);
         let pieces = rest.split(marker.as_str()).map(ToOwned::to_owned).collect();
         return Ok(Rendered { pieces, bytes: text.len() });
     }
-    Err(invalid("the content imitates this adapter's markers".to_owned()))
+    Err(Unsendable::invalid("the content imitates this adapter's markers".to_owned()))
 }
 
 impl Rendered {
@@ -260,7 +253,7 @@ fn check_data(content: &Content) -> Result<(), Unsendable> {
             || key.starts_with("gcm.notification.")
     };
     match content.data.keys().find(|key| reserved(key)) {
-        Some(key) => Err(invalid(format!("the data key {key} is reserved by FCM"))),
+        Some(key) => Err(Unsendable::invalid(format!("the data key {key} is reserved by FCM"))),
         None => Ok(()),
     }
 }
@@ -271,7 +264,7 @@ fn merged(
     overrides: &Value,
     marker: &str,
 ) -> Result<(String, usize, usize), Unsendable> {
-    let mut value = serde_json::to_value(message).map_err(|error| invalid(error.to_string()))?;
+    let mut value = serde_json::to_value(message).map_err(|error| Unsendable::invalid(error.to_string()))?;
     if let (Some(below), Some(above)) = (value.as_object_mut(), overrides.as_object()) {
         overrides::merge(below, above);
     }
@@ -314,9 +307,5 @@ fn bytes_of(part: &impl Serialize) -> usize {
 }
 
 fn to_text(message: &impl Serialize) -> Result<String, Unsendable> {
-    serde_json::to_string(message).map_err(|error| invalid(error.to_string()))
-}
-
-fn invalid(why: String) -> Unsendable {
-    Unsendable { reason: Reason::PayloadInvalid, why }
+    serde_json::to_string(message).map_err(|error| Unsendable::invalid(error.to_string()))
 }

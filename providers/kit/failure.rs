@@ -2,7 +2,45 @@
 
 use std::fmt;
 
-use crate::contract::{Failure, Hint, Reason};
+use std::time::Duration;
+
+use crate::contract::{Failure, Hint, Outcome, Reason, Refusal, VendorEcho, Verdict};
+use crate::kit::echo;
+
+/// Why a content, or a target, cannot be sent through a vendor: found before any call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsendable {
+    /// From the closed list.
+    pub reason: Reason,
+    /// For people; never a token.
+    pub why: String,
+}
+
+impl Unsendable {
+    /// The payload's form is wrong.
+    pub fn invalid(why: impl Into<String>) -> Self {
+        Self { reason: Reason::PayloadInvalid, why: why.into() }
+    }
+
+    /// The payload is over the limit.
+    pub fn too_large(bytes: usize, max_bytes: usize) -> Self {
+        let why = format!("the payload has {bytes} bytes, {max_bytes} fit");
+        Self { reason: Reason::PayloadTooLarge, why }
+    }
+
+    /// The outcome of a target: definite, and no request was made.
+    pub fn outcome(&self, target: usize) -> Outcome {
+        let words = echo::words(&format!("not sent: {}", self.why), &[]);
+        let vendor = VendorEcho { words, ..VendorEcho::default() };
+        let verdict = Verdict::Failed(Failure::target(self.reason));
+        Outcome { target, verdict, vendor, latency: Duration::ZERO }
+    }
+
+    /// The same for a preview.
+    pub fn refusal(&self) -> Refusal {
+        Refusal { reason: self.reason, words: self.why.clone() }
+    }
+}
 
 /// Why there is no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,9 +1,20 @@
-//! Signs assertions: RS256 JSON Web Tokens, as OAuth service accounts want them (RFC 7523).
+//! Signs assertions: RS256 JSON Web Tokens, as OAuth service accounts want them (RFC 7523). And names credentials.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
+use aws_lc_rs::digest::{SHA256, digest};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Serialize;
+
+/// Names something by what it holds, without holding it: `name:` and 16 hex digits.
+pub fn fingerprint(name: &str, text: &str) -> String {
+    let hash = digest(&SHA256, text.as_bytes());
+    hash.as_ref().iter().take(8).fold(format!("{name}:"), |mut id, byte| {
+        // Writing into a string cannot fail.
+        let _ = write!(id, "{byte:02x}");
+        id
+    })
+}
 
 /// An RSA key that signs. Its `Debug` shows nothing.
 #[derive(Clone)]

@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
-use super::super::payload::{MAX_BYTES, Unsendable, key_text, render};
+use super::super::payload::{MAX_BYTES, key_text, render};
 use super::*;
 use crate::contract::{Reason, Verdict};
+use crate::kit::failure::Unsendable;
 
 fn rendered(batch: &Batch) -> Result<Value, Unsendable> {
     let body = render(batch, now())?.body(&batch.targets[0].address, batch.targets[0].key, false);

@@ -2,6 +2,7 @@
 
 pub(crate) mod raw_peer;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub(crate) const RSA_PEM: &str = include_str!("../testdata/rfc7515_a2.pem");
 pub(crate) struct Seen {
     pub(crate) method: Method,
     pub(crate) path: String,
+    /// What stands behind the question mark.
+    pub(crate) query: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -33,6 +36,11 @@ impl Seen {
     /// The body as JSON.
     pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap()
+    }
+
+    /// The body as a form.
+    pub(crate) fn form(&self) -> BTreeMap<String, String> {
+        url::form_urlencoded::parse(&self.body).into_owned().collect()
     }
 
     /// A header's text.
@@ -103,7 +111,8 @@ impl FakeVendor {
                 let (parts, body) = request.into_parts();
                 let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
                 let (method, path) = (parts.method, parts.uri.path().to_owned());
-                let seen = Seen { method, path, headers: parts.headers, body };
+                let query = parts.uri.query().unwrap_or_default().to_owned();
+                let seen = Seen { method, path, query, headers: parts.headers, body };
                 let reply = behave(&seen);
                 log.lock().unwrap().push(seen);
                 reply.into_response().await
