@@ -119,6 +119,8 @@ CREATE TABLE messages (
     -- the request as it will be carried out: content, audience, route, options
     spec        TEXT    NOT NULL,
     label       TEXT,
+    -- 63 bits of the hash of its collapse key, where it has one
+    collapse    INTEGER,
     created_at  INTEGER NOT NULL,
     deadline_at INTEGER NOT NULL,
     send_at     INTEGER,
@@ -129,6 +131,7 @@ CREATE TABLE messages (
     generation  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX messages_by_app ON messages (app, id);
+CREATE INDEX messages_by_collapse ON messages (app, collapse, id) WHERE collapse IS NOT NULL;
 CREATE INDEX messages_by_label ON messages (app, label, id) WHERE label IS NOT NULL;
 
 -- Written only for calls that carry an Idempotency-Key, in the message's own transaction.

@@ -93,6 +93,7 @@ impl Pipeline {
             class: record.class,
             spec: record.spec,
             label: record.label,
+            collapse: job.collapse,
             created_at,
             deadline_at,
             idempotency: request.idempotency,

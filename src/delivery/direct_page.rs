@@ -2,6 +2,7 @@
 
 use anypush_providers::contract::Reason;
 
+use crate::delivery::collapse;
 use crate::delivery::dispatch::InHand;
 use crate::delivery::onward::{self, Leaver};
 use crate::delivery::page::{Entry, Page};
@@ -9,12 +10,14 @@ use crate::delivery::record;
 use crate::delivery::state::State;
 use crate::delivery::trail::{Next, TrailEntry};
 use crate::direct;
-use crate::store::{Changes, NewInbox, NewWork, WorkKind};
+use crate::store::{Changes, NewInbox, NewWork, StoreError, WorkKind};
 
 /// Puts a page into inboxes, in one transaction with its records, and wakes the phones that are connected.
-pub(super) async fn send(mut hand: InHand<'_>) {
+pub(super) async fn send(mut hand: InHand<'_>) -> Result<(), StoreError> {
+    collapse::take_turn(&mut hand, true).await?;
     if hand.job.size > direct::DESCRIPTOR.capabilities.max_payload_bytes {
-        return leave_all(hand, Reason::PayloadTooLarge).await;
+        leave_all(hand, Reason::PayloadTooLarge).await;
+        return Ok(());
     }
     let now_only = hand.job.spec.ttl_seconds == 0;
     let (stay, leave): (Vec<_>, Vec<_>) = hand
@@ -49,6 +52,7 @@ pub(super) async fn send(mut hand: InHand<'_>) {
     if !leave.is_empty() {
         leave_these(hand, leave, Reason::DeviceUnavailable).await;
     }
+    Ok(())
 }
 
 fn inbox(hand: &InHand<'_>, entry: &Entry) -> NewInbox {

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anypush_providers::contract::Reason;
 use futures_util::FutureExt as _;
 
+use crate::delivery::collapse::Claim;
 use crate::delivery::job::Job;
 use crate::delivery::page::{Entry, Page};
 use crate::delivery::pipeline::Inner;
@@ -44,6 +45,8 @@ pub(super) struct InHand<'a> {
     pub(super) rest_until: u64,
     /// Held by pages of the own connection until the recorder has them.
     pub(super) turn: Option<Turn>,
+    /// Where the message has a collapse key: dropped when the outcomes are on disk.
+    pub(super) claim: Option<Claim>,
 }
 
 /// Sends a page. Whatever happens, its work item ends, moves or is free again afterwards.
@@ -66,7 +69,7 @@ async fn begin(inner: &Arc<Inner>, item: &WorkItem, turn: Option<Turn>) -> Resul
     if inner.is_stopped(&job) {
         return cancel::end_open(inner, &job, item, &page).await;
     }
-    let mut hand = InHand { inner, item, job, page, armed: Vec::new(), rest_until: 0, turn };
+    let mut hand = InHand { inner, item, job, page, armed: Vec::new(), rest_until: 0, turn, claim: None };
     // A retry too: the phone may have told meanwhile that it has what the vendor's lost answer was about.
     if item.resumed || item.attempt > 0 || hand.page.held.is_some() {
         hand.leave_out_recorded().await?;
@@ -78,7 +81,7 @@ async fn begin(inner: &Arc<Inner>, item: &WorkItem, turn: Option<Turn>) -> Resul
     let channel = inner.parts.channels.by_seq(item.channel).filter(|c| c.record.deleted_at.is_none());
     match channel {
         Some(channel) if channel.route.state == ChannelState::Paused => hand.hold().await,
-        Some(channel) if channel.is_direct() => direct_page::send(hand).await,
+        Some(channel) if channel.is_direct() => direct_page::send(hand).await?,
         Some(channel) => match channel.provider.clone() {
             Some(provider) => sending::send(hand, &channel, provider).await?,
             // Its configuration cannot be used: ops were told at start.

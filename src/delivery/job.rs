@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anypush_providers::contract::{Content, Needs};
 
+use crate::delivery::collapse;
 use crate::delivery::spec::Spec;
 use crate::ids::{Id, IdCodec, Kind};
 use crate::store::MessageRecord;
@@ -17,6 +18,8 @@ pub(super) struct Job {
     pub(super) content: Arc<Content>,
     pub(super) spec: Spec,
     pub(super) needs: Needs,
+    /// Its collapse key ([`collapse::key`]).
+    pub(super) collapse: Option<i64>,
     /// Size of the content as a phone gets it, in bytes.
     pub(super) size: u32,
 }
@@ -30,6 +33,7 @@ impl Job {
             id: record.id,
             public_id: codec.encode(Kind::Message, record.id),
             needs: Needs::of(&content),
+            collapse: collapse::key(&content),
             size: serde_json::to_vec(&*content).map_or(0, |bytes| bytes.len() as u32),
             content,
             spec,

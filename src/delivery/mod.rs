@@ -9,6 +9,7 @@
 //! - [`direct_page`] is the same for the gateway's own connections; [`onward`] says where targets go that a channel did
 //!   not take.
 //! - [`escalate`] decides again where a step has had its time; [`cancel`] stops what is not handed over yet.
+//! - [`collapse`] keeps an older message of a collapse key from going out after a newer one.
 //! - [`late`]: what a channel had accepted and failed later goes back on its route.
 //! - [`brake`] keeps a vendor's hiccup from erasing addresses.
 //! - [`expire`]: what phones have not taken by the deadline ends.
@@ -19,6 +20,7 @@
 mod accept;
 mod brake;
 mod cancel;
+mod collapse;
 mod desk;
 mod direct_page;
 mod dispatch;

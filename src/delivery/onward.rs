@@ -108,7 +108,7 @@ pub(super) async fn finish(
         });
     }
     let new_work: Vec<NewWork> = changes.work.clone();
-    if new_work.is_empty() && hand.rest_until == 0 {
+    if new_work.is_empty() && hand.rest_until == 0 && hand.claim.is_none() {
         inner.recorder.push(changes, hand.urgent()).await;
     } else if inner.recorder.push_and_wait(changes, hand.urgent()).await {
         inner.announce(&new_work);

@@ -102,6 +102,7 @@ async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) 
         armed: std::mem::take(&mut hand.armed),
         rest_until: 0,
         turn: None,
+        claim: hand.claim.take(),
     };
     onward::finish(whole, leavers, BTreeMap::new(), Vec::new()).await
 }

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::channels::{Channel, Channels};
 use crate::clock::Clock;
 use crate::delivery::brake::Brakes;
+use crate::delivery::collapse::Claims;
 use crate::delivery::desk::Desk;
 use crate::delivery::gate::Gates;
 use crate::delivery::job::Job;
@@ -64,6 +65,8 @@ pub(super) struct Inner {
     pub(super) recorder: Recorder,
     pub(super) gates: Gates,
     pub(super) brakes: Brakes,
+    /// Which devices are being sent messages that have a collapse key.
+    pub(super) collapses: Arc<Claims>,
     desks: Mutex<HashMap<i64, Arc<Desk>>>,
     jobs: Cache<Id, Arc<Job>>,
     /// Generations that cancelled messages were raised to, for as long as a page may be on its way under an older one.
@@ -102,6 +105,7 @@ impl Pipeline {
             recorder,
             gates: Gates::default(),
             brakes: Brakes::default(),
+            collapses: Arc::default(),
             desks: Mutex::default(),
             // By size: some are a few bytes of text, others megabytes of data.
             jobs: Cache::builder()

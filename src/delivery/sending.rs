@@ -18,7 +18,7 @@ use crate::delivery::page::{Entry, Page};
 use crate::delivery::state::{Event, State};
 use crate::delivery::targets::Targets;
 use crate::delivery::trail::{Next, TrailEntry};
-use crate::delivery::{cancel, onward, pace};
+use crate::delivery::{cancel, collapse, onward, pace};
 use crate::failpoint::failpoint;
 use crate::ids::GIVEN_TARGETS;
 use crate::routing::ChannelState;
@@ -37,7 +37,8 @@ pub(super) async fn send(
 ) -> Result<(), StoreError> {
     failpoint!("page.before_send");
     let gate = pace::gate(&hand, channel);
-    let Some(kept) = pace::keep_back(&mut hand, &gate).await? else { return Ok(()) };
+    let Some(mut kept) = pace::keep_back(&mut hand, &gate).await? else { return Ok(()) };
+    kept.extend(collapse::take_turn(&mut hand, false).await?);
     let mut targets = Targets::find(&hand, channel).await?;
     let mut leavers = Vec::new();
     for entry in std::mem::take(&mut targets.without_address) {

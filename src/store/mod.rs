@@ -190,6 +190,8 @@ pub trait Store: Send + Sync {
     async fn deliveries_of(&self, message: Id, targets: &[u64]) -> Result<Vec<Delivery>>;
     /// The recorded deliveries among these (message, target).
     async fn recorded(&self, pairs: &[(Id, u64)]) -> Result<Vec<Delivery>>;
+    /// Those of these devices to which a newer message of the same collapse key was handed over, or is being tried.
+    async fn newer_of_key(&self, app: i64, collapse: i64, than: Id, devices: &[u64]) -> Result<Vec<u64>>;
     /// The pages of a message that wait in work items: where its pending targets are.
     async fn pending_pages(&self, message: Id, limit: usize) -> Result<Vec<Page>>;
     /// What a device got, newest first, before a message.

@@ -1,5 +1,6 @@
 //! The whole way of a message over a real store and a played provider, on a clock that stands still.
 
+mod collapse;
 mod late;
 mod promises;
 
@@ -52,6 +53,8 @@ struct Played {
     script: Mutex<HashMap<String, Failure>>,
     /// (token, attempt, seconds to live), in order.
     sent: Mutex<Vec<(String, u32, u64)>>,
+    /// (token, message), in order.
+    handed: Mutex<Vec<(String, String)>>,
     /// Tokens that were accepted, in order.
     took: Mutex<Vec<String>>,
 }
@@ -71,6 +74,7 @@ impl Provider for Played {
             if verdict == Verdict::Accepted {
                 self.took.lock().unwrap().push(token.clone());
             }
+            self.handed.lock().unwrap().push((token.clone(), batch.message.id.clone()));
             self.sent.lock().unwrap().push((token, batch.attempt, batch.ttl.as_secs()));
             let (vendor, latency) = (VendorEcho::default(), Duration::ZERO);
             outcomes.push(Outcome { target, verdict, vendor, latency });

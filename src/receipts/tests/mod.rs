@@ -178,6 +178,7 @@ impl World {
             app: self.apps[0],
             class: Class::Transactional,
             spec: serde_json::to_string(&Spec { ttl_seconds: 3600, ..Spec::default() }).unwrap(),
+            collapse: None,
             label: None,
             created_at: NOW,
             deadline_at: NOW + 3_600_000,

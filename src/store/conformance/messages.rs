@@ -157,3 +157,36 @@ pub(in crate::store) async fn an_audience_grows_until_it_is_whole(store: &dyn St
     let stored = store.message(id(1)).await.unwrap().unwrap();
     assert_eq!((stored.targeted, stored.expanded_at), (2001, Some(NOW + 3)));
 }
+
+pub(in crate::store) async fn newer_messages_of_a_key_are_found_by_device_once_a_channel_was_asked(
+    store: &dyn Store,
+) {
+    let keyed = |app, n, collapse| NewMessage { collapse, ..message(app, n) };
+    for new in [
+        keyed(1, 1, Some(7)),
+        keyed(1, 2, Some(7)),
+        keyed(1, 3, Some(8)),
+        keyed(1, 4, None),
+        keyed(2, 5, Some(7)),
+    ] {
+        store.accept(new, Changes::default()).await.unwrap();
+    }
+    let newer = async |than| {
+        let mut found = store.newer_of_key(1, 7, id(than), &[10, 11, 12, 13, 14, 15]).await.unwrap();
+        found.sort_unstable();
+        found
+    };
+    for other in [3, 4, 5] {
+        store.commit(events(vec![event(id(other), 10, State::Accepted, 1)])).await.unwrap();
+    }
+    assert!(newer(1).await.is_empty(), "another key, none, another app");
+    let states = [State::Pending, State::Accepted, State::Unknown, State::Failed, State::Cancelled];
+    for (target, state) in (10..).zip(states) {
+        store.commit(events(vec![event(id(2), target, state, 1)])).await.unwrap();
+    }
+    store.commit(events(vec![event(id(2), 16, State::Accepted, 1)])).await.unwrap();
+    assert_eq!(newer(1).await, [10, 11, 12]);
+    store.commit(events(vec![event(id(2), 11, State::Expired, 2)])).await.unwrap();
+    assert_eq!(newer(1).await, [10, 11, 12], "it was handed over, whatever became of it");
+    assert!(newer(2).await.is_empty());
+}

@@ -54,6 +54,7 @@ macro_rules! conformance_tests {
                 a_receipt_never_lowers_the_rank_and_its_trail_grows,
                 several_events_of_one_delivery_in_one_set_are_applied_in_order,
                 deliveries_are_listed_by_filter_and_by_target,
+                newer_messages_of_a_key_are_found_by_device_once_a_channel_was_asked,
                 an_audience_grows_until_it_is_whole;
             cancels:
                 a_cancel_raises_the_generation_once_and_frees_its_work_at_any_time,

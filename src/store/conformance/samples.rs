@@ -29,6 +29,7 @@ pub(in crate::store) fn message(app: i64, n: i64) -> NewMessage {
         app,
         class: Class::Transactional,
         spec: format!(r#"{{"content":{n}}}"#),
+        collapse: None,
         label: None,
         created_at: NOW,
         deadline_at: NOW + 3_600_000,

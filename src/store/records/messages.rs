@@ -18,6 +18,8 @@ pub struct NewMessage {
     pub spec: String,
     /// Report dimension.
     pub label: Option<String>,
+    /// Its collapse key, as a number; `None` = it has none.
+    pub collapse: Option<i64>,
     /// Unix milliseconds.
     pub created_at: u64,
     /// When every delivery has ended at the latest.

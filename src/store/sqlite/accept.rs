@@ -109,7 +109,7 @@ fn hash(bytes: &[u8]) -> Sql<[u8; 32]> {
 
 async fn insert_messages(session: &mut Session, stored: &[(&NewMessage, &Changes)]) -> Sql<()> {
     let head = "INSERT INTO messages
-        (id, app, class, spec, label, created_at, deadline_at, targeted, expanded_at) ";
+        (id, app, class, spec, label, collapse, created_at, deadline_at, targeted, expanded_at) ";
     session
         .insert_rows(head, "", stored, |row, (message, changes)| {
             // What the same call says about its own audience goes in with it: no second statement.
@@ -119,6 +119,7 @@ async fn insert_messages(session: &mut Session, stored: &[(&NewMessage, &Changes
                 .push_bind(rows::class_code(message.class))
                 .push_bind(message.spec.as_str())
                 .push_bind(message.label.as_deref())
+                .push_bind(message.collapse)
                 .push_bind(int(message.created_at))
                 .push_bind(int(message.deadline_at))
                 .push_bind(int(targeted))

@@ -5,7 +5,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 use super::rows;
 use super::session::{Session, Sql, int, json};
 use crate::delivery::page::Page;
-use crate::delivery::state::Delivery;
+use crate::delivery::state::{Delivery, State};
 use crate::ids::Id;
 use crate::store::{Counter, DeliveryFilter, MessageRecord, NewTarget, WorkKind};
 
@@ -55,6 +55,28 @@ pub(super) async fn counters(session: &mut Session, message: Id) -> Sql<Vec<Coun
          ORDER BY channel, kind, code, reason",
     );
     session.rows(query.bind(message.0)).await?.iter().map(rows::counter).collect()
+}
+
+/// Devices to which a newer message of a collapse key was handed over, or is being tried. Where there is no newer
+/// message of the key, which is nearly always so, the first part finds nothing and no device is looked at.
+pub(super) async fn newer_of_key(
+    session: &mut Session,
+    app: i64,
+    collapse: i64,
+    than: Id,
+    devices: &[u64],
+) -> Sql<Vec<u64>> {
+    let query = sqlx::query(
+        "SELECT DISTINCT d.target FROM
+            (SELECT 1 FROM messages WHERE app = ?1 AND collapse = ?2 AND id > ?3 LIMIT 1)
+            CROSS JOIN json_each(?4) AS t
+            CROSS JOIN deliveries AS d INDEXED BY deliveries_by_target ON d.target = t.value AND d.message > ?3
+            CROSS JOIN messages AS m ON m.id = d.message AND m.app = ?1 AND m.collapse = ?2
+         WHERE d.accepted_ms IS NOT NULL OR d.state IN (?5, ?6)",
+    );
+    let [pending, unknown] = [State::Pending, State::Unknown].map(|state| i64::from(state.code()));
+    let query = query.bind(app).bind(collapse).bind(than.0).bind(json(devices)).bind(pending).bind(unknown);
+    session.rows(query).await?.iter().map(|row| rows::number(row, 0)).collect()
 }
 
 /// A message's recorded deliveries after a target.

@@ -289,6 +289,10 @@ impl Store for SqliteStore {
         Ok(found.into_values().flatten().collect())
     }
 
+    async fn newer_of_key(&self, app: i64, collapse: i64, than: Id, devices: &[u64]) -> Result<Vec<u64>> {
+        self.read(async |s| reads::newer_of_key(s, app, collapse, than, devices).await).await
+    }
+
     async fn pending_pages(&self, message: Id, limit: usize) -> Result<Vec<Page>> {
         self.read(async |s| reads::pending_pages(s, message, limit).await).await
     }
