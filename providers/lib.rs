@@ -26,6 +26,7 @@ macro_rules! providers {
 }
 
 providers! {
+    apns,
     fcm,
     xiaomi,
 }

@@ -1,6 +1,6 @@
-//! Raw vendor fields of a message: what may be set, and how it is merged.
+//! Raw vendor fields of a message: what may be set.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// The blocks that may be set. What says whom it goes to (`token`, `fid`, `topic`, `condition`, `name`) and what
 /// the message itself says (`notification`, `data`) may not.
@@ -60,18 +60,6 @@ fn is_apns_header(name: &str) -> bool {
     })
 }
 
-/// Lays `above` over `below`: objects are merged, everything else is replaced.
-pub(super) fn merge(below: &mut Map<String, Value>, above: &Map<String, Value>) {
-    for (name, value) in above {
-        match (below.get_mut(name), value) {
-            (Some(Value::Object(below)), Value::Object(above)) => merge(below, above),
-            _ => {
-                below.insert(name.clone(), value.clone());
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -115,13 +103,5 @@ mod tests {
             "fcm_options": {"analytics_label": "x"}
         });
         assert_eq!(check(&overrides), Ok(()));
-    }
-
-    #[test]
-    fn merging_keeps_what_is_not_named() {
-        let mut below = json!({"a": {"b": 1, "c": 2}, "d": 3});
-        let above = json!({"a": {"c": {"x": 1}}, "d": null});
-        merge(below.as_object_mut().unwrap(), above.as_object().unwrap());
-        assert_eq!(below, json!({"a": {"b": 1, "c": {"x": 1}}, "d": null}));
     }
 }

@@ -16,6 +16,7 @@ use super::wire::{
 };
 use crate::contract::{Address, Badge, Batch, ClickAction, Content, Priority};
 use crate::kit::failure::Unsendable;
+use crate::kit::merge::merge;
 
 /// The vendor's limit (reference "Message"). What it counts is UNVERIFIED; see [`counted`].
 pub(super) const MAX_BYTES: usize = 4096;
@@ -266,7 +267,7 @@ fn merged(
 ) -> Result<(String, usize, usize), Unsendable> {
     let mut value = serde_json::to_value(message).map_err(|error| Unsendable::invalid(error.to_string()))?;
     if let (Some(below), Some(above)) = (value.as_object_mut(), overrides.as_object()) {
-        overrides::merge(below, above);
+        merge(below, above);
     }
     let places = ["/android/notification/tag", "/apns/headers/apns-collapse-id", "/webpush/headers/Topic"];
     let markers =

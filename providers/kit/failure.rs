@@ -50,6 +50,8 @@ pub struct TransportError {
     pub kind: TransportErrorKind,
     /// A sentence for the trail; never a secret.
     pub detail: String,
+    /// What the peer said when it closed the connection (HTTP/2 GOAWAY's debug data), where it said something.
+    pub farewell: Option<String>,
 }
 
 /// How far a request came.
@@ -63,12 +65,20 @@ pub enum TransportErrorKind {
     MaybeSent,
     /// An answer came that cannot be read: over the body cap, broken framing.
     BadAnswer,
+    /// The peer does not take our certificate; nothing was processed.
+    CertificateRefused,
 }
 
 impl TransportError {
     /// An error of this kind.
     pub fn new(kind: TransportErrorKind, detail: impl fmt::Display) -> Self {
-        Self { kind, detail: detail.to_string() }
+        Self { kind, detail: detail.to_string(), farewell: None }
+    }
+
+    /// The same with the peer's last words.
+    #[must_use]
+    pub fn farewell(self, farewell: Option<String>) -> Self {
+        Self { farewell, ..self }
     }
 
     /// What it means for the target of a send.
@@ -80,6 +90,7 @@ impl TransportError {
             }
             TransportErrorKind::MaybeSent => Failure::channel(Reason::VendorUnavailable).doubtful(),
             TransportErrorKind::BadAnswer => Failure::channel(Reason::ProtocolError).doubtful(),
+            TransportErrorKind::CertificateRefused => Failure::channel(Reason::AuthFailed),
         }
     }
 }

@@ -3,10 +3,11 @@
 //! - [`h2`]: an HTTP/2 pool with a stream budget, for vendors that take one token a request.
 //! - [`http`]: the one place that builds a `reqwest::Client`, for token endpoints and batch vendors.
 //! - [`token`]: a cached access token with one refresh at a time.
-//! - [`sign`]: RS256 assertions.
+//! - [`sign`]: RS256 and ES256 tokens.
+//! - [`sms`]: how many messages a text becomes.
 //! - [`settings`]: reads a channel's configuration and reports all mistakes at once.
 //! - [`failure`]: what a failed transport means for a target; [`echo`]: a vendor's words, scrubbed and cut.
-//! - [`retry_after`], [`truncate`], [`tls`]: what their names say.
+//! - [`retry_after`], [`truncate`], [`merge`], [`tls`]: what their names say.
 //!
 //! Nothing here knows a vendor's name. The kit keeps connections and tokens, and no other state; the tasks that
 //! drive its connections are the only ones it starts.
@@ -15,9 +16,11 @@ pub mod echo;
 pub mod failure;
 pub mod h2;
 pub mod http;
+pub mod merge;
 pub mod retry_after;
 pub mod settings;
 pub mod sign;
+pub mod sms;
 pub mod tls;
 pub mod token;
 pub mod truncate;

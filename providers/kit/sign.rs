@@ -1,4 +1,5 @@
-//! Signs assertions: RS256 JSON Web Tokens, as OAuth service accounts want them (RFC 7523). And names credentials.
+//! Signs JSON Web Tokens: RS256 as OAuth service accounts want them (RFC 7523), ES256 for keys on the curve P-256. And names
+//! credentials.
 
 use std::fmt::{self, Write as _};
 
@@ -36,6 +37,37 @@ impl Rs256Key {
         let mut header = Header::new(Algorithm::RS256);
         header.kid = key_id.map(ToOwned::to_owned);
         jsonwebtoken::encode(&header, claims, &self.0).map_err(|error| format!("signing failed: {error}"))
+    }
+}
+
+/// A P-256 key that signs. Its `Debug` shows nothing.
+#[derive(Clone)]
+pub struct Es256Key(EncodingKey);
+
+impl Es256Key {
+    /// Reads a private key in PEM, PKCS#8. The error never quotes the key.
+    pub fn from_pem(pem: &str) -> Result<Self, String> {
+        let key = EncodingKey::from_ec_pem(pem.as_bytes())
+            .map_err(|_| "is no EC private key in PEM form (PKCS#8)".to_owned())?;
+        // Parsing looks at the wrapping only; a first signature proves curve and number.
+        let key = Self(key);
+        key.sign("", &serde_json::json!({}))
+            .map_err(|_| "is no private key on the curve P-256".to_owned())?;
+        Ok(key)
+    }
+
+    /// A compact JWT with header `{"alg":"ES256","kid":…}` and nothing else in it.
+    pub fn sign<C: Serialize>(&self, key_id: &str, claims: &C) -> Result<String, String> {
+        let mut header = Header::new(Algorithm::ES256);
+        header.typ = None;
+        header.kid = Some(key_id.to_owned());
+        jsonwebtoken::encode(&header, claims, &self.0).map_err(|error| format!("signing failed: {error}"))
+    }
+}
+
+impl fmt::Debug for Es256Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Es256Key(…)")
     }
 }
 
@@ -85,5 +117,54 @@ mod tests {
             assert!(error.contains("RSA private key") && !error.contains("secret"), "{error}");
         }
         assert_eq!(format!("{:?}", Rs256Key::from_pem(RSA_PEM).unwrap()), "Rs256Key(…)");
+    }
+
+    /// RFC 7515 A.3.
+    const EC_PEM: &str = include_str!("testdata/rfc7515_a3.pem");
+    const EC_X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
+    const EC_Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
+
+    fn is_signed(signature: &str, input: &str) -> bool {
+        let key = jsonwebtoken::DecodingKey::from_ec_components(EC_X, EC_Y).unwrap();
+        jsonwebtoken::crypto::verify(signature, input.as_bytes(), &key, Algorithm::ES256).unwrap()
+    }
+
+    #[test]
+    fn the_published_signatures_of_the_curve_are_good_and_so_are_ours() {
+        let rfc = "eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
+        let rfc_signature =
+            "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
+        assert!(is_signed(rfc_signature, rfc));
+        assert!(!is_signed(rfc_signature, &rfc.replace("joe", "eve").replace("eyJpc3", "eyJpc4")));
+        let key = Es256Key::from_pem(EC_PEM).unwrap();
+        let ours = jsonwebtoken::crypto::sign(rfc.as_bytes(), &key.0, Algorithm::ES256).unwrap();
+        assert!(is_signed(&ours, rfc));
+    }
+
+    #[test]
+    fn a_token_of_the_curve_says_what_was_asked_for_and_nothing_else() {
+        #[derive(Serialize)]
+        struct Claims {
+            iss: &'static str,
+            iat: u64,
+        }
+        // The input and an RFC 6979 signature of it, computed elsewhere; ours has a random part.
+        let input = "eyJhbGciOiJFUzI1NiIsImtpZCI6IkFCQzEyM0RFRkcifQ.eyJpc3MiOiJERUYxMjNHSElKIiwiaWF0IjoxNzAwMDAwMDAwfQ";
+        let theirs = "9eqgVsaVpJcjng-z9xvwbFH5RQ4bIRjaUdI0UT5WUNjDlcVbRVsgHTYZ2TWGP-HMFIbg6jaaLZG9RVlfBpOdlg";
+        assert!(is_signed(theirs, input));
+        let key = Es256Key::from_pem(EC_PEM).unwrap();
+        let token = key.sign("ABC123DEFG", &Claims { iss: "DEF123GHIJ", iat: 1_700_000_000 }).unwrap();
+        let (said, signature) = token.rsplit_once('.').unwrap();
+        assert_eq!(said, input);
+        assert!(is_signed(signature, said));
+    }
+
+    #[test]
+    fn a_key_of_another_kind_is_refused_without_being_quoted() {
+        for pem in ["", "secret", RSA_PEM] {
+            let error = Es256Key::from_pem(pem).unwrap_err();
+            assert!(error.contains("EC private key") && !error.contains("secret"), "{error}");
+        }
+        assert_eq!(format!("{:?}", Es256Key::from_pem(EC_PEM).unwrap()), "Es256Key(…)");
     }
 }

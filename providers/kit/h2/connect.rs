@@ -18,6 +18,9 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
+use super::H2Options;
+use super::errors::refuses_certificate;
+use super::heard::{Heard, LastWords};
 use crate::kit::failure::{TransportError, TransportErrorKind, chain};
 use crate::kit::http::CONNECT_TIMEOUT;
 use crate::kit::tls;
@@ -44,12 +47,13 @@ pub(super) struct Connector {
 pub(super) struct Opened {
     pub(super) sender: SendRequest<Full<Bytes>>,
     pub(super) peer_limit: Arc<AtomicUsize>,
+    pub(super) last_words: LastWords,
     /// Ends when the connection does; must be driven for anything to happen.
     pub(super) driver: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Connector {
-    pub(super) fn new(base: &Url, ca_pem: Option<&str>, one_stream_first: bool) -> Result<Self, String> {
+    pub(super) fn new(base: &Url, options: &H2Options) -> Result<Self, String> {
         let host = match base.host() {
             Some(Host::Domain(name)) => name.to_owned(),
             Some(Host::Ipv4(address)) => address.to_string(),
@@ -62,11 +66,12 @@ impl Connector {
             "https" => {
                 let name = ServerName::try_from(host.clone())
                     .map_err(|_| "has a host that no certificate can name".to_owned())?;
-                Some((TlsConnector::from(tls::http2_client(ca_pem)?), name))
+                let config = tls::http2_client(options.ca_pem.as_deref(), options.identity.as_ref())?;
+                Some((TlsConnector::from(config), name))
             }
             _ => return Err("is neither https nor http".to_owned()),
         };
-        Ok(Self { host, port, tls, one_stream_first })
+        Ok(Self { host, port, tls, one_stream_first: options.warmed_by.is_some() })
     }
 
     pub(super) async fn open(&self) -> Result<Opened, TransportError> {
@@ -110,6 +115,8 @@ impl Connector {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let last_words = LastWords::default();
+        let stream = Heard::new(stream, last_words.clone());
         let mut builder = Builder::new(TokioExecutor::new());
         builder
             .timer(TokioTimer::new())
@@ -134,11 +141,13 @@ impl Connector {
                 tracing::debug!(error = %chain(&error), "a connection ended");
             }
         });
-        Ok(Opened { sender, peer_limit, driver })
+        Ok(Opened { sender, peer_limit, last_words, driver })
     }
 
     fn error(&self, detail: impl std::fmt::Display) -> TransportError {
         let detail = format!("connecting to {}:{}: {detail}", self.host, self.port);
-        TransportError::new(TransportErrorKind::NotSent, detail)
+        let refused = refuses_certificate(&detail);
+        let kind = if refused { TransportErrorKind::CertificateRefused } else { TransportErrorKind::NotSent };
+        TransportError::new(kind, detail)
     }
 }

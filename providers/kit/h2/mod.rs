@@ -7,6 +7,7 @@
 
 mod connect;
 mod errors;
+mod heard;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -21,9 +22,11 @@ use http_body_util::{BodyExt, Full};
 use url::Url;
 
 use self::connect::Connector;
+pub use self::streams::Carrier;
 use self::streams::Streams;
 use super::failure::{TransportError, TransportErrorKind};
 use super::http::{DEFAULT_REQUEST_TIMEOUT, MAX_BODY_BYTES, too_long};
+use super::tls::Identity;
 
 /// A request that a dying connection gives back unsent goes to another one, this many times.
 const MAX_HANDOVERS: u32 = 3;
@@ -39,9 +42,11 @@ pub struct H2Options {
     pub streams_per_connection: usize,
     /// Longest time for one request: waiting for a stream, answer and body together.
     pub request_timeout: Duration,
-    /// Whether a new connection carries one request at a time until its first success (a peer that checks
-    /// credentials only then allows more).
-    pub warm_up: bool,
+    /// A new connection carries one request at a time until an answer passes this (a peer that checks credentials allows
+    /// more only then); `None`: no such time.
+    pub warmed_by: Option<fn(&Response<Bytes>) -> bool>,
+    /// By which the peer knows us.
+    pub identity: Option<Identity>,
 }
 
 impl Default for H2Options {
@@ -51,7 +56,8 @@ impl Default for H2Options {
             max_connections: 4,
             streams_per_connection: 100,
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
-            warm_up: false,
+            warmed_by: None,
+            identity: None,
         }
     }
 }
@@ -67,7 +73,7 @@ impl H2Pool {
     /// A pool for the origin of `base`: TLS for `https`, HTTP/2 with prior knowledge for `http`. Nothing is
     /// connected yet.
     pub fn new(base: &Url, options: H2Options) -> Result<Self, String> {
-        let connector = Connector::new(base, options.ca_pem.as_deref(), options.warm_up)?;
+        let connector = Connector::new(base, &options)?;
         let request_timeout = options.request_timeout;
         Ok(Self { streams: Arc::new(Streams::new(connector, options)), request_timeout })
     }
@@ -75,6 +81,14 @@ impl H2Pool {
     /// Sends a request, whose URI must be absolute and of this origin, and reads the whole answer
     /// ([`MAX_BODY_BYTES`] at most). Dropping the future resets the stream.
     pub async fn send(&self, request: Request<Bytes>) -> Result<Response<Bytes>, TransportError> {
+        self.send_by(request).await.map(|(answer, _)| answer)
+    }
+
+    /// The same; says also by which connection the answer came.
+    pub async fn send_by(
+        &self,
+        request: Request<Bytes>,
+    ) -> Result<(Response<Bytes>, Carrier), TransportError> {
         let handed_over = AtomicBool::new(false);
         let limit = self.request_timeout;
         match tokio::time::timeout(limit, self.exchange(request, &handed_over)).await {
@@ -93,7 +107,7 @@ impl H2Pool {
         &self,
         request: Request<Bytes>,
         handed_over: &AtomicBool,
-    ) -> Result<Response<Bytes>, TransportError> {
+    ) -> Result<(Response<Bytes>, Carrier), TransportError> {
         let mut request = request.map(Full::new);
         for _ in 0..MAX_HANDOVERS {
             let mut lease = self.streams.lease().await?;
@@ -101,17 +115,21 @@ impl H2Pool {
             match lease.sender.try_send_request(request).await {
                 Ok(response) => {
                     let (head, body) = response.into_parts();
-                    let body = read(body).await?;
-                    if head.status.is_success() {
-                        lease.succeeded();
-                    }
-                    return Ok(Response::from_parts(head, body));
+                    let answer = Response::from_parts(head, read(body).await?);
+                    lease.answered(&answer);
+                    return Ok((answer, lease.carrier()));
                 }
-                Err(mut refused) => match refused.take_message() {
-                    // The connection died before it looked at the request: another one takes it.
-                    Some(unsent) => request = unsent,
-                    None => return Err(errors::before_answer(&refused.into_error())),
-                },
+                Err(mut refused) => {
+                    let unsent = refused.take_message();
+                    let error = errors::before_answer(&refused.into_error(), &lease);
+                    match unsent {
+                        // The connection died before it looked at the request: another one takes it.
+                        Some(unsent) if error.kind != TransportErrorKind::CertificateRefused => {
+                            request = unsent;
+                        }
+                        _ => return Err(error),
+                    }
+                }
             }
             handed_over.store(false, Ordering::Relaxed);
         }

@@ -12,11 +12,13 @@
 //! it.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::Response;
 use http_body_util::Full;
 use hyper::client::conn::http2::SendRequest;
 use tokio::sync::oneshot;
@@ -24,6 +26,7 @@ use tokio::time::Instant;
 
 use super::H2Options;
 use super::connect::{Connector, Opened};
+use super::heard::LastWords;
 use crate::kit::failure::{TransportError, TransportErrorKind};
 
 /// After a further connection could not be opened, this long none is tried while others live.
@@ -54,13 +57,14 @@ struct Connection {
     in_use: usize,
     /// The peer's SETTINGS_MAX_CONCURRENT_STREAMS as last seen by the connection's task.
     peer_limit: Arc<AtomicUsize>,
-    /// It has carried a success.
+    last_words: LastWords,
+    /// It has carried an answer that [`H2Options::warmed_by`] lets pass.
     warm: bool,
 }
 
 impl Connection {
     fn has_room(&self, options: &H2Options) -> bool {
-        if options.warm_up && !self.warm {
+        if options.warmed_by.is_some() && !self.warm {
             return self.in_use == 0;
         }
         // A peer that allows none at the moment still gets one, which waits inside: only a request that is handed
@@ -109,7 +113,8 @@ impl Streams {
             .filter(|connection| connection.has_room(&self.options) && !connection.sender.is_closed())
             .min_by_key(|connection| connection.in_use)?;
         connection.in_use += 1;
-        Some(Lease { streams: self.clone(), id: connection.id, sender: connection.sender.clone() })
+        let (id, last_words) = (connection.id, connection.last_words.clone());
+        Some(Lease { streams: self.clone(), id, sender: connection.sender.clone(), last_words })
     }
 
     /// Changes something and hands what is free to the first in line.
@@ -155,8 +160,8 @@ impl Streams {
         let streams = self.clone();
         tokio::spawn(async move {
             match streams.connector.open().await {
-                Ok(Opened { sender, peer_limit, driver }) => {
-                    let id = streams.opened(sender, peer_limit);
+                Ok(Opened { sender, peer_limit, last_words, driver }) => {
+                    let id = streams.opened(sender, peer_limit, last_words);
                     let weak = Arc::downgrade(&streams);
                     drop(streams);
                     driver.await;
@@ -169,14 +174,19 @@ impl Streams {
         });
     }
 
-    fn opened(self: &Arc<Self>, sender: SendRequest<Full<Bytes>>, peer_limit: Arc<AtomicUsize>) -> u64 {
+    fn opened(
+        self: &Arc<Self>,
+        sender: SendRequest<Full<Bytes>>,
+        peer_limit: Arc<AtomicUsize>,
+        last_words: LastWords,
+    ) -> u64 {
         let mut id = 0;
         self.change(|state| {
             id = state.next_id;
             state.next_id += 1;
             state.opening = false;
             state.open_failed_at = None;
-            state.live.push(Connection { id, sender, in_use: 0, peer_limit, warm: false });
+            state.live.push(Connection { id, sender, in_use: 0, peer_limit, last_words, warm: false });
         });
         id
     }
@@ -202,14 +212,25 @@ pub(super) struct Lease {
     streams: Arc<Streams>,
     id: u64,
     pub(super) sender: SendRequest<Full<Bytes>>,
+    last_words: LastWords,
 }
 
 impl Lease {
-    /// The connection has carried a success: its whole budget may be used.
-    pub(super) fn succeeded(&self) {
-        if self.streams.options.warm_up {
+    /// The connection has carried an answer: its whole budget may be used from the first good one on.
+    pub(super) fn answered(&self, answer: &Response<Bytes>) {
+        if self.streams.options.warmed_by.is_some_and(|warms| warms(answer)) {
             self.change(|connection| connection.warm = true);
         }
+    }
+
+    /// Why the connection ended; empty if it has not, or nothing went wrong.
+    pub(super) fn last_words(&self) -> &str {
+        self.last_words.get().map_or("", String::as_str)
+    }
+
+    /// Which connection it is.
+    pub(super) fn carrier(&self) -> Carrier {
+        Carrier { streams: Arc::downgrade(&self.streams), id: self.id }
     }
 
     fn change(&self, change: impl FnOnce(&mut Connection)) {
@@ -219,6 +240,28 @@ impl Lease {
                 change(connection);
             }
         });
+    }
+}
+
+/// The connection by which an answer came.
+#[derive(Clone)]
+pub struct Carrier {
+    streams: Weak<Streams>,
+    id: u64,
+}
+
+impl Carrier {
+    /// Gives the connection no further request. Those that it carries are answered; then it closes.
+    pub fn retire(&self) {
+        if let Some(streams) = self.streams.upgrade() {
+            streams.change(|state| state.live.retain(|connection| connection.id != self.id));
+        }
+    }
+}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Carrier").field("id", &self.id).finish_non_exhaustive()
     }
 }
 

@@ -4,11 +4,10 @@ use std::sync::atomic::AtomicU32;
 
 use futures_util::future::join_all;
 use http::StatusCode;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::kit::testing::raw_peer::{Does, peer};
+use crate::kit::testing::raw_peer::{Does, leaving_peer, peer};
 use crate::kit::testing::{FakeVendor, Reply};
 
 fn pool(base: &str, options: H2Options) -> H2Pool {
@@ -52,7 +51,10 @@ async fn a_peer_that_allows_fewer_streams_is_respected() {
 async fn a_cold_connection_carries_one_request_until_its_first_success() {
     let peer =
         peer(100, |_, stream| Does::Answer(Duration::from_millis(if stream == 0 { 200 } else { 20 }))).await;
-    let pool = pool(&peer.base, H2Options { max_connections: 1, warm_up: true, ..quick() });
+    let pool = pool(
+        &peer.base,
+        H2Options { max_connections: 1, warmed_by: Some(|answer| answer.status().is_success()), ..quick() },
+    );
     let early = tokio::time::timeout(
         Duration::from_millis(150),
         join_all((0..20).map(|_| pool.send(request(&peer.base)))),
@@ -90,24 +92,47 @@ async fn an_answer_that_breaks_off_leaves_doubt() {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "a test's server ends with the test")]
-async fn a_request_above_a_goaways_last_stream_was_not_processed() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let base = format!("http://{}", listener.local_addr().unwrap());
-    let task = tokio::spawn(async move {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        // An empty SETTINGS; then, once something came, GOAWAY: last stream 0, NO_ERROR.
-        stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
-        let mut seen = Vec::new();
-        while !seen.ends_with(b"hello") {
-            stream.read_buf(&mut seen).await.unwrap();
-        }
-        stream.write_all(&[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).await.unwrap();
-        let _ = stream.read_buf(&mut seen).await;
-    });
-    let error = pool(&base, quick()).send(request(&base)).await.unwrap_err();
-    task.abort();
-    assert_eq!(error.kind, TransportErrorKind::NotProcessed, "{error}");
+async fn a_request_above_a_goaways_last_stream_was_not_processed_and_the_peer_may_say_why() {
+    for (words, heard) in [
+        ("", None),
+        (r#"{"reason":"BadCertificate"}"#, Some(r#"{"reason":"BadCertificate"}"#)),
+        ("a \\ \"b\"", Some("a \\ \"b\"")),
+    ] {
+        let peer = leaving_peer(words).await;
+        let error = pool(&peer.base, quick()).send(request(&peer.base)).await.unwrap_err();
+        assert_eq!(error.kind, TransportErrorKind::NotProcessed, "{error}");
+        assert_eq!(error.farewell.as_deref(), heard);
+    }
+}
+
+#[tokio::test]
+async fn a_retired_connection_answers_what_it_carries_and_gets_nothing_more() {
+    let peer = peer(100, |_, _| Does::Answer(Duration::from_millis(100))).await;
+    let pool = pool(&peer.base, H2Options { max_connections: 1, ..quick() });
+    let (_, first) = pool.send_by(request(&peer.base)).await.unwrap();
+    let carried = pool.send(request(&peer.base));
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        first.retire();
+        first.retire();
+        pool.send(request(&peer.base)).await
+    };
+    let (carried, later) = tokio::join!(carried, later);
+    assert_eq!((carried.unwrap().status(), later.unwrap().status()), (StatusCode::OK, StatusCode::OK));
+    assert_eq!(peer.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_connection_is_warm_from_the_first_answer_that_proves_it() {
+    // Nothing but refusals, of which the adapter knows that the credentials are behind them.
+    let peer = peer(100, |_, _| Does::Reply(400, ("x", "y"), "BadDeviceToken")).await;
+    let warmed_by = |answer: &Response<Bytes>| answer.status() == 400;
+    let pool = pool(&peer.base, H2Options { max_connections: 1, warmed_by: Some(warmed_by), ..quick() });
+    pool.send(request(&peer.base)).await.unwrap();
+    let most_before = peer.most_streams.load(Ordering::SeqCst);
+    join_all((0..50).map(|_| pool.send(request(&peer.base)))).await;
+    assert_eq!(most_before, 1);
+    assert!(peer.most_streams.load(Ordering::SeqCst) > 1, "one request at a time");
 }
 
 #[tokio::test]
@@ -219,4 +244,74 @@ async fn a_dropped_request_gives_its_stream_back() {
     let stuck = join_all((0..3).map(|_| pool.send(request(&peer.base))));
     assert!(tokio::time::timeout(Duration::from_millis(100), stuck).await.is_err());
     assert_eq!(pool.send(request(&peer.base)).await.unwrap().status(), StatusCode::OK);
+}
+
+/// A TLS peer that asks for a certificate which `authority` has signed; returns its address and its own certificate.
+#[expect(clippy::disallowed_methods, reason = "a test's server ends with the test")]
+async fn strict_peer(authority: &rcgen::Certificate) -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let clients =
+        rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .build()
+            .unwrap();
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(clients)
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("https://localhost:{}", listener.local_addr().unwrap().port());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let stream = match acceptor.accept(stream).into_fallible().await {
+                Ok(stream) => stream,
+                // Hears the client out: closing at once would overtake the alert.
+                Err((_, mut stream)) => {
+                    let _ = tokio::io::copy(&mut stream, &mut tokio::io::sink()).await;
+                    continue;
+                }
+            };
+            let Ok(mut connection) = ::h2::server::handshake(stream).await else { continue };
+            while let Some(Ok((_, mut respond))) = connection.accept().await {
+                let mut body = respond.send_response(Response::new(()), false).unwrap();
+                body.send_data(Bytes::from_static(b"known"), true).unwrap();
+            }
+        }
+    });
+    (base, made.cert.pem())
+}
+
+#[tokio::test]
+async fn a_peer_knows_us_by_our_certificate_and_its_refusal_is_no_outage() {
+    let signer = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "authority");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority = params.self_signed(&signer).unwrap();
+    let issuer = rcgen::Issuer::from_params(&params, &signer);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let client = rcgen::CertificateParams::new(vec!["client".to_owned()]).unwrap();
+    let client = client.signed_by(&key, &issuer).unwrap();
+    let (base, pem) = strict_peer(&authority).await;
+    let identity =
+        |chain: &str, key: &rcgen::KeyPair| Identity::from_pem(chain, &key.serialize_pem()).unwrap();
+
+    let known =
+        H2Options { ca_pem: Some(pem.clone()), identity: Some(identity(&client.pem(), &key)), ..quick() };
+    assert_eq!(pool(&base, known).send(request(&base)).await.unwrap().body(), "known");
+
+    let stranger = rcgen::generate_simple_self_signed(["client".to_owned()]).unwrap();
+    let strange = identity(&stranger.cert.pem(), &stranger.signing_key);
+    for identity in [Some(strange), None] {
+        let options = H2Options { ca_pem: Some(pem.clone()), identity, ..quick() };
+        let error = pool(&base, options).send(request(&base)).await.unwrap_err();
+        assert_eq!(error.kind, TransportErrorKind::CertificateRefused, "{error}");
+    }
 }

@@ -21,6 +21,9 @@ use crate::contract::{Batch, Outcome, Outcomes, Provider, SendContext};
 /// RFC 7515 A.2's published key: a secret to nobody.
 pub(crate) const RSA_PEM: &str = include_str!("../testdata/rfc7515_a2.pem");
 
+/// RFC 7515 A.3's, on the curve P-256.
+pub(crate) const EC_PEM: &str = include_str!("../testdata/rfc7515_a3.pem");
+
 /// A request as the vendor saw it.
 #[derive(Debug, Clone)]
 pub(crate) struct Seen {

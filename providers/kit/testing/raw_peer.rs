@@ -8,6 +8,7 @@ use bytes::Bytes;
 use h2::Reason;
 use h2::server::SendResponse;
 use http::Response;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
@@ -16,6 +17,8 @@ use tokio::task::JoinHandle;
 pub(crate) enum Does {
     /// Answers 200 `ok` after a while.
     Answer(Duration),
+    /// Answers with this status, this header and this body, at once.
+    Reply(u16, (&'static str, &'static str), &'static str),
     /// REFUSED_STREAM.
     Refuse,
     /// Closes the connection without a word.
@@ -90,6 +93,14 @@ async fn act(doing: Does, mut respond: SendResponse<Bytes>, active: Arc<AtomicU3
             active.fetch_sub(1, Ordering::SeqCst);
             body.send_data(Bytes::from_static(b"ok"), true).unwrap();
         }
+        Does::Reply(status, (name, value), body) => {
+            let head = Response::builder().status(status).header(name, value).body(()).unwrap();
+            let mut stream = respond.send_response(head, body.is_empty()).unwrap();
+            active.fetch_sub(1, Ordering::SeqCst);
+            if !body.is_empty() {
+                stream.send_data(Bytes::from_static(body.as_bytes()), true).unwrap();
+            }
+        }
         Does::Refuse => respond.send_reset(Reason::REFUSED_STREAM),
         Does::HeadOnly => {
             let mut body = respond.send_response(Response::new(()), false).unwrap();
@@ -98,4 +109,37 @@ async fn act(doing: Does, mut respond: SendResponse<Bytes>, active: Arc<AtomicU3
         }
         Does::HangUp => {}
     }
+}
+
+/// Starts a peer that takes one request on each connection and closes it with GOAWAY: last stream 0, NO_ERROR, and these
+/// words.
+#[expect(clippy::disallowed_methods, reason = "a test's server ends with the test")]
+pub(crate) async fn leaving_peer(words: &'static str) -> Peer {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let base = format!("http://{}", listener.local_addr().unwrap());
+    let connections = Arc::new(AtomicU32::new(0));
+    let count = connections.clone();
+    let task = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            count.fetch_add(1, Ordering::SeqCst);
+            tokio::spawn(leave(stream, words));
+        }
+    });
+    Peer { base, connections, most_streams: Arc::default(), task }
+}
+
+async fn leave(mut stream: TcpStream, words: &str) {
+    // An empty SETTINGS.
+    stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+    let mut seen = Vec::new();
+    // DATA with END_STREAM on the first stream.
+    while !seen.windows(6).any(|frame| frame == [0, 1, 0, 0, 0, 1]) {
+        if stream.read_buf(&mut seen).await.unwrap() == 0 {
+            return;
+        }
+    }
+    let mut frame = vec![0, 0, 8 + words.len() as u8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    frame.extend_from_slice(words.as_bytes());
+    stream.write_all(&frame).await.unwrap();
+    while stream.read_buf(&mut seen).await.is_ok_and(|read| read > 0) {}
 }

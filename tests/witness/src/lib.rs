@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 
+use a2::request::payload::PayloadLike;
+use a2::{DefaultNotificationBuilder, NotificationBuilder, NotificationOptions};
 use fcm_v1::android::{AndroidConfig, AndroidMessagePriority, AndroidNotification};
 use fcm_v1::apns::ApnsConfig;
 use fcm_v1::message::{Message, Notification};
@@ -17,6 +19,38 @@ const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
 /// The bodies that `fcm_v1` builds, by the name of the fixture.
 pub fn fcm_bodies() -> Vec<(&'static str, Value)> {
     vec![("fcm_notification", body(&notification())), ("fcm_data_only", body(&data_only()))]
+}
+
+/// The payloads that `a2` builds, by the name of the fixture.
+pub fn apns_payloads() -> Vec<(&'static str, Value)> {
+    let notification = DefaultNotificationBuilder::new()
+        .set_title("Order shipped")
+        .set_body("Your parcel leaves today")
+        .set_sound("default")
+        .set_badge(3)
+        .set_category("ORDER")
+        .set_mutable_content();
+    let background = DefaultNotificationBuilder::new().set_content_available();
+    let id = ("anypush_id", "msg_witness");
+    vec![
+        (
+            "apns_notification",
+            payload(
+                notification,
+                &[id, ("order", "42"), ("anypush_image", "https://cdn.example.com/p/42.png")],
+            ),
+        ),
+        ("apns_background", payload(background, &[id, ("op", "sync"), ("cursor", "1700000000123")])),
+    ]
+}
+
+fn payload(builder: DefaultNotificationBuilder<'_>, data: &[(&'static str, &str)]) -> Value {
+    let mut payload = builder.build("witness-token", NotificationOptions::default());
+    for (name, value) in data {
+        payload.add_custom_data(name, value).expect("texts can be written as JSON");
+    }
+    let text = payload.to_json_string().expect("a payload can be written as JSON");
+    serde_json::from_str(&text).expect("JSON")
 }
 
 fn body(message: &Message) -> Value {
@@ -101,6 +135,7 @@ fn webpush(headers: HashMap<String, Value>) -> WebpushConfig {
 ///
 /// - empty objects (`fcm_v1` always writes `webpush.fcm_options`) and `validate_only: false`, which are defaults;
 /// - the case of `android.priority` (`high`, `HIGH`: the vendor's own clients write both);
+/// - `mutable-content: 0`, which `a2` always writes and is the default;
 /// - fractions of whole durations (`3600s`, `3600.000000000s`).
 pub fn normalised(value: &Value) -> Value {
     match value {
@@ -108,6 +143,7 @@ pub fn normalised(value: &Value) -> Value {
             fields
                 .iter()
                 .filter(|(name, value)| !(*name == "validate_only" && **value == Value::Bool(false)))
+                .filter(|(name, value)| !(*name == "mutable-content" && **value == 0))
                 .map(|(name, value)| (name.clone(), field(name, value)))
                 .filter(|(_, value)| !value.as_object().is_some_and(serde_json::Map::is_empty))
                 .collect(),
