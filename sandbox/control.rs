@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{FromRef, Path, Query, Request, State};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, CONTENT_TYPE,
@@ -47,9 +47,11 @@ pub(crate) fn router(control: &Control) -> Router {
         .route("/_sandbox/rules", get(rules).put(put_rules))
         .route("/_sandbox/providers", get(providers))
         .route("/_sandbox/providers/{provider}", get(provider).put(put_provider))
+        .route("/_sandbox/providers/{provider}/callback", put(put_callback))
         .route("/_sandbox/requests", get(requests).delete(clear_requests))
         .route("/_sandbox/summary", get(summary))
         .route("/_sandbox/samples", get(crate::samples::samples))
+        .route("/_sandbox/tokens/{provider}", get(crate::samples::tokens))
         .route("/_sandbox/ca.pem", get(ca_pem))
         .route("/_sandbox/recording", get(recording).put(put_recording))
         .route("/_sandbox/phones", get(phones))
@@ -176,6 +178,22 @@ async fn put_provider(State(control): State<Control>, Path(provider): Path<Strin
             done(control.sandbox.switches.set(&provider, switch))
         }
         Err(error) => problem(StatusCode::BAD_REQUEST, &format!("reading the switches: {error}")),
+    }
+}
+
+#[derive(Deserialize)]
+struct Callback {
+    url: String,
+}
+
+async fn put_callback(State(control): State<Control>, Path(provider): Path<String>, body: Bytes) -> Response {
+    let callback: Callback = match serde_json::from_slice(&body) {
+        Ok(callback) => callback,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &format!("reading the callback: {error}")),
+    };
+    match control.twins.iter().find(|(registration, _)| registration.id == provider) {
+        Some((_, twin)) => done(twin.enter_callback(&callback.url)),
+        None => problem(StatusCode::NOT_FOUND, &format!("{provider} is not played here")),
     }
 }
 

@@ -80,9 +80,11 @@ const HELP: &str = "\
                                                    {latency_ms, outage: none|http_503|refuse|hang, credentials: ok|refused,
                                                     access_token_seconds, quota: {account_per_minute, target_per_minute},
                                                     receipts: {on, late_ms, duplicate, out_of_order, before_answer, forged}}
+  PUT    /_sandbox/providers/{provider}/callback   {\"url\": \"...\"}: enters it in the vendor's console
   GET    /_sandbox/requests?after=&limit=&token=&message=   DELETE forgets all
   GET    /_sandbox/summary?message=
   GET    /_sandbox/samples                         per vendor: a channel's configuration that works here, and phones
+  GET    /_sandbox/tokens/{provider}?from=&count=  tokens that this vendor takes
   GET    /_sandbox/ca.pem                          the authority that signed the sandbox's own certificate
   GET    /_sandbox/recording                       PUT {\"on\": true}
   GET    /_sandbox/phones                          GET, PUT, DELETE /_sandbox/phones/{id}

@@ -54,6 +54,17 @@ pub(crate) trait Twin: Send + Sync {
     /// a while (keys are made): it is called off the threads that serve others.
     fn sample(&self, place: &Place) -> anyhow::Result<Value>;
 
+    /// A token that this vendor takes, by number; each number has its own, always the same.
+    fn token(&self, number: usize) -> String {
+        format!("ok-{number}")
+    }
+
+    /// Somebody enters a callback URL in this vendor's console, for the account of the sample. Nothing to do for
+    /// vendors that are told with each request.
+    fn enter_callback(&self, _url: &str) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     /// A switch was set.
     fn switched(&self) {}
 }

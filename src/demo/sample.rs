@@ -83,7 +83,7 @@ impl Sample {
         // A vendor that is played and that this gateway cannot speak to is no part of the demo.
         for vendor in answer["samples"].as_array().context("the sandbox has no samples")?.iter().filter(known)
         {
-            sample.channel(&admin, vendor).await?;
+            sample.channel(&admin, &vendors, vendor).await?;
             sample.devices.extend(vendor_devices(vendor));
         }
         for index in 0..sample.devices.len() {
@@ -120,11 +120,15 @@ impl Sample {
     }
 
     /// The vendor's channel. Written at every start: the sandbox may have another port.
-    async fn channel(&self, admin: &Peer, vendor: &Value) -> anyhow::Result<()> {
+    async fn channel(&self, admin: &Peer, vendors: &Peer, vendor: &Value) -> anyhow::Result<()> {
         let provider = vendor["provider"].as_str().context("a sample names no provider")?;
         let path = format!("/v1/apps/{}/channels/{provider}", self.app_id);
         let body = json!({"provider": provider, "config": vendor["channel_config"]});
-        admin.call(Method::PUT, &path, Some(&body)).await?;
+        let made = admin.call(Method::PUT, &path, Some(&body)).await?;
+        // What ops do in the vendor's console; vendors that are told with each request need it not.
+        let entered = json!({"url": made["callback_url"]});
+        let console = format!("/_sandbox/providers/{provider}/callback");
+        vendors.call(Method::PUT, &console, Some(&entered)).await?;
         Ok(())
     }
 
