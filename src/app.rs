@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::delivery::{self, Pipeline};
 use crate::direct::Hub;
 use crate::ids::{IdCodec, IdMaker};
-use crate::receipts::{self, Receipts};
+use crate::receipts::{self, CallbackUrls, Receipts};
 use crate::secrets::Vault;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError, sqlite};
@@ -48,6 +48,8 @@ pub struct Gateway {
     pub pipeline: Pipeline,
     /// The way of a receipt.
     pub receipts: Receipts,
+    /// Where vendors are told to report to.
+    pub callback_urls: CallbackUrls,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What shutdown waits for.
@@ -105,6 +107,10 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
     };
     let channels = Channels::load(Arc::clone(&store), Arc::clone(&vault), environment, clock.clone()).await?;
     let (hub, metrics, tasks) = (Hub::default(), Arc::new(Metrics::default()), Tasks::default());
+    let callback_urls = CallbackUrls::new(Arc::clone(&vault));
+    if !settings.public_url.is_empty() {
+        callback_urls.begin_with(settings.public_url.clone());
+    }
     let pipeline = Pipeline::start(delivery::Parts {
         node: settings.node,
         clock: clock.clone(),
@@ -112,6 +118,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         codec: Arc::clone(&codec),
         store: Arc::clone(&store),
         channels: channels.clone(),
+        callback_urls: callback_urls.clone(),
         hub: hub.clone(),
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
@@ -143,6 +150,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         hub,
         pipeline,
         receipts,
+        callback_urls,
         metrics,
         tasks,
         address: Arc::default(),

@@ -55,6 +55,19 @@ CREATE TABLE channels (
 -- A deleted channel keeps its row, so that old trails still name it; its name is free again.
 CREATE UNIQUE INDEX channels_by_name ON channels (app, name) WHERE deleted_at IS NULL;
 
+-- What an app's messages are about, and what each vendor is told of that. Messages carry a copy.
+CREATE TABLE categories (
+    app        INTEGER NOT NULL,
+    name       TEXT    NOT NULL,
+    -- 0 transactional, 1 marketing; NULL: it does not say
+    class      INTEGER,
+    -- by provider: the vendor's channel id, classification, template, signature
+    providers  TEXT    NOT NULL,
+    created_at INTEGER NOT NULL,
+    updated_at INTEGER NOT NULL,
+    PRIMARY KEY (app, name)
+) STRICT, WITHOUT ROWID;
+
 -- Installations of an app. `seq` is the target number in deliveries: dense over the installation, so that
 -- (target, message) needs no app in its key and sorted pages read neighbours.
 CREATE TABLE devices (

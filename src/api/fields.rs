@@ -264,7 +264,7 @@ impl Mistakes {
 }
 
 /// A member's name inside a JSON pointer.
-fn escape(name: &str) -> String {
+pub(super) fn escape(name: &str) -> String {
     let name: String = name.chars().take(64).collect();
     name.replace('~', "~0").replace('/', "~1")
 }

@@ -11,6 +11,7 @@ pub mod problem;
 pub(crate) mod address;
 mod apps;
 mod callbacks;
+mod categories;
 mod channels;
 mod cursor;
 mod deliveries;
@@ -88,6 +89,10 @@ pub fn routes() -> Vec<Route> {
         get("/v1/callbacks/{channel_id}/{secret}", Public, callbacks::take),
         post("/v1/callbacks/{channel_id}/{secret}", Public, callbacks::take),
         post("/v1/apps/{app}/channels/{name}/restore_addresses", write_channels, channels::restore_addresses),
+        get("/v1/apps/{app}/categories", read_channels, categories::list),
+        put("/v1/apps/{app}/categories/{name}", write_channels, categories::put),
+        get("/v1/apps/{app}/categories/{name}", read_channels, categories::get),
+        delete("/v1/apps/{app}/categories/{name}", write_channels, categories::delete),
         get("/v1/apps", Admin, apps::list),
         post("/v1/apps", Admin, apps::create),
         get("/v1/apps/{app}", Member, apps::get),

@@ -9,14 +9,17 @@ use crate::direct;
 
 /// `GET /v1/providers`
 pub(super) async fn list() -> Answer<Json<Value>> {
-    let own = view(&direct::DESCRIPTOR, &json!({"type": "object", "additionalProperties": false}));
-    let of = |r: &&Registration| view(&r.descriptor, (r.config_schema)().as_value());
+    let nothing = json!({"type": "object", "additionalProperties": false});
+    let own = view(&direct::DESCRIPTOR, &nothing, &nothing);
+    let of = |r: &&Registration| {
+        view(&r.descriptor, (r.config_schema)().as_value(), (r.category.schema)().as_value())
+    };
     let mut all = vec![own];
     all.extend(anypush_providers::catalogue().iter().map(of));
     Ok(Json(json!({"data": all, "next_cursor": null})))
 }
 
-fn view(descriptor: &Descriptor, schema: &Value) -> Value {
+fn view(descriptor: &Descriptor, schema: &Value, category: &Value) -> Value {
     let capabilities = serde_json::to_value(descriptor.capabilities).unwrap_or_default();
     json!({
         "id": descriptor.id,
@@ -26,6 +29,7 @@ fn view(descriptor: &Descriptor, schema: &Value) -> Value {
         "address": descriptor.address,
         "quotas": descriptor.quotas,
         "config_schema": schema,
+        "category_schema": category,
     })
 }
 

@@ -1,8 +1,9 @@
 //! A message in memory while it is on its way: parsed once, shared by all its pages.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anypush_providers::contract::{Content, Needs};
+use anypush_providers::contract::{Category, Content, Needs};
 
 use crate::delivery::collapse;
 use crate::delivery::spec::Spec;
@@ -22,6 +23,8 @@ pub(super) struct Job {
     pub(super) collapse: Option<i64>,
     /// Size of the content as a phone gets it, in bytes.
     pub(super) size: u32,
+    /// What its category says to each provider.
+    categories: BTreeMap<String, Arc<Category>>,
 }
 
 impl Job {
@@ -29,6 +32,12 @@ impl Job {
     pub(super) fn new(record: MessageRecord, codec: &IdCodec) -> Option<Self> {
         let spec: Spec = serde_json::from_str(&record.spec).ok()?;
         let content = Arc::new(spec.content.clone());
+        let categories = spec.category.iter().flat_map(|category| {
+            category.providers.iter().map(|(provider, settings)| {
+                let part = Category { name: category.name.clone(), settings: settings.clone() };
+                (provider.clone(), Arc::new(part))
+            })
+        });
         Some(Self {
             id: record.id,
             public_id: codec.encode(Kind::Message, record.id),
@@ -36,9 +45,15 @@ impl Job {
             collapse: collapse::key(&content),
             size: serde_json::to_vec(&*content).map_or(0, |bytes| bytes.len() as u32),
             content,
+            categories: categories.collect(),
             spec,
             record,
         })
+    }
+
+    /// What its category says to a provider.
+    pub(super) fn category(&self, provider: &str) -> Option<Arc<Category>> {
+        self.categories.get(provider).cloned()
     }
 
     /// Milliseconds since the message's creation.

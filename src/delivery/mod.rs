@@ -37,6 +37,7 @@ pub mod page;
 mod pipeline;
 mod plan;
 mod record;
+mod request;
 mod sending;
 pub mod spec;
 mod standing;

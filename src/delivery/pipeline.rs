@@ -23,6 +23,7 @@ use crate::delivery::{escalate, expand, expire, pace};
 use crate::direct::Hub;
 use crate::ids::{Id, IdCodec, IdMaker};
 use crate::pacing::Seen;
+use crate::receipts::CallbackUrls;
 use crate::routing::RouteChannel;
 use crate::store::{NewWork, Store, StoreError, WorkItem, WorkKind};
 use crate::tasks::Tasks;
@@ -43,6 +44,8 @@ pub struct Parts {
     pub store: Arc<dyn Store>,
     /// Live channels.
     pub channels: Channels,
+    /// Where vendors report to.
+    pub callback_urls: CallbackUrls,
     /// Connected phones.
     pub hub: Hub,
     /// What is counted.

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anypush_providers::contract::{
-    Address, Batch, Certainty, DeliveryMode, Failure, MessageRef, Outcome, Outcomes, Provider, Reason,
-    SendContext, Target, VendorEcho, Verdict,
+    Address, Certainty, DeliveryMode, Failure, Outcome, Outcomes, Provider, Reason, VendorEcho, Verdict,
 };
 use rand::RngExt as _;
 
@@ -18,7 +17,7 @@ use crate::delivery::page::{Entry, Page};
 use crate::delivery::state::{Event, State};
 use crate::delivery::targets::Targets;
 use crate::delivery::trail::{Next, TrailEntry};
-use crate::delivery::{cancel, collapse, onward, pace};
+use crate::delivery::{cancel, collapse, onward, pace, request};
 use crate::failpoint::failpoint;
 use crate::ids::GIVEN_TARGETS;
 use crate::routing::ChannelState;
@@ -110,9 +109,10 @@ impl Sending<'_, '_> {
     async fn batch(&mut self, provider: &Arc<dyn Provider>, chunk: &[(Entry, Address)]) {
         let gate = Arc::clone(&self.gate);
         let gate = Arc::new(cancel::Watched::new(gate, self.hand.inner, &self.hand.job));
-        #[expect(clippy::disallowed_methods, reason = "adapters sign with the wall clock")]
-        let context = SendContext { gate, now: std::time::SystemTime::now, callback_url: None };
-        let batch = self.request(chunk);
+        let (inner, item) = (self.hand.inner, self.hand.item);
+        let context = request::context(inner, self.channel, gate);
+        let page = (item.id.0 as u64, item.attempt + 1);
+        let batch = request::batch(inner, &self.hand.job, self.channel, page, chunk);
         let (outcomes, mut receiver) = Outcomes::channel();
         let seer = Arc::clone(&self.gate);
         let outcomes = outcomes.watched(move |outcome| seer.saw(outcome));
@@ -151,33 +151,6 @@ impl Sending<'_, '_> {
     async fn flush(&self, changes: &mut Changes) {
         if !changes.events.is_empty() || !changes.addresses.is_empty() {
             self.hand.inner.recorder.push(std::mem::take(changes), self.hand.urgent()).await;
-        }
-    }
-
-    fn request(&self, chunk: &[(Entry, Address)]) -> Batch {
-        let (inner, job, item) = (self.hand.inner, &self.hand.job, self.hand.item);
-        let codec = &inner.parts.codec;
-        let capabilities = &self.channel.descriptor.capabilities;
-        let left = Duration::from_millis(job.record.deadline_at.saturating_sub(inner.now_ms()));
-        let unit = capabilities.ttl_unit.as_millis().max(1) as u64;
-        let ttl = Duration::from_millis(left.min(capabilities.max_ttl).as_millis() as u64 / unit * unit);
-        let target = |(entry, address): &(Entry, Address)| Target {
-            address: address.clone(),
-            key: codec.delivery_key(job.id, entry.target),
-            receipt_param: Some(codec.receipt_param(item.channel, job.id, entry.target)),
-            variables: entry.variables.clone().map(Arc::new),
-        };
-        Batch {
-            message: MessageRef {
-                id: job.public_id.clone(),
-                page_key: codec.delivery_key(job.id, item.id.0 as u64),
-                label: job.record.label.clone(),
-            },
-            content: Arc::clone(&job.content),
-            category: None,
-            ttl,
-            targets: chunk.iter().map(target).collect(),
-            attempt: item.attempt + 1,
         }
     }
 

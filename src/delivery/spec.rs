@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anypush_providers::contract::{Address, Content, DeliveryMode};
+use anypush_providers::contract::{Address, Class, Content, DeliveryMode};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::routing::StepSpec;
 
@@ -20,9 +21,26 @@ pub struct Spec {
     pub delivery: Option<DeliveryMode>,
     /// Time to live in whole seconds; 0 = only if reachable now.
     pub ttl_seconds: u32,
+    /// The app's category as it was when the message was accepted: every repeat of a page says the same to the vendor,
+    /// whatever becomes of the category meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub category: Option<SpecCategory>,
     /// Comes back in webhooks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+}
+
+/// A category of the app, as a message carries it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SpecCategory {
+    /// Its name.
+    pub name: String,
+    /// What it is for; `None`: it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<Class>,
+    /// What it says to each provider.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub providers: BTreeMap<String, Map<String, Value>>,
 }
 
 /// Whom a message is for, as an expand work item carries it. Given lists are expanded in one transaction; an

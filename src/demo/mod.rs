@@ -66,6 +66,8 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     let address = listener.local_addr().context("the listener has no address")?;
     // Takes the directory's lock: from here on no other demo works on it.
     let gateway = app::start(settings, Clock::system()).await?;
+    // The played vendors are on this machine.
+    gateway.callback_urls.begin_with(format!("http://{address}"));
     let stop = CancellationToken::new();
     let prepared = async {
         directory.not_ready();

@@ -18,6 +18,7 @@
 mod intake;
 mod merge;
 mod resolve;
+mod urls;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -29,6 +30,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::Notify;
 
 pub use intake::{MOST_BYTES, Refusal, path};
+pub use urls::CallbackUrls;
 
 use crate::channels::{Channel, Channels};
 use crate::clock::Clock;

@@ -16,10 +16,10 @@ use async_trait::async_trait;
 
 pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
-    AcceptAnswer, Ack, AddressVerdict, AppRecord, Changes, ChannelRecord, Counter, DeliveryFilter,
-    DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease, MessageRecord,
-    NewAddress, NewInbox, NewMessage, NewTarget, NewWork, PhoneEvent, SendAddress, StoredAddress,
-    TargetDevice, WorkItem, WorkKind, WorkUpdate,
+    AcceptAnswer, Ack, AddressVerdict, AppRecord, CategoryRecord, Changes, ChannelRecord, Counter,
+    DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease,
+    MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, PhoneEvent, SendAddress,
+    StoredAddress, TargetDevice, WorkItem, WorkKind, WorkUpdate,
 };
 
 use crate::delivery::page::Page;
@@ -85,6 +85,17 @@ pub trait Store: Send + Sync {
 
     /// Makes the secret in a channel's callback URL a new one; `false` where there is none.
     async fn rotate_callback(&self, app: i64, name: &str, now_ms: u64) -> Result<bool>;
+
+    // --- categories ---
+
+    /// Makes or replaces a category by (app, name); as stored, and whether it is new.
+    async fn put_category(&self, category: CategoryRecord) -> Result<(CategoryRecord, bool)>;
+    /// An app's category by name.
+    async fn category(&self, app: i64, name: &str) -> Result<Option<CategoryRecord>>;
+    /// An app's categories after a name, in order of name.
+    async fn categories(&self, app: i64, after: &str, limit: usize) -> Result<Vec<CategoryRecord>>;
+    /// Deletes a category; `false` where there is none.
+    async fn delete_category(&self, app: i64, name: &str) -> Result<bool>;
 
     // --- devices ---
 

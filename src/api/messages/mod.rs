@@ -42,7 +42,7 @@ pub(super) async fn send(
         digest::digest(&digest::SHA256, bytes).as_ref().try_into().unwrap_or_default()
     };
     let idempotency = key.map(|key| (sha256(key.as_bytes()), sha256(&body.raw)));
-    let read::Message { spec, audience, label } = read::message(&gateway, app, body.value)?;
+    let read::Message { spec, audience, label } = read::message(&gateway, app, body.value).await?;
     let request = SendRequest { app, spec, audience, label, idempotency };
     let accepted = gateway.pipeline.accept(request).await.map_err(refused)?;
     let answer = json!({
@@ -105,6 +105,7 @@ async fn view(gateway: &Gateway, message: &MessageRecord) -> Answer<Value> {
         "id": gateway.codec.encode(Kind::Message, message.id),
         "state": state(message, counts.pending),
         "class": message.class,
+        "category": spec.category.map(|category| category.name),
         "label": message.label,
         "metadata": spec.metadata,
         "created_at": rfc3339(message.created_at),

@@ -9,14 +9,16 @@ use axum::http::StatusCode;
 use serde_json::Value;
 
 use crate::api::address;
+use crate::api::apps::is_name;
 use crate::api::devices::ID;
 use crate::api::fields::{Fields, Mistakes, Text};
 use crate::api::problem::{Answer, Problem};
 use crate::app::Gateway;
-use crate::delivery::spec::{Audience, Expression, Spec};
+use crate::delivery::spec::{Audience, Expression, Spec, SpecCategory};
 use crate::delivery::state::State;
 use crate::direct;
 use crate::routing::{IfBlind, StepSpec};
+use crate::store::CategoryRecord;
 
 /// Four weeks: the longest that any vendor keeps a message.
 const MAX_TTL: u64 = 2_419_200;
@@ -41,15 +43,31 @@ pub(super) struct Message {
 }
 
 /// Reads a message of this app.
-pub(super) fn message(gateway: &Gateway, app: i64, body: Value) -> Answer<Message> {
+pub(super) async fn message(gateway: &Gateway, app: i64, body: Value) -> Answer<Message> {
+    let named = body["category"].as_str().filter(|name| is_name(name));
+    let category = match named {
+        Some(name) => gateway.store.category(app, name).await?,
+        None => None,
+    };
+    parse(gateway, app, body, category)
+}
+
+fn parse(
+    gateway: &Gateway,
+    app: i64,
+    body: Value,
+    known_category: Option<CategoryRecord>,
+) -> Answer<Message> {
     let most = gateway.settings.limits.targets;
     let known = |word: &str| knows(gateway, app, word);
     too_many(&body, most)?;
     let wrong = Mistakes::default();
     let mut fields = Fields::of(body, "", &wrong);
     let audience = audience(&mut fields, &wrong, most);
-    let class =
+    let category = category(&mut fields, known_category);
+    let given =
         fields.choice("class", &[("transactional", Class::Transactional), ("marketing", Class::Marketing)]);
+    let class = given.or(category.as_ref().and_then(|category| category.class));
     if class.is_none() && !fields.has("class") && !audience.as_ref().is_none_or(is_small) {
         let why = "is required for an audience or for more than 100 targets: `transactional` or `marketing`";
         fields.refuse("class", why);
@@ -72,6 +90,7 @@ pub(super) fn message(gateway: &Gateway, app: i64, body: Value) -> Answer<Messag
         steps: steps(&mut fields, &wrong, known),
         delivery: fields.choice("delivery", &MODES),
         ttl_seconds: ttl as u32,
+        category,
         metadata: fields.map("metadata", 32, Text::line(64), Text::prose(512)).unwrap_or_default(),
     };
     let label = fields.text("label", Text::line(128));
@@ -79,6 +98,18 @@ pub(super) fn message(gateway: &Gateway, app: i64, body: Value) -> Answer<Messag
     wrong.finish()?;
     let audience = audience.ok_or_else(Problem::internal)?;
     Ok(Message { spec, audience, label })
+}
+
+/// The category that the message names, as it is now.
+fn category(fields: &mut Fields<'_>, known: Option<CategoryRecord>) -> Option<SpecCategory> {
+    let name = fields.text("category", Text::line(64))?;
+    let Some(known) = known else {
+        let why =
+            format!("this app has no category `{name}`; make it with PUT /v1/apps/{{app}}/categories/{name}");
+        fields.refuse("category", why);
+        return None;
+    };
+    Some(SpecCategory { name, class: known.class, providers: known.providers })
 }
 
 /// Before anything else: a list of a million items is not worth reading.

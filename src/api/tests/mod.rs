@@ -1,6 +1,7 @@
 //! The whole service over the real store in a temporary directory, without a port.
 
 mod callbacks;
+mod categories;
 mod contract;
 mod devices;
 mod doors;

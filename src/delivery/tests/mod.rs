@@ -1,5 +1,6 @@
 //! The whole way of a message over a real store and a played provider, on a clock that stands still.
 
+mod beside;
 mod collapse;
 mod late;
 mod promises;
@@ -9,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anypush_providers::contract::{
-    AddressSpec, Batch, Capabilities, CheckReport, Content, Descriptor, Environment, Failure, Notification,
-    Outcome, Outcomes, Provider, SendContext, Tier, VendorEcho, Verdict,
+    AddressSpec, Batch, Capabilities, Category, CheckReport, Content, Descriptor, Environment, Failure,
+    Notification, Outcome, Outcomes, Provider, Receipts, SendContext, Tier, VendorEcho, Verdict,
 };
 use async_trait::async_trait;
 
@@ -20,6 +21,7 @@ use crate::channels::{Channel, Channels};
 use crate::clock::Clock;
 use crate::delivery::state::{Delivery, State};
 use crate::ids::{Id, IdCodec, IdMaker};
+use crate::receipts::CallbackUrls;
 use crate::secrets::Vault;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
 use crate::store::{DevicePut, NewAddress, Store, WorkKind};
@@ -40,12 +42,16 @@ const fn descriptor(id: &'static str, tier: Tier) -> Descriptor {
             max_in_flight: 100,
             max_ttl: Duration::from_hours(24),
             ttl_unit: Duration::from_secs(1),
+            receipts: Receipts::Callback,
             ..Capabilities::NONE
         },
         address: AddressSpec { provider: "played", kinds: &["token"], max_token_bytes: 100, params: &[] },
         quotas: &[],
     }
 }
+
+/// A category, and where to report to.
+type Beside = (Option<Arc<Category>>, Option<Arc<str>>);
 
 /// Answers a token with what the script says; what it does not name is accepted.
 #[derive(Default)]
@@ -57,11 +63,14 @@ struct Played {
     handed: Mutex<Vec<(String, String)>>,
     /// Tokens that were accepted, in order.
     took: Mutex<Vec<String>>,
+    /// What stood beside each batch: its category, and where to report to.
+    beside: Mutex<Vec<Beside>>,
 }
 
 #[async_trait]
 impl Provider for Played {
     async fn send(&self, batch: Batch, context: SendContext, outcomes: Outcomes) {
+        self.beside.lock().unwrap().push((batch.category.clone(), context.callback_url.clone()));
         for (target, given) in batch.targets.iter().enumerate() {
             let token = given.address.token.expose().to_owned();
             let _pass = context.gate.pass(1).await;
@@ -98,6 +107,7 @@ struct Rig {
     played: Arc<Played>,
     pipeline: Pipeline,
     clock: Clock,
+    callback_urls: CallbackUrls,
     _dir: tempfile::TempDir,
 }
 
@@ -111,9 +121,12 @@ impl Rig {
         let vault = Arc::new(Vault::from_file(&dir.path().join("master.key")).unwrap());
         let shared: Arc<dyn Store> = store.clone();
         let channels =
-            Channels::load(shared.clone(), vault, Environment::default(), clock.clone()).await.unwrap();
+            Channels::load(shared.clone(), Arc::clone(&vault), Environment::default(), clock.clone())
+                .await
+                .unwrap();
         let played = Arc::<Played>::default();
         let channel = channels.plant(APP, &PLAYED, played.clone()).await;
+        let callback_urls = CallbackUrls::new(vault);
         let parts = Parts {
             node: 0,
             clock: clock.clone(),
@@ -121,13 +134,14 @@ impl Rig {
             codec: Arc::new(IdCodec::new(&[0; 32])),
             store: shared,
             channels: channels.clone(),
+            callback_urls: callback_urls.clone(),
             hub: crate::direct::Hub::default(),
             metrics: Arc::default(),
             tasks: crate::tasks::Tasks::default(),
             own_wait_seconds: 20,
         };
         let pipeline = Pipeline::start(parts).await.unwrap();
-        Self { store, channels, channel, played, pipeline, clock, _dir: dir }
+        Self { store, channels, channel, played, pipeline, clock, callback_urls, _dir: dir }
     }
 
     /// Makes devices that have these tokens, and answers their numbers.
@@ -152,11 +166,16 @@ impl Rig {
     }
 
     async fn send(&self, ids: &[&str], ttl_seconds: u32) -> Id {
+        self.send_so(ids, Spec { ttl_seconds, ..Spec::default() }).await
+    }
+
+    /// Sends a greeting; the rest is as `spec` says.
+    async fn send_so(&self, ids: &[&str], spec: Spec) -> Id {
         let notification = Some(Notification { title: Some("Hello".into()), ..Notification::default() });
-        let content = Content { notification, ..Content::default() };
+        let content = Content { notification, ..spec.content };
         let request = SendRequest {
             app: APP,
-            spec: Spec { content, ttl_seconds, ..Spec::default() },
+            spec: Spec { content, ..spec },
             audience: Audience::Devices(ids.iter().map(|id| (*id).to_owned()).collect()),
             label: None,
             idempotency: None,

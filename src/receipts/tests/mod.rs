@@ -149,6 +149,7 @@ impl World {
             codec: Arc::clone(&codec),
             store: Arc::clone(&store),
             channels: channels.clone(),
+            callback_urls: crate::receipts::CallbackUrls::new(Arc::clone(&vault)),
             hub: Hub::default(),
             metrics: Arc::default(),
             tasks: tasks.clone(),

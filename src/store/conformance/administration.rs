@@ -1,9 +1,12 @@
 //! Apps, keys, channels.
 
+use std::collections::BTreeMap;
+
+use anypush_providers::contract::Class;
 use serde_json::json;
 
 use super::samples::{NOW, app};
-use crate::store::{ChannelRecord, KeyRecord, Store, StoreError};
+use crate::store::{CategoryRecord, ChannelRecord, KeyRecord, Store, StoreError};
 
 pub(in crate::store) async fn a_fact_is_made_once_and_stays(store: &dyn Store) {
     assert_eq!(store.meta("id_key", b"one").await.unwrap(), b"one");
@@ -94,4 +97,32 @@ pub(in crate::store) async fn a_deleted_channel_frees_its_name_and_still_names_o
     let all = store.channels().await.unwrap();
     let kept = all.iter().find(|channel| channel.seq == old.seq).unwrap();
     assert_eq!((&*kept.name, kept.deleted_at, &kept.secrets), ("fcm", Some(NOW + 1), &None));
+}
+
+pub(in crate::store) async fn a_category_belongs_to_its_app_and_keeps_its_age(store: &dyn Store) {
+    let (shop, news) = (app(store, "shop").await.seq, app(store, "news").await.seq);
+    let settings = json!({"channel_id": "4711"}).as_object().unwrap().clone();
+    let category = |app, name: &str, at| CategoryRecord {
+        app,
+        name: name.into(),
+        class: Some(Class::Marketing),
+        providers: BTreeMap::from([("mill".to_owned(), settings.clone())]),
+        created_at: at,
+        updated_at: at,
+    };
+    for name in ["b", "a", "c"] {
+        let made = store.put_category(category(shop, name, NOW)).await.unwrap();
+        assert_eq!(made, (category(shop, name, NOW), true));
+    }
+    let bare = CategoryRecord { class: None, providers: BTreeMap::new(), ..category(shop, "b", NOW + 5) };
+    let (changed, is_new) = store.put_category(bare.clone()).await.unwrap();
+    assert_eq!((&changed, is_new), (&CategoryRecord { created_at: NOW, ..bare }, false));
+    assert_eq!(store.category(shop, "b").await.unwrap(), Some(changed));
+    assert_eq!(store.category(news, "b").await.unwrap(), None);
+    let names = |all: Vec<CategoryRecord>| all.into_iter().map(|c| c.name).collect::<Vec<_>>();
+    assert_eq!(names(store.categories(shop, "", 2).await.unwrap()), ["a", "b"]);
+    assert_eq!(names(store.categories(shop, "b", 2).await.unwrap()), ["c"]);
+    assert!(!store.delete_category(news, "b").await.unwrap());
+    assert!(store.delete_category(shop, "b").await.unwrap());
+    assert!(!store.delete_category(shop, "b").await.unwrap());
 }

@@ -30,7 +30,8 @@ macro_rules! conformance_tests {
                 an_app_comes_with_its_direct_channel_and_its_name_is_taken,
                 a_key_is_found_listed_and_revoked_in_its_own_app_only,
                 a_channel_that_is_put_again_keeps_its_number_and_gets_a_new_version,
-                a_deleted_channel_frees_its_name_and_still_names_old_trails;
+                a_deleted_channel_frees_its_name_and_still_names_old_trails,
+                a_category_belongs_to_its_app_and_keeps_its_age;
             audience:
                 devices_come_back_in_the_order_given_with_all_they_were_given,
                 a_device_that_is_put_again_keeps_number_secret_and_unchanged_addresses,

@@ -14,5 +14,5 @@ pub use devices::{
 };
 pub use inbox::{Ack, InboxEntry, NewInbox, PhoneEvent};
 pub use messages::{AcceptAnswer, Counter, DeliveryFilter, MessageRecord, NewMessage, NewTarget};
-pub use tenants::{AppRecord, ChannelRecord, KeyRecord};
+pub use tenants::{AppRecord, CategoryRecord, ChannelRecord, KeyRecord};
 pub use work::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};

@@ -1,6 +1,9 @@
-//! Tenants, their keys, their channels.
+//! Tenants, their keys, their channels, their categories.
 
-use serde_json::Value;
+use std::collections::BTreeMap;
+
+use anypush_providers::contract::Class;
+use serde_json::{Map, Value};
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,4 +72,21 @@ pub struct ChannelRecord {
     pub updated_at: u64,
     /// Set when it was deleted.
     pub deleted_at: Option<u64>,
+}
+
+/// What messages are about, and what each provider is told of that.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct CategoryRecord {
+    /// Its app.
+    pub app: i64,
+    /// Its name in the app.
+    pub name: String,
+    /// Whether a person waits for such messages; `None`: it does not say.
+    pub class: Option<Class>,
+    /// By provider.
+    pub providers: BTreeMap<String, Map<String, Value>>,
+    /// Unix milliseconds.
+    pub created_at: u64,
+    /// Unix milliseconds.
+    pub updated_at: u64,
 }

@@ -14,6 +14,7 @@ mod accept;
 mod addresses;
 mod admin;
 mod audience;
+mod categories;
 mod changes;
 mod checkpoint;
 mod deliveries;

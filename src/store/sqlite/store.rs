@@ -6,15 +6,18 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::writer::Job;
-use super::{SqliteStore, addresses, admin, audience, deliveries, devices, inbox, journal, reads, work};
+use super::{
+    SqliteStore, addresses, admin, audience, categories, deliveries, devices, inbox, journal, reads, work,
+};
 use crate::delivery::page::Page;
 use crate::delivery::spec::Expression;
 use crate::delivery::state::Delivery;
 use crate::ids::Id;
 use crate::store::{
-    AcceptAnswer, Ack, AppRecord, Changes, ChannelRecord, Counter, DeliveryFilter, DeviceFilter, DevicePatch,
-    DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease, MessageRecord, NewMessage, NewTarget, PhoneEvent,
-    RawReceipt, Result, SendAddress, Store, StoreError, TargetDevice, WorkItem, WorkKind,
+    AcceptAnswer, Ack, AppRecord, CategoryRecord, Changes, ChannelRecord, Counter, DeliveryFilter,
+    DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease, MessageRecord,
+    NewMessage, NewTarget, PhoneEvent, RawReceipt, Result, SendAddress, Store, StoreError, TargetDevice,
+    WorkItem, WorkKind,
 };
 
 #[async_trait]
@@ -112,6 +115,32 @@ impl Store for SqliteStore {
         self.call(move |s| {
             let given = Arc::clone(&given);
             Box::pin(async move { admin::rotate_callback(s, app, &given, now_ms).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn put_category(&self, category: CategoryRecord) -> Result<(CategoryRecord, bool)> {
+        let given = Arc::new(category);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { categories::put(s, &given).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn category(&self, app: i64, name: &str) -> Result<Option<CategoryRecord>> {
+        self.read(async |s| categories::find(s, app, name).await).await
+    }
+
+    async fn categories(&self, app: i64, after: &str, limit: usize) -> Result<Vec<CategoryRecord>> {
+        self.read(async |s| categories::list(s, app, after, limit).await).await
+    }
+
+    async fn delete_category(&self, app: i64, name: &str) -> Result<bool> {
+        let given = Arc::<str>::from(name);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { categories::delete(s, app, &given).await.map(Ok) })
         })
         .await
     }

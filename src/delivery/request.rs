@@ -1,0 +1,51 @@
+//! What a provider is handed: the batch, and what stands beside it. A dry run makes both by these same functions.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anypush_providers::contract::{Address, Batch, Gate, MessageRef, SendContext, Target};
+
+use crate::channels::Channel;
+use crate::delivery::job::Job;
+use crate::delivery::page::Entry;
+use crate::delivery::pipeline::Inner;
+
+/// A batch of targets of one page. `page` is the same for every repeat of it; `attempt` is 1 for the first try.
+pub(super) fn batch(
+    inner: &Inner,
+    job: &Job,
+    channel: &Channel,
+    (page, attempt): (u64, u32),
+    targets: &[(Entry, Address)],
+) -> Batch {
+    let codec = &inner.parts.codec;
+    let capabilities = &channel.descriptor.capabilities;
+    let left = Duration::from_millis(job.record.deadline_at.saturating_sub(inner.now_ms()));
+    let unit = capabilities.ttl_unit.as_millis().max(1) as u64;
+    let ttl = Duration::from_millis(left.min(capabilities.max_ttl).as_millis() as u64 / unit * unit);
+    let target = |(entry, address): &(Entry, Address)| Target {
+        address: address.clone(),
+        key: codec.delivery_key(job.id, entry.target),
+        receipt_param: Some(codec.receipt_param(channel.record.seq, job.id, entry.target)),
+        variables: entry.variables.clone().map(Arc::new),
+    };
+    Batch {
+        message: MessageRef {
+            id: job.public_id.clone(),
+            page_key: codec.delivery_key(job.id, page),
+            label: job.record.label.clone(),
+        },
+        content: Arc::clone(&job.content),
+        category: job.category(&channel.record.provider),
+        ttl,
+        targets: targets.iter().map(target).collect(),
+        attempt,
+    }
+}
+
+/// What stands beside a batch.
+pub(super) fn context(inner: &Inner, channel: &Channel, gate: Arc<dyn Gate>) -> SendContext {
+    let callback_url = inner.parts.callback_urls.of(channel);
+    #[expect(clippy::disallowed_methods, reason = "adapters sign with the wall clock")]
+    SendContext { gate, now: std::time::SystemTime::now, callback_url }
+}
