@@ -10,6 +10,7 @@ mod codes;
 mod config;
 mod overrides;
 mod payload;
+mod preview;
 mod wire;
 
 #[cfg(test)]
@@ -33,7 +34,7 @@ use self::config::Config;
 use self::payload::Rendered;
 use crate::contract::{
     Address, AddressSpec, Batch, Capabilities, CategorySpec, CheckReport, ConfigError, Descriptor,
-    Environment, Failure, Outcome, Outcomes, Provider, Quota, QuotaPeriod, QuotaScope, Registration,
+    Environment, Failure, Outcome, Outcomes, Preview, Provider, Quota, QuotaPeriod, QuotaScope, Registration,
     SendContext, Target, Tier, VendorEcho,
 };
 use crate::kit::echo;
@@ -264,6 +265,10 @@ impl Provider for Fcm {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn preview(&self, batch: &Batch, context: &SendContext) -> Option<Preview> {
+        preview::preview(batch, (context.now)())
     }
 
     fn credential(&self) -> String {

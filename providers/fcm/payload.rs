@@ -34,10 +34,18 @@ const KEY_BYTES: usize = 22;
 pub(super) struct Rendered {
     pieces: Vec<String>,
     bytes: usize,
+    /// As it counts against [`MAX_BYTES`].
+    pub(super) counted: usize,
 }
 
 /// Renders the part of a batch that all its targets share.
 pub(super) fn render(batch: &Batch, now: SystemTime) -> Result<Rendered, Unsendable> {
+    let rendered = render_any(batch, now)?;
+    rendered.fits().map(|()| rendered)
+}
+
+/// The same, however large it is.
+pub(super) fn render_any(batch: &Batch, now: SystemTime) -> Result<Rendered, Unsendable> {
     let content = &*batch.content;
     check_data(content)?;
     let overrides = content.overrides.get("fcm");
@@ -58,18 +66,20 @@ pub(super) fn render(batch: &Batch, now: SystemTime) -> Result<Rendered, Unsenda
         if found != expected {
             continue;
         }
-        if counted > MAX_BYTES {
-            return Err(Unsendable::too_large(counted, MAX_BYTES));
-        }
         // Without its opening brace: the target's field comes before.
         let rest = text.strip_prefix('{').unwrap_or(&text);
         let pieces = rest.split(marker.as_str()).map(ToOwned::to_owned).collect();
-        return Ok(Rendered { pieces, bytes: text.len() });
+        return Ok(Rendered { pieces, bytes: text.len(), counted });
     }
     Err(Unsendable::invalid("the content imitates this adapter's markers".to_owned()))
 }
 
 impl Rendered {
+    /// Whether the vendor takes as much.
+    pub(super) fn fits(&self) -> Result<(), Unsendable> {
+        if self.counted > MAX_BYTES { Err(Unsendable::too_large(self.counted, MAX_BYTES)) } else { Ok(()) }
+    }
+
     /// The request's body for one target.
     pub(super) fn body(&self, address: &Address, key: u128, validate_only: bool) -> Vec<u8> {
         let token = address.token.expose();
@@ -157,8 +167,7 @@ fn message<'a>(batch: &'a Batch, collapse: &'a Collapse<'a>, now: SystemTime) ->
         data.insert(OPEN_KEY, open_name(click.open));
         if let Some(value) = click.value.as_deref() {
             data.insert(OPEN_VALUE_KEY, value);
-            // The vendor takes https links only.
-            link = value.starts_with("https://").then_some(value);
+            link = is_web_link(value).then_some(value);
         }
     }
     let ttl = batch.ttl.as_secs();
@@ -240,8 +249,13 @@ fn open_name(action: ClickAction) -> &'static str {
     }
 }
 
+/// Links that the vendor takes for browsers (reference "WebpushFcmOptions").
+pub(super) fn is_web_link(link: &str) -> bool {
+    link.starts_with("https://")
+}
+
 /// `[a-zA-Z0-9-_.~%]{1,50}` (reference "FcmOptions"); another label is left out rather than refused.
-fn is_label(label: &str) -> bool {
+pub(super) fn is_label(label: &str) -> bool {
     (1..=50).contains(&label.len())
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.~%".contains(&byte))
 }

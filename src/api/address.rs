@@ -51,6 +51,17 @@ pub(crate) fn read(value: Value, pointer: &str, wrong: &Mistakes) -> Option<NewA
     Some(NewAddress { kind: kind.unwrap_or_else(|| usual.to_owned()), provider, token, params })
 }
 
+/// A phone number as an address; `None` where it is none.
+pub(super) fn phone(number: &str) -> Option<NewAddress> {
+    let kind = serving(PHONE).flat_map(|d| d.address.kinds).next().copied().unwrap_or(PHONE);
+    is_e164(number).then(|| NewAddress {
+        provider: PHONE.to_owned(),
+        kind: kind.to_owned(),
+        token: number.to_owned(),
+        params: BTreeMap::new(),
+    })
+}
+
 /// The same, as the target of a message.
 pub(super) fn given(address: NewAddress) -> GivenAddress {
     let NewAddress { provider, kind, token, params } = address;

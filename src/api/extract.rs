@@ -137,6 +137,13 @@ impl Query {
             .transpose()
     }
 
+    /// `true` or `false`; left out, `false`.
+    pub(super) fn flag(&mut self, name: &str) -> Answer<bool> {
+        let word = |text: &str| text.parse().ok();
+        let flag = self.choice(name, word).map_err(|_| parameter(name, "must be true or false"))?;
+        Ok(flag.unwrap_or(false))
+    }
+
     /// A time in RFC 3339, as Unix milliseconds.
     pub(super) fn time(&mut self, name: &str) -> Answer<Option<u64>> {
         self.choice(name, |text| {

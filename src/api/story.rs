@@ -17,24 +17,39 @@ pub(super) fn tell(delivery: &Delivery, name: impl Fn(i64) -> String) -> Value {
     trail::decode(&delivery.trail).into_iter().map(|entry| line(entry, created, &name)).collect()
 }
 
+/// A decision in words and names.
+pub(super) struct Told {
+    /// Whole sentences.
+    pub(super) text: String,
+    /// Channels in the order in which they will be tried.
+    pub(super) channels: Vec<String>,
+    /// Channels that were left out, and why.
+    pub(super) skipped: Vec<Value>,
+}
+
+/// Tells a decision.
+pub(super) fn decision(channels: &[i64], skipped: &[Skip], name: &impl Fn(i64) -> String) -> Told {
+    let names: Vec<_> = channels.iter().map(|channel| name(*channel)).collect();
+    let mut text = match names.split_first() {
+        None => "No channel can reach this target.".to_owned(),
+        Some((first, [])) => format!("Will be sent through {first}."),
+        Some((first, rest)) => {
+            format!("Will be sent through {first}; if that fails, {}.", rest.join(", then "))
+        }
+    };
+    let skipped: Vec<_> = skipped.iter().map(|skip| (name(skip.channel), why(skip))).collect();
+    for (channel, why) in &skipped {
+        let _ = write!(text, " {channel} was left out: {why}.");
+    }
+    let skipped = skipped.into_iter().map(|(channel, why)| json!({"channel": channel, "why": why})).collect();
+    Told { text, channels: names, skipped }
+}
+
 fn line(entry: TrailEntry, created: u64, name: &impl Fn(i64) -> String) -> Value {
     match entry {
         TrailEntry::Decided { at_ms, channels, skipped } => {
-            let names: Vec<_> = channels.iter().map(|channel| name(*channel)).collect();
-            let mut text = match names.split_first() {
-                None => "No channel can reach this target.".to_owned(),
-                Some((first, [])) => format!("Will be sent through {first}."),
-                Some((first, rest)) => {
-                    format!("Will be sent through {first}; if that fails, {}.", rest.join(", then "))
-                }
-            };
-            let skipped: Vec<_> = skipped.iter().map(|skip| (name(skip.channel), why(skip))).collect();
-            for (channel, why) in &skipped {
-                let _ = write!(text, " {channel} was left out: {why}.");
-            }
-            let skipped: Vec<_> =
-                skipped.into_iter().map(|(channel, why)| json!({"channel": channel, "why": why})).collect();
-            json!({"at": rfc3339(created + at_ms), "kind": "decided", "text": text, "channels": names, "skipped": skipped})
+            let Told { text, channels, skipped } = decision(&channels, &skipped, name);
+            json!({"at": rfc3339(created + at_ms), "kind": "decided", "text": text, "channels": channels, "skipped": skipped})
         }
         attempted @ TrailEntry::Attempted { .. } => attempt(attempted, created, name),
         TrailEntry::Received { at_ms, channel, state, witness } => {
@@ -163,7 +178,7 @@ fn why(skip: &Skip) -> String {
     }
 }
 
-fn words(reason: Reason) -> &'static str {
+pub(super) fn words(reason: Reason) -> &'static str {
     match reason {
         Reason::InvalidToken => "the token is dead, so the address was retired",
         Reason::WrongApp => "the token belongs to another app or project",

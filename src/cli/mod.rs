@@ -4,6 +4,7 @@
 //! configuration is wrong.
 
 mod client;
+mod dry_run;
 mod keys;
 mod misc;
 mod sandbox;

@@ -9,7 +9,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::{Client, Remote};
-use super::say;
+use super::{dry_run, say};
 
 /// Send a message.
 #[derive(Debug, clap::Args)]
@@ -19,8 +19,10 @@ use super::say;
 Examples:
   anypush send --to-tag vip --title Sale --body 'Only today' --class marketing
   anypush send --to-device phone-1 --title Hello --follow
+  anypush send --to-tag vip --title Sale --class marketing --dry-run
   anypush send --to-all --data kind=refresh --class marketing --json"
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(super) struct Args {
     #[command(flatten)]
     remote: Remote,
@@ -54,6 +56,12 @@ pub(super) struct Args {
     /// A word for reports.
     #[arg(long)]
     label: Option<String>,
+    /// Show what would become of it; nothing is stored or sent.
+    #[arg(long, conflicts_with = "follow")]
+    dry_run: bool,
+    /// A category of the app.
+    #[arg(long, value_name = "NAME")]
+    category: Option<String>,
     /// Wait until nothing is pending, and show the counts as they change.
     #[arg(long)]
     follow: bool,
@@ -64,6 +72,12 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let client = args.remote.client()?;
+    if args.dry_run {
+        let path = "/v1/messages?dry_run=true";
+        let answer = client.call(Method::POST, path, Some(&message(&args)?), true).await?;
+        say(if args.json { answer.to_string() } else { dry_run::text(&answer) });
+        return Ok(());
+    }
     let answer = client.call(Method::POST, "/v1/messages", Some(&message(&args)?), true).await?;
     let id = answer["id"].as_str().context("the gateway answered without a message id")?.to_owned();
     if args.json {
@@ -93,6 +107,9 @@ fn message(args: &Args) -> anyhow::Result<Value> {
     if !args.data.is_empty() {
         let pairs = args.data.iter().map(|pair| pair.split_once('=').context("--data takes KEY=VALUE"));
         message["data"] = json!(pairs.collect::<Result<BTreeMap<_, _>, _>>()?);
+    }
+    if let Some(category) = &args.category {
+        message["category"] = category.as_str().into();
     }
     if let Some(label) = &args.label {
         message["label"] = label.as_str().into();

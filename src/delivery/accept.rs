@@ -5,10 +5,10 @@
 
 use anypush_providers::contract::Class;
 
+use crate::delivery::expand;
 use crate::delivery::job::Job;
-use crate::delivery::pipeline::Pipeline;
+use crate::delivery::pipeline::{Inner, Pipeline};
 use crate::delivery::spec::{Audience, Spec};
-use crate::delivery::{expand, pipeline};
 use crate::failpoint::failpoint;
 use crate::ids::Id;
 use crate::store::{AcceptAnswer, Changes, MessageRecord, NewMessage, NewWork, StoreError, WorkKind};
@@ -60,43 +60,26 @@ impl Pipeline {
     /// Stores a message and starts it. When this returns, it survives the loss of power.
     pub async fn accept(&self, request: SendRequest) -> Result<Accepted, AcceptError> {
         let inner = &self.inner;
-        let created_at = inner.now_ms();
-        let id = inner.next_id();
-        let deadline_at = created_at + u64::from(request.spec.ttl_seconds) * 1000;
-        let spec = serde_json::to_string(&request.spec)
-            .map_err(|error| AcceptError::Unwritable(error.to_string()))?;
-        let record = MessageRecord {
-            id,
-            app: request.app,
-            state: 0,
-            class: request.spec.content.class,
-            spec,
-            label: request.label,
-            created_at,
-            deadline_at,
-            expanded_at: None,
-            targeted: 0,
-            generation: 0,
-        };
-        let job = Job::new(record.clone(), &inner.parts.codec)
-            .ok_or_else(|| AcceptError::Unwritable("the stored form does not read back".into()))?;
-        let mut changes = if is_small(&request.audience) {
-            expand::step(inner, &job, request.audience).await?.0
+        let job = draft(inner, &request)?;
+        let SendRequest { audience, idempotency, .. } = request;
+        let MessageRecord { id, created_at, .. } = job.record;
+        let mut changes = if is_small(&audience) {
+            expand::step(inner, &job, audience).await?.0
         } else {
-            Changes { work: vec![expansion(inner, &job, &request.audience)?], ..Changes::default() }
+            Changes { work: vec![expansion(inner, &job, &audience)?], ..Changes::default() }
         };
         let handed = inner.lease_at_once(&mut changes.work);
         let work = changes.work.clone();
         let message = NewMessage {
             id,
-            app: record.app,
-            class: record.class,
-            spec: record.spec,
-            label: record.label,
+            app: job.record.app,
+            class: job.record.class,
+            spec: job.record.spec.clone(),
+            label: job.record.label.clone(),
             collapse: job.collapse,
             created_at,
-            deadline_at,
-            idempotency: request.idempotency,
+            deadline_at: job.record.deadline_at,
+            idempotency,
         };
         failpoint!("accept.before_begin");
         let answer = inner.parts.store.accept(message, changes).await;
@@ -122,6 +105,26 @@ impl Pipeline {
     }
 }
 
+/// The message of a request as it will be stored.
+pub(super) fn draft(inner: &Inner, request: &SendRequest) -> Result<Job, AcceptError> {
+    let unwritable = |why: &str| AcceptError::Unwritable(why.to_owned());
+    let created_at = inner.now_ms();
+    let record = MessageRecord {
+        id: inner.next_id(),
+        app: request.app,
+        state: 0,
+        class: request.spec.content.class,
+        spec: serde_json::to_string(&request.spec).map_err(|error| unwritable(&error.to_string()))?,
+        label: request.label.clone(),
+        created_at,
+        deadline_at: created_at + u64::from(request.spec.ttl_seconds) * 1000,
+        expanded_at: None,
+        targeted: 0,
+        generation: 0,
+    };
+    Job::new(record, &inner.parts.codec).ok_or_else(|| unwritable("the stored form does not read back"))
+}
+
 fn is_small(audience: &Audience) -> bool {
     match audience {
         Audience::Devices(ids) => ids.len() <= SMALL,
@@ -131,7 +134,7 @@ fn is_small(audience: &Audience) -> bool {
     }
 }
 
-fn expansion(inner: &pipeline::Inner, job: &Job, audience: &Audience) -> Result<NewWork, AcceptError> {
+fn expansion(inner: &Inner, job: &Job, audience: &Audience) -> Result<NewWork, AcceptError> {
     let payload = serde_json::to_vec(audience).map_err(|error| AcceptError::Unwritable(error.to_string()))?;
     Ok(NewWork {
         id: inner.next_id(),

@@ -15,7 +15,7 @@ use crate::store::{Changes, NewInbox, NewWork, StoreError, WorkKind};
 /// Puts a page into inboxes, in one transaction with its records, and wakes the phones that are connected.
 pub(super) async fn send(mut hand: InHand<'_>) -> Result<(), StoreError> {
     collapse::take_turn(&mut hand, true).await?;
-    if hand.job.size > direct::DESCRIPTOR.capabilities.max_payload_bytes {
+    if direct::is_too_large(hand.job.size) {
         leave_all(hand, Reason::PayloadTooLarge).await;
         return Ok(());
     }

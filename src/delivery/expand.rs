@@ -109,28 +109,8 @@ pub(super) async fn step(
     job: &Job,
     audience: Audience,
 ) -> Result<(Changes, Option<Audience>), StoreError> {
-    let store = &inner.parts.store;
-    let channels = inner.parts.channels.of_app(job.record.app);
-    let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
-    let planner = inner.planner(job, &routes);
     let mut plan = Plan::default();
-    let mut rest = None;
-    match audience {
-        Audience::Addresses(addresses) => planner.addresses(&addresses, &mut plan),
-        Audience::Devices(_) | Audience::Users(_) => {
-            let (found, unknown) = look_up(&**store, job.record.app, audience).await?;
-            planner.devices(&found, &mut plan);
-            planner.unknown(unknown, &mut plan);
-        }
-        Audience::Matching { expression, after } => {
-            let found = store.targets_matching(job.record.app, &expression, after, STRIDE).await?;
-            planner.devices(&found, &mut plan);
-            if found.len() == STRIDE {
-                let after = found.last().map_or(after, |device| device.seq);
-                rest = Some(Audience::Matching { expression, after });
-            }
-        }
-    }
+    let rest = decide(inner, job, audience, &mut plan).await?;
     let work = plan.work(inner, job);
     let expanded_at = rest.is_none().then(|| inner.now_ms());
     let changes = Changes {
@@ -141,6 +121,37 @@ pub(super) async fn step(
         ..Changes::default()
     };
     Ok((changes, rest))
+}
+
+/// Decides about a part of an audience; what is left of it.
+pub(super) async fn decide(
+    inner: &Inner,
+    job: &Job,
+    audience: Audience,
+    plan: &mut Plan,
+) -> Result<Option<Audience>, StoreError> {
+    let store = &inner.parts.store;
+    let channels = inner.parts.channels.of_app(job.record.app);
+    let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
+    let planner = inner.planner(job, &routes);
+    let mut rest = None;
+    match audience {
+        Audience::Addresses(addresses) => planner.addresses(&addresses, plan),
+        Audience::Devices(_) | Audience::Users(_) => {
+            let (found, unknown) = look_up(&**store, job.record.app, audience).await?;
+            planner.devices(&found, plan);
+            planner.unknown(unknown, plan);
+        }
+        Audience::Matching { expression, after } => {
+            let found = store.targets_matching(job.record.app, &expression, after, STRIDE).await?;
+            planner.devices(&found, plan);
+            if found.len() == STRIDE {
+                let after = found.last().map_or(after, |device| device.seq);
+                rest = Some(Audience::Matching { expression, after });
+            }
+        }
+    }
+    Ok(rest)
 }
 
 /// Devices of a given list, each once and in order of number, and the ids that name nothing.

@@ -11,6 +11,7 @@
 //! - [`escalate`] decides again where a step has had its time; [`cancel`] stops what is not handed over yet.
 //! - [`collapse`] keeps an older message of a collapse key from going out after a newer one.
 //! - [`late`]: what a channel had accepted and failed later goes back on its route.
+//! - [`dry_run`] decides and builds as all these do, and sends nothing.
 //! - [`brake`] keeps a vendor's hiccup from erasing addresses.
 //! - [`expire`]: what phones have not taken by the deadline ends.
 //! - [`page`], [`spec`], [`state`], [`trail`]: the words that these share, and how they are stored.
@@ -24,6 +25,7 @@ mod collapse;
 mod desk;
 mod direct_page;
 mod dispatch;
+mod dry_run;
 mod escalate;
 mod expand;
 mod expire;
@@ -48,5 +50,6 @@ mod tests;
 pub mod trail;
 
 pub use accept::{AcceptError, Accepted, SendRequest};
+pub use dry_run::{DryChannel, DryRun, DryTarget, Fan, Who};
 pub use judge::judge_address;
 pub use pipeline::{Parts, Pipeline};

@@ -30,6 +30,16 @@ pub(super) struct Plan {
     pub(super) events: Vec<Event>,
     /// Targets that are no devices.
     pub(super) given: Vec<(Id, u64, NewTarget)>,
+    /// Every decision, in order, for a dry run to tell; kept where it is asked for.
+    pub(super) seen: Option<Vec<Seen>>,
+}
+
+/// What was decided about a target.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) target: u64,
+    /// `Err`: it ends with this before a route is looked for.
+    pub(super) decision: Result<Decision, Reason>,
 }
 
 /// A step that targets share: their pages are the same.
@@ -71,6 +81,7 @@ impl Planner<'_> {
             let index = plan.given.len() as u64;
             plan.given.push((self.job.id, index, NewTarget { given: Some(id), ..NewTarget::default() }));
             plan.targeted += 1;
+            plan.see(GIVEN_TARGETS + index, || Err(Reason::UnknownTarget));
             plan.events.push(self.suppressed(GIVEN_TARGETS + index, Reason::UnknownTarget, None));
         }
     }
@@ -104,6 +115,7 @@ impl Planner<'_> {
                 self.target(target, &device, plan);
             } else {
                 plan.targeted += 1;
+                plan.see(target, || Err(Reason::DuplicateAddress));
                 plan.events.push(self.suppressed(target, Reason::DuplicateAddress, None));
             }
         }
@@ -154,6 +166,7 @@ impl Planner<'_> {
         let decision = self.again(device, &[]);
         let decided = self.decided(&decision);
         plan.targeted += 1;
+        plan.see(target, || Ok(decision.clone()));
         match decision.route {
             Route::Send(steps) => {
                 let first = &steps[0];
@@ -183,6 +196,17 @@ impl Planner<'_> {
 }
 
 impl Plan {
+    /// A plan that keeps every decision.
+    pub(super) fn watched() -> Self {
+        Self { seen: Some(Vec::new()), ..Self::default() }
+    }
+
+    fn see(&mut self, target: u64, decision: impl FnOnce() -> Result<Decision, Reason>) {
+        if let Some(seen) = &mut self.seen {
+            seen.push(Seen { target, decision: decision() });
+        }
+    }
+
     /// Adds an entry for a step.
     pub(super) fn add(&mut self, aim: Aim, entry: Entry, decided: Decided) {
         self.steps.entry(aim).or_default().push((entry, Some(decided)));

@@ -8,7 +8,7 @@ use crate::channels::Channel;
 use crate::delivery::dispatch::InHand;
 use crate::delivery::page::Entry;
 use crate::ids::GIVEN_TARGETS;
-use crate::store::{NewTarget, StoreError};
+use crate::store::{NewTarget, Store, StoreError};
 
 /// The targets of a page with their addresses as they are now.
 pub(super) struct Targets {
@@ -18,27 +18,40 @@ pub(super) struct Targets {
 }
 
 impl Targets {
+    /// Finds the addresses of a page's targets.
     pub(super) async fn find(hand: &InHand<'_>, channel: &Channel) -> Result<Self, StoreError> {
-        let store = &hand.inner.parts.store;
-        let (given, devices): (Vec<_>, Vec<_>) =
-            hand.page.entries.iter().map(|entry| entry.target).partition(|target| *target >= GIVEN_TARGETS);
+        let indexes: Vec<_> =
+            hand.page.entries.iter().filter_map(|entry| entry.target.checked_sub(GIVEN_TARGETS)).collect();
+        let given = match indexes.as_slice() {
+            [] => Vec::new(),
+            indexes => hand.inner.parts.store.given_targets(hand.job.id, indexes).await?,
+        };
+        let app = hand.job.record.app;
+        Self::among(&*hand.inner.parts.store, app, channel, &hand.page.entries, given).await
+    }
+
+    /// Finds the addresses of targets; those that were given in the call are handed in, by index.
+    pub(super) async fn among(
+        store: &dyn Store,
+        app: i64,
+        channel: &Channel,
+        entries: &[Entry],
+        given: Vec<(u64, NewTarget)>,
+    ) -> Result<Self, StoreError> {
+        let devices: Vec<_> =
+            entries.iter().map(|entry| entry.target).filter(|target| *target < GIVEN_TARGETS).collect();
         let mut by_device: HashMap<u64, Vec<(u32, Address)>> = HashMap::new();
         if !devices.is_empty() {
             let provider = channel.descriptor.address.provider;
-            for found in store.send_addresses(hand.job.record.app, provider, &devices).await? {
+            for found in store.send_addresses(app, provider, &devices).await? {
                 let address =
                     Address { kind: found.kind, token: Token::new(found.token), params: found.params };
                 by_device.entry(found.device).or_default().push((found.version, address));
             }
         }
-        let mut by_index = HashMap::new();
-        if !given.is_empty() {
-            let indexes: Vec<_> = given.iter().map(|target| target - GIVEN_TARGETS).collect();
-            by_index.extend(store.given_targets(hand.job.id, &indexes).await?);
-        }
-        let mut targets =
-            Self { found: Vec::with_capacity(hand.page.entries.len()), without_address: Vec::new() };
-        for entry in &hand.page.entries {
+        let mut by_index: HashMap<u64, NewTarget> = given.into_iter().collect();
+        let mut targets = Self { found: Vec::with_capacity(entries.len()), without_address: Vec::new() };
+        for entry in entries {
             let address = match entry.target.checked_sub(GIVEN_TARGETS) {
                 Some(index) => by_index.remove(&index).and_then(given_address),
                 None => by_device.remove(&entry.target).and_then(|found| pick(found, entry, channel)),

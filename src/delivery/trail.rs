@@ -104,7 +104,7 @@ pub enum Next {
 }
 
 /// A channel that a route left out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Skip {
     /// Which channel.
     pub channel: i64,
@@ -113,7 +113,7 @@ pub struct Skip {
 }
 
 /// Why a route left a channel out. Append only.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SkipReason {
     /// The device has no active address for its provider.
     NoAddress,

@@ -3,12 +3,12 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-use anypush_providers::contract::Class;
+use anypush_providers::contract::{Class, Content, Preview, Reason, Refusal};
 use moka::future::Cache;
 use serde::Serialize;
 
 use super::auth::Phone;
-use super::cursor;
+use super::{DESCRIPTOR, cursor};
 use crate::clock::rfc3339;
 use crate::delivery::spec::Spec;
 use crate::ids::{IdCodec, Kind};
@@ -66,16 +66,41 @@ fn shared(codec: &IdCodec, entry: &InboxEntry) -> Arc<str> {
         tracing::error!(message.id = id, %error, "a stored message cannot be read; phones get it empty");
         Spec::default()
     });
-    let content = &spec.content;
+    text(id, entry.class, &spec.content).into()
+}
+
+/// What all phones get of a message, as JSON.
+fn text(id: String, class: Class, content: &Content) -> String {
     let data = content.data.iter().filter(|(key, _)| !key.starts_with(RESERVED));
     let shared = Shared {
         id,
-        class: entry.class,
+        class,
         notification: content.notification.as_ref(),
         data: data.map(|(key, value)| (key.as_str(), value.as_str())).collect(),
         collapse_key: content.collapse_key.as_deref(),
     };
-    serde_json::to_string(&shared).unwrap_or_else(|_| "{}".to_owned()).into()
+    serde_json::to_string(&shared).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// What phones would get of a message of this size, which counts as the limit counts.
+pub fn preview(id: &str, content: &Content, bytes: u32) -> Preview {
+    let most = DESCRIPTOR.capabilities.max_payload_bytes;
+    let refused = is_too_large(bytes).then(|| Refusal {
+        reason: Reason::PayloadTooLarge,
+        words: format!("the message has {bytes} bytes, {most} fit into an inbox"),
+    });
+    Preview {
+        payload: serde_json::from_str(&text(id.to_owned(), content.class, content)).unwrap_or_default(),
+        bytes,
+        max_bytes: Some(most),
+        refused,
+        ..Preview::default()
+    }
+}
+
+/// Whether a message of this size has no place in an inbox.
+pub fn is_too_large(bytes: u32) -> bool {
+    bytes > DESCRIPTOR.capabilities.max_payload_bytes
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ use std::time::Duration;
 use anypush_providers::contract::{AddressSpec, Capabilities, Descriptor, ReceiptKey, Receipts, Tier};
 
 pub use auth::{DeviceAuth, Phone};
+pub use body::{is_too_large, preview};
 pub use hub::{Hub, Seat, Signal};
 pub use routes::routes;
 

@@ -33,6 +33,29 @@ async fn send_and_follow_ends_when_nothing_is_pending() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_is_told_as_tables_and_sends_nothing() {
+    let world = World::start().await;
+    world.put_devices(vec![("phone-1".into(), fcm_device("ok-phone"))]).await;
+    let told = Command::new(env!("CARGO_BIN_EXE_anypush"))
+        .args(["send", "--to-device", "phone-1", "--to-device", "nobody", "--title", "Hello", "--dry-run"])
+        .env("ANYPUSH_URL", &world.url)
+        .env("ANYPUSH_API_KEY", &world.api_key)
+        .output();
+    let told = told.await.unwrap();
+    let said = String::from_utf8_lossy(&told.stdout);
+    assert!(told.status.success(), "{said}{}", String::from_utf8_lossy(&told.stderr));
+    for part in [
+        "2 targets, 1 of them would not be sent to",
+        "Will be sent through fcm.",
+        "of 4096",
+        "Nothing was stored",
+    ] {
+        assert!(said.contains(part), "{part} in\n{said}");
+    }
+    assert_eq!(world.api(Method::GET, "/v1/messages", None).await.body["data"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_send_with_a_wrong_key_says_so_and_fails() {
     let world = World::start().await;
     let sent = Command::new(env!("CARGO_BIN_EXE_anypush"))

@@ -14,6 +14,7 @@ mod command_line;
 mod contract;
 mod demo;
 mod disk;
+mod dry_run;
 mod examples;
 mod hygiene;
 mod isolation;

@@ -1,6 +1,7 @@
 //! `/v1/messages`: sends, and what became of them.
 
 mod counts;
+mod dry_run;
 mod read;
 
 use std::sync::Arc;
@@ -32,9 +33,10 @@ pub(super) async fn send(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
     headers: HeaderMap,
-    query: Query,
+    mut query: Query,
     body: Body,
 ) -> Answer<Response> {
+    let is_dry = query.flag("dry_run")?;
     query.finish()?;
     let app = caller.app_seq()?;
     let key = idempotency_key(&headers)?;
@@ -44,6 +46,10 @@ pub(super) async fn send(
     let idempotency = key.map(|key| (sha256(key.as_bytes()), sha256(&body.raw)));
     let read::Message { spec, audience, label } = read::message(&gateway, app, body.value).await?;
     let request = SendRequest { app, spec, audience, label, idempotency };
+    if is_dry {
+        let run = gateway.pipeline.dry_run(request).await.map_err(refused)?;
+        return Ok(Json(dry_run::view(&gateway, &run)).into_response());
+    }
     let accepted = gateway.pipeline.accept(request).await.map_err(refused)?;
     let answer = json!({
         "id": gateway.codec.encode(Kind::Message, accepted.id),

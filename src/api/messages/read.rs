@@ -114,7 +114,7 @@ fn category(fields: &mut Fields<'_>, known: Option<CategoryRecord>) -> Option<Sp
 
 /// Before anything else: a list of a million items is not worth reading.
 fn too_many(body: &Value, most: usize) -> Answer<()> {
-    for name in ["device_ids", "user_ids", "tokens"] {
+    for name in ["device_ids", "user_ids", "tokens", "phones"] {
         let n = body["to"][name].as_array().map_or(0, Vec::len);
         if n > most {
             let why = format!("{n} targets are more than {most}; send several messages, or use an audience");
@@ -130,9 +130,10 @@ fn audience(fields: &mut Fields<'_>, wrong: &Mistakes, most: usize) -> Option<Au
         fields.refuse("to", "is required");
         return None;
     };
-    let given = ["device_ids", "user_ids", "tokens", "audience"].into_iter().filter(|n| to.has(n)).count();
-    if given != 1 {
-        fields.refuse("to", "must have exactly one of `device_ids`, `user_ids`, `tokens`, `audience`");
+    let ways = ["device_ids", "user_ids", "tokens", "phones", "audience"];
+    if ways.into_iter().filter(|n| to.has(n)).count() != 1 {
+        let why = "must have exactly one of `device_ids`, `user_ids`, `tokens`, `phones`, `audience`";
+        fields.refuse("to", why);
     }
     let mut ids = |name: &str| {
         let ids = to.texts(name, most, ID)?;
@@ -149,12 +150,25 @@ fn audience(fields: &mut Fields<'_>, wrong: &Mistakes, most: usize) -> Option<Au
         let read = |(at, item): (String, Value)| address::read(item, &at, wrong).map(address::given);
         items.into_iter().filter_map(read).collect()
     });
+    let phones = to.list("phones", most).map(|items| {
+        if items.is_empty() {
+            to.refuse("phones", "names nobody");
+        }
+        let read = |(at, item): (String, Value)| {
+            let found = item.as_str().and_then(address::phone).map(address::given);
+            if found.is_none() {
+                wrong.add(at, "must be a phone number such as +8613800000000");
+            }
+            found
+        };
+        items.into_iter().filter_map(read).collect()
+    });
     let expression = to.object("audience").and_then(expression);
     to.finish();
     devices
         .map(Audience::Devices)
         .or(users.map(Audience::Users))
-        .or(tokens.map(Audience::Addresses))
+        .or(tokens.or(phones).map(Audience::Addresses))
         .or(expression.map(|expression| Audience::Matching { expression, after: 0 }))
 }
 
