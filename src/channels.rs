@@ -50,6 +50,33 @@ impl fmt::Debug for Channel {
 }
 
 impl Channel {
+    fn new(
+        record: ChannelRecord,
+        descriptor: &'static Descriptor,
+        provider: Option<Arc<dyn Provider>>,
+    ) -> Self {
+        let serving = provider.clone();
+        let route = RouteChannel {
+            seq: record.seq,
+            name: record.name.clone(),
+            provider: record.provider.clone(),
+            address_provider: descriptor.address.provider,
+            tier: descriptor.tier,
+            capabilities: descriptor.capabilities,
+            state: ChannelState::from_code(record.state).unwrap_or(ChannelState::Down),
+            serves: Arc::new(move |address| {
+                let Some(provider) = &serving else { return Ok(()) };
+                provider.serves(&Address {
+                    kind: address.kind.clone(),
+                    token: Token::new(""),
+                    params: address.params.clone(),
+                })
+            }),
+        };
+        let limits = serde_json::from_value(record.limits.clone()).unwrap_or_default();
+        Self { record, descriptor, provider, route, limits }
+    }
+
     /// Whether this is the gateway's own connection.
     pub fn is_direct(&self) -> bool {
         self.record.provider == direct::DESCRIPTOR.id
@@ -315,27 +342,7 @@ impl Channels {
             record.state_info = Some(why);
             None
         });
-        let state = ChannelState::from_code(record.state).unwrap_or(ChannelState::Down);
-        let serving = provider.clone();
-        let route = RouteChannel {
-            seq: record.seq,
-            name: record.name.clone(),
-            provider: record.provider.clone(),
-            address_provider: descriptor.address.provider,
-            tier: descriptor.tier,
-            capabilities: descriptor.capabilities,
-            state,
-            serves: Arc::new(move |address| {
-                let Some(provider) = &serving else { return Ok(()) };
-                provider.serves(&Address {
-                    kind: address.kind.clone(),
-                    token: Token::new(""),
-                    params: address.params.clone(),
-                })
-            }),
-        };
-        let limits = serde_json::from_value(record.limits.clone()).unwrap_or_default();
-        let channel = Arc::new(Channel { record, descriptor, provider, route, limits });
+        let channel = Arc::new(Channel::new(record, descriptor, provider));
         self.place(Arc::clone(&channel));
         channel
     }
@@ -368,18 +375,7 @@ impl Channels {
             deleted_at: None,
         };
         let record = self.store.put_channel(record).await.unwrap();
-        let route = RouteChannel {
-            seq: record.seq,
-            name: record.name.clone(),
-            provider: record.provider.clone(),
-            address_provider: descriptor.address.provider,
-            tier: descriptor.tier,
-            capabilities: descriptor.capabilities,
-            state: ChannelState::Ok,
-            serves: Arc::new(|_| Ok(())),
-        };
-        let limits = Limits::default();
-        let channel = Arc::new(Channel { record, descriptor, provider: Some(provider), route, limits });
+        let channel = Arc::new(Channel::new(record, descriptor, Some(provider)));
         self.place(Arc::clone(&channel));
         channel
     }

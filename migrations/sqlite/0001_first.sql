@@ -144,6 +144,7 @@ CREATE TABLE messages (
     generation  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX messages_by_app ON messages (app, id);
+CREATE INDEX messages_cancelled ON messages (id) WHERE state = 2;
 CREATE INDEX messages_by_collapse ON messages (app, collapse, id) WHERE collapse IS NOT NULL;
 CREATE INDEX messages_by_label ON messages (app, label, id) WHERE label IS NOT NULL;
 

@@ -56,6 +56,7 @@ fn refused(refusal: Refusal) -> Problem {
         Refusal::NoCallbacks => nothing_here(),
         Refusal::Unusable => later("not_ready", "the channel cannot be used now; nothing was stored"),
         Refusal::Crowded => later("busy", "too many callbacks are under way; nothing was stored"),
+        Refusal::TooFast => later("busy", "callbacks of this channel come too fast; nothing was stored"),
         Refusal::Store(error) => error.into(),
     }
 }

@@ -116,8 +116,14 @@ pub(super) async fn put(
         config,
         limits,
     };
+    let refused_before = gateway.channels.by_name(put.app, name);
+    let refused_before = refused_before.is_some_and(|old| old.route.state == ChannelState::AuthFailed);
     let (channel, is_new) = gateway.channels.put(put).await.map_err(refused)?;
-    gateway.pipeline.nudge(channel.record.seq);
+    if refused_before {
+        gateway.pipeline.reopen(channel.record.seq).await;
+    } else {
+        gateway.pipeline.nudge(channel.record.seq);
+    }
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view(&gateway, &caller, &channel))))
 }
@@ -180,7 +186,7 @@ pub(super) async fn check(
     let report = report(&gateway, &channel).await;
     if report.ok && channel.route.state == ChannelState::AuthFailed {
         gateway.channels.found(&channel, ChannelState::Ok, None).await?;
-        gateway.pipeline.nudge(channel.record.seq);
+        gateway.pipeline.reopen(channel.record.seq).await;
     }
     Ok(Json(report))
 }

@@ -80,6 +80,20 @@ async fn settle(inner: &Arc<Inner>, message: Id, most: Duration) -> Result<bool,
     }
 }
 
+/// Finishes the cancels that an earlier life began: pages end at their desks, what waits in inboxes ends here.
+pub(super) async fn finish(inner: Arc<Inner>) {
+    let store = &inner.parts.store;
+    let finished = async {
+        for message in store.half_cancelled().await? {
+            while !inner.parts.tasks.is_stopping() && store.withdraw(message, inner.now_ms()).await? > 0 {}
+        }
+        Ok::<_, StoreError>(())
+    };
+    if let Err(error) = finished.await {
+        tracing::warn!("a cancel that was interrupted is finished by the next start or call: {error}");
+    }
+}
+
 /// Ends the pages that nobody holds, and takes back what no phone was given.
 async fn sweep(inner: &Arc<Inner>, message: Id) -> Result<(), StoreError> {
     let store = &inner.parts.store;

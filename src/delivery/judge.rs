@@ -11,6 +11,8 @@ use anypush_providers::contract::{Certainty, DeliveryMode, Failure, Hint, Reason
 pub(super) enum Step {
     /// The same channel again after this time.
     Retry(Duration),
+    /// The same channel again at once: the vendor provably never processed the request.
+    Again,
     /// The next channel of the route; where there is none it fails.
     Next,
     /// The next channel; where there is none the same again after this time.
@@ -37,8 +39,6 @@ pub(super) struct Judgement {
     pub(super) address: Address,
     /// The channel's credentials are refused.
     pub(super) channel_refused: bool,
-    /// It counts as a try.
-    pub(super) counts: bool,
 }
 
 /// First wait of a retry; doubled with each try, full jitter.
@@ -48,7 +48,7 @@ const BACKOFF_CAP: Duration = Duration::from_mins(10);
 /// Longest Retry-After that is believed.
 const RETRY_AFTER_CAP: Duration = Duration::from_hours(1);
 /// How long a channel with refused credentials is left alone.
-const AUTH_WAIT: Duration = Duration::from_secs(30);
+pub(super) const AUTH_WAIT: Duration = Duration::from_secs(30);
 /// Tries after which a vendor that is down gives way to the next channel.
 const PATIENCE: u32 = 5;
 
@@ -63,9 +63,9 @@ pub fn judge_address(reason: Reason) -> Option<bool> {
 
 /// Judges a failure of the `attempt`-th try (1 = first). `chance` in 0..1 is the jitter.
 pub(super) fn judge(failure: &Failure, attempt: u32, mode: DeliveryMode, chance: f64) -> Judgement {
-    let base = Judgement { step: Step::Next, address: Address::Keep, channel_refused: false, counts: true };
+    let base = Judgement { step: Step::Next, address: Address::Keep, channel_refused: false };
     if failure.hint == Hint::NotProcessed {
-        return Judgement { step: Step::Retry(jitter(BACKOFF_BASE, chance)), counts: false, ..base };
+        return Judgement { step: Step::Again, ..base };
     }
     let lost = failure.certainty == Certainty::Doubtful
         && matches!(failure.reason, Reason::VendorUnavailable | Reason::ProtocolError);
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn a_request_that_was_never_processed_is_no_try() {
         let refused = Failure::channel(Reason::VendorUnavailable).hint(Hint::NotProcessed);
-        assert!(!ask(&refused, 1).counts);
+        assert_eq!(ask(&refused, 1).step, Step::Again);
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::delivery::job::Job;
 use crate::delivery::page::Page;
 use crate::delivery::plan::Planner;
 use crate::delivery::record::Recorder;
-use crate::delivery::{escalate, expand, expire, pace};
+use crate::delivery::{cancel, escalate, expand, expire, judge, pace};
 use crate::direct::Hub;
 use crate::ids::{Id, IdCodec, IdMaker};
 use crate::pacing::Seen;
@@ -132,6 +132,7 @@ impl Pipeline {
                 inner.desk(channel);
             }
         }
+        inner.parts.tasks.spawn("cancel", cancel::finish(Arc::clone(&inner)));
         inner.parts.tasks.spawn("pace", pace::watch(Arc::clone(&inner)));
         inner.parts.tasks.spawn("expand", expand::run(Arc::clone(&inner)));
         inner.parts.tasks.spawn("expire", expire::run(Arc::clone(&inner)));
@@ -143,6 +144,13 @@ impl Pipeline {
     pub fn nudge(&self, channel: i64) {
         self.inner.desk(channel).nudge(0);
         self.inner.gates.bell.notify_one();
+    }
+
+    /// A channel whose credentials were refused works again: what waits for that goes on at once, and not when its
+    /// half minute is over. Pages that wait for another reason for no longer than that are tried early too; the gate
+    /// still holds them to what the vendor bears.
+    pub async fn reopen(&self, channel: i64) {
+        self.inner.reopen(channel).await;
     }
 
     /// The pace of every vendor channel that something was sent through.
@@ -208,6 +216,17 @@ impl Inner {
     /// Reads a message anew when it is next needed: it was changed.
     pub(super) fn forget(&self, id: Id) {
         self.jobs.invalidate(&id);
+    }
+
+    /// See [`Pipeline::reopen`].
+    pub(super) async fn reopen(self: &Arc<Self>, channel: i64) {
+        let now = self.now_ms();
+        let until = now + judge::AUTH_WAIT.as_millis() as u64;
+        if let Err(error) = self.parts.store.hasten(channel, until, now).await {
+            tracing::warn!("pages of a channel that works again wait for their time: {error}");
+        }
+        self.desk(channel).nudge(0);
+        self.gates.bell.notify_one();
     }
 
     /// Keeps a message that was just stored, so that its pages need not read it.

@@ -1,11 +1,11 @@
 //! A page through a vendor: a batch to the provider, outcomes to the recorder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anypush_providers::contract::{
-    Address, Certainty, DeliveryMode, Failure, Outcome, Outcomes, Provider, Reason, VendorEcho, Verdict,
+    Address, Certainty, DeliveryMode, Failure, Hint, Outcome, Outcomes, Provider, Reason, VendorEcho, Verdict,
 };
 use rand::RngExt as _;
 
@@ -27,6 +27,8 @@ use crate::telemetry::{OutcomeLabels, VendorCode};
 /// Targets whose requests may be under way at once where none may be repeated: what a crash can leave unknown of a
 /// page. Small against every vendor's window.
 const SLICE: usize = 64;
+/// How often a request that the vendor never processed is repeated at once; then it counts as a try.
+const AT_ONCE_AGAIN: u32 = 3;
 
 /// Sends a page through a vendor.
 pub(super) async fn send(
@@ -51,6 +53,8 @@ pub(super) async fn send(
         gate: Arc::clone(&gate),
         leavers,
         retries: BTreeMap::new(),
+        unprocessed: HashSet::new(),
+        again_left: 0,
         unsent: kept,
     };
     let once = page.mode() == DeliveryMode::AtMostOnce;
@@ -61,7 +65,7 @@ pub(super) async fn send(
         if once && !page.declare(chunk).await {
             page.unsent.extend(chunk.iter().map(|(entry, _)| entry.clone()));
         } else {
-            page.batch(&provider, chunk).await;
+            page.batches(&provider, chunk).await;
         }
     }
     let Sending { leavers, retries, unsent, .. } = page;
@@ -78,6 +82,9 @@ struct Sending<'a, 'b> {
     leavers: Vec<onward::Leaver>,
     /// Targets that are tried again, by (attempt, wait in whole seconds).
     retries: BTreeMap<(u32, u64), Vec<Entry>>,
+    /// Targets of the chunk that the vendor never processed and that are sent again at once; how often that may be yet.
+    unprocessed: HashSet<u64>,
+    again_left: u32,
     /// Targets that were not sent, because the process stops or the gate let nothing through: they stay in this page.
     unsent: Vec<Entry>,
 }
@@ -104,6 +111,19 @@ impl Sending<'_, '_> {
         };
         let changes = Changes { work_updates: vec![update], ..Changes::default() };
         self.hand.inner.recorder.push_and_wait(changes, true).await
+    }
+
+    /// Sends a chunk, and at once again what the vendor provably never processed, a few times.
+    async fn batches(&mut self, provider: &Arc<dyn Provider>, chunk: &[(Entry, Address)]) {
+        self.again_left = AT_ONCE_AGAIN;
+        self.batch(provider, chunk).await;
+        while !self.unprocessed.is_empty() {
+            self.again_left -= 1;
+            let again = std::mem::take(&mut self.unprocessed);
+            let again: Vec<_> =
+                chunk.iter().filter(|(entry, _)| again.contains(&entry.target)).cloned().collect();
+            self.batch(provider, &again).await;
+        }
     }
 
     async fn batch(&mut self, provider: &Arc<dyn Provider>, chunk: &[(Entry, Address)]) {
@@ -204,10 +224,19 @@ impl Sending<'_, '_> {
             return;
         }
         let attempt = self.hand.item.attempt + 1;
-        let judgement = judge::judge(failure, attempt, self.mode(), rand::rng().random());
+        let mut judgement = judge::judge(failure, attempt, self.mode(), rand::rng().random());
         if self.hand.inner.parts.tasks.is_stopping() && judgement.step != Step::Unknown && not_sent(failure) {
             self.unsent.push(entry.clone());
             return;
+        }
+        if judgement.step == Step::Again {
+            if self.again_left > 0 {
+                self.unprocessed.insert(entry.target);
+                return;
+            }
+            // It goes on refusing: as one that is down.
+            let failure = Failure { hint: Hint::None, ..failure.clone() };
+            judgement = judge::judge(&failure, attempt, self.mode(), rand::rng().random());
         }
         changes.addresses.extend(self.verdict(entry, failure.reason, &judgement));
         if judgement.channel_refused {
@@ -215,10 +244,7 @@ impl Sending<'_, '_> {
                 outcome.vendor.words.clone().unwrap_or_else(|| "the vendor refuses the credentials".into());
             self.channel_state(ChannelState::AuthFailed, Some(words)).await;
         }
-        let retry = |wait: Duration| {
-            let attempt = if judgement.counts { attempt } else { attempt - 1 };
-            (attempt, wait.as_millis().div_ceil(1000) as u64)
-        };
+        let retry = |wait: Duration| (attempt, wait.as_millis().div_ceil(1000) as u64);
         let pending = self.hand.event(entry.target, State::Pending, Some(failure.reason));
         match judgement.step {
             Step::Retry(wait) if !self.hand.is_step_over(wait) => {
@@ -232,7 +258,7 @@ impl Sending<'_, '_> {
                 changes.events.push(self.tell(entry, event, outcome, Next::Nothing));
             }
             // A try that would come after the step's own time makes way too.
-            Step::Next | Step::NextOrRetry(_) | Step::Retry(_) => {
+            Step::Again | Step::Next | Step::NextOrRetry(_) | Step::Retry(_) => {
                 let else_retry = match judgement.step {
                     Step::NextOrRetry(wait) | Step::Retry(wait) => Some(retry(wait)),
                     _ => None,
@@ -291,7 +317,8 @@ impl Sending<'_, '_> {
             Ok(true) if state != ChannelState::Ok => {
                 tracing::error!(channel.name = %self.channel.record.name, "the channel's credentials are refused");
             }
-            Ok(_) => {}
+            Ok(true) => self.hand.inner.reopen(self.channel.record.seq).await,
+            Ok(false) => {}
             Err(error) => tracing::warn!("a channel's state could not be kept: {error}"),
         }
     }

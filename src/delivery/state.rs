@@ -361,6 +361,30 @@ mod tests {
         }
 
         #[test]
+        fn what_comes_too_late_to_end_a_delivery_does_not_say_so(seen in 2u8..5, end in 5u8..10) {
+            let told = |state| {
+                let trail = vec![trail::TrailEntry::Ended { at_ms: 5, reason: Reason::Expired }];
+                Event { trail, ..event(state, 5) }
+            };
+            let (row, _) = apply(None, &event(State::from_code(seen).unwrap(), 1));
+            let (row, moves) = apply(Some(row), &told(State::from_code(end).unwrap()));
+            prop_assert!(moves.is_empty() && trail::decode(&row.trail).is_empty());
+            let (row, _) = apply(None, &event(State::Accepted, 1));
+            let (row, _) = apply(Some(row), &told(State::from_code(end).unwrap()));
+            prop_assert_eq!(trail::decode(&row.trail).len(), 1);
+        }
+
+        #[test]
+        fn what_ends_one_channels_try_takes_nothing_from_another_that_accepted(end in 5u8..10) {
+            let end = event(State::from_code(end).unwrap(), 5);
+            let (row, _) = apply(None, &event(State::Accepted, 1));
+            let (row, moves) = apply(Some(row), &Event { channel: 4, ..end.clone() });
+            prop_assert!(moves.is_empty());
+            prop_assert_eq!((row.state, row.channel), (State::Accepted, 3));
+            prop_assert_eq!(apply(Some(row), &end).0.state, end.state);
+        }
+
+        #[test]
         fn the_rank_never_falls(codes in prop::collection::vec(0u8..10, 1..20)) {
             let mut row = None;
             let mut rank = 0;

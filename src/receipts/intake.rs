@@ -11,6 +11,7 @@ use super::{Inner, Receipts};
 use crate::channels::Channel;
 use crate::clock::{at_unix_ms, unix_ms};
 use crate::ids::base32;
+use crate::pacing::Rate;
 use crate::secrets::Vault;
 use crate::store::{RawReceipt, StoreError};
 
@@ -20,6 +21,8 @@ pub const MOST_BYTES: usize = 1024 * 1024;
 const MOST_OF_CHANNEL: usize = 32;
 /// Callbacks that all channels together may have in hand.
 const MOST: usize = 128;
+/// Callbacks that one channel may bring a second; what comes beyond is refused before it is read.
+const A_SECOND: u32 = 500;
 /// Rows of the journal beyond which vendors are asked to come again: merging is far behind.
 const MOST_ROWS: u64 = 100_000;
 
@@ -32,6 +35,8 @@ pub enum Refusal {
     Unusable,
     /// Too many at once, or merging is far behind. Again later.
     Crowded,
+    /// This channel's callbacks come too fast. Again later.
+    TooFast,
     /// It could not be made durable. Again later.
     Store(StoreError),
 }
@@ -94,6 +99,12 @@ impl Receipts {
         if self.journal_rows() >= MOST_ROWS {
             return Err(Refusal::Crowded);
         }
+        let now = self.inner.parts.clock.now_ms() * 1000;
+        let mut rates = self.inner.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if rates.entry(seq).or_insert_with(|| Rate::new(A_SECOND)).take(now, 1).is_err() {
+            return Err(Refusal::TooFast);
+        }
+        drop(rates);
         let mut in_hand = self.inner.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
         let all: usize = in_hand.values().sum();
         let own = in_hand.entry(seq).or_default();

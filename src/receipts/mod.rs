@@ -36,6 +36,7 @@ use crate::channels::{Channel, Channels};
 use crate::clock::Clock;
 use crate::delivery::Pipeline;
 use crate::ids::IdCodec;
+use crate::pacing::Rate;
 use crate::secrets::Vault;
 use crate::store::{Store, StoreError};
 use crate::tasks::Tasks;
@@ -78,6 +79,8 @@ struct Inner {
     behind_since: AtomicU64,
     /// Callbacks in hand, by channel.
     in_hand: Mutex<HashMap<i64, usize>>,
+    /// How fast callbacks may come, by channel.
+    rates: Mutex<HashMap<i64, Rate>>,
 }
 
 impl Receipts {
@@ -96,6 +99,7 @@ impl Receipts {
             rows: AtomicU64::new(rows),
             behind_since: AtomicU64::new(0),
             in_hand: Mutex::default(),
+            rates: Mutex::default(),
         };
         Ok(Self { inner: Arc::new(inner) })
     }

@@ -175,6 +175,8 @@ pub trait Store: Send + Sync {
     /// Takes back some inbox entries of a message that were never handed out; their deliveries end cancelled. Returns
     /// how many entries; 0 = there are none left.
     async fn withdraw(&self, message: Id, now_ms: u64) -> Result<u64>;
+    /// Cancelled messages that [`Self::withdraw`] would still find entries of: a cancel was interrupted.
+    async fn half_cancelled(&self) -> Result<Vec<Id>>;
     /// Applies changes in one transaction. Shares its commit with others that wait.
     async fn commit(&self, changes: Changes) -> Result<()>;
     /// A message by id.
@@ -217,6 +219,8 @@ pub trait Store: Send + Sync {
     /// Leases free pages of a message, and what is to be decided again about it, due or not; the lease's kind, channel
     /// and lane say nothing.
     async fn lease_of(&self, message: Id, lease: Lease) -> Result<Vec<WorkItem>>;
+    /// Makes a channel's free pages due now that would be by `until_ms`.
+    async fn hasten(&self, channel: i64, until_ms: u64, now_ms: u64) -> Result<()>;
     /// When the next free work of this kind (and channel) is due, in Unix milliseconds.
     async fn next_due(&self, kind: WorkKind, channel: i64) -> Result<Option<u64>>;
     /// How many work items wait, by kind and channel. `Broken` once nothing can be written any more.

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anypush_providers::contract::{
-    AddressSpec, Batch, Capabilities, Category, CheckReport, Content, Descriptor, Environment, Failure,
-    Notification, Outcome, Outcomes, Provider, Receipts, SendContext, Tier, VendorEcho, Verdict,
+    AddressSpec, Batch, Capabilities, Category, CheckReport, Content, Descriptor, Environment, Failure, Hint,
+    Notification, Outcome, Outcomes, Provider, Reason, Receipts, SendContext, Tier, VendorEcho, Verdict,
 };
 use async_trait::async_trait;
 
@@ -59,6 +59,8 @@ struct Played {
     script: Mutex<HashMap<String, Failure>>,
     /// (token, attempt, seconds to live), in order.
     sent: Mutex<Vec<(String, u32, u64)>>,
+    /// So many requests are not processed at all.
+    unprocessed: Mutex<u32>,
     /// (token, message), in order.
     handed: Mutex<Vec<(String, String)>>,
     /// Tokens that were accepted, in order.
@@ -78,8 +80,14 @@ impl Provider for Played {
             if token == "silent" {
                 continue;
             }
-            let verdict =
-                self.script.lock().unwrap().get(&token).cloned().map_or(Verdict::Accepted, Verdict::Failed);
+            let refused = {
+                let mut left = self.unprocessed.lock().unwrap();
+                let refused = *left > 0;
+                *left = left.saturating_sub(1);
+                refused.then(|| Failure::channel(Reason::VendorUnavailable).hint(Hint::NotProcessed))
+            };
+            let scripted = self.script.lock().unwrap().get(&token).cloned();
+            let verdict = refused.or(scripted).map_or(Verdict::Accepted, Verdict::Failed);
             if verdict == Verdict::Accepted {
                 self.took.lock().unwrap().push(token.clone());
             }

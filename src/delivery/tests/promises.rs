@@ -7,9 +7,11 @@ use anypush_providers::contract::{Class, Failure, Hint, Reason};
 use super::{APP, NOW, Rig};
 use crate::delivery::state::{Event, State};
 use crate::delivery::trail::{self, Next, TrailEntry};
+use crate::delivery::{Parts, Pipeline};
 use crate::ids::Id;
 use crate::routing::ChannelState;
 use crate::store::{Changes, NewWork, PhoneEvent, Store as _, WorkKind};
+use crate::tasks::Tasks;
 
 #[tokio::test]
 async fn a_vendor_that_asks_for_time_gets_it_also_from_a_message_for_now() {
@@ -135,4 +137,85 @@ async fn what_a_phone_has_is_not_sent_again_because_the_vendors_answer_was_lost(
     rig.pipeline.nudge(seq);
     rig.waits(message, false).await;
     assert_eq!(rig.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn pages_of_a_channel_that_works_again_go_on_at_once() {
+    let rig = Rig::new().await;
+    let targets = rig.devices(&["refused", "limited"]).await;
+    rig.script("refused", Failure::channel(Reason::AuthFailed));
+    let asks = Hint::RetryAfter(Duration::from_secs(40));
+    rig.script("limited", Failure::target(Reason::RateLimited).hint(asks));
+    let [limited, refused] = [rig.send(&["limited"], 3600).await, rig.send(&["refused"], 3600).await];
+    for (message, target) in [(limited, targets[1]), (refused, targets[0])] {
+        rig.until(message, target, |row| !row.trail.is_empty()).await;
+        rig.waits(message, true).await;
+    }
+    let seq = rig.channel.record.seq;
+    assert_eq!(rig.channels.by_seq(seq).unwrap().route.state, ChannelState::AuthFailed);
+    rig.played.script.lock().unwrap().clear();
+    rig.channels.set_state(seq, ChannelState::Ok, None).await.unwrap();
+    rig.pipeline.nudge(seq);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(rig.sent().len(), 2, "not before its time by itself");
+    rig.pipeline.reopen(seq).await;
+    rig.accepted(refused, targets[0]).await;
+    assert_eq!(rig.sent().len(), 3, "what the vendor asked to wait longer for waits");
+}
+
+#[tokio::test]
+async fn a_message_that_gets_through_opens_the_channel_for_those_that_wait() {
+    let rig = Rig::new().await;
+    let targets = rig.devices(&["refused", "ok"]).await;
+    rig.script("refused", Failure::channel(Reason::AuthFailed));
+    let refused = rig.send(&["refused"], 3600).await;
+    rig.until(refused, targets[0], |row| !row.trail.is_empty()).await;
+    rig.waits(refused, true).await;
+    rig.played.script.lock().unwrap().clear();
+    let ok = rig.send(&["ok"], 3600).await;
+    rig.accepted(ok, targets[1]).await;
+    rig.accepted(refused, targets[0]).await;
+}
+
+#[tokio::test]
+async fn a_request_that_was_never_processed_is_repeated_at_once_a_few_times_and_then_counts_as_a_try() {
+    let rig = Rig::new().await;
+    let target = rig.devices(&["a"]).await[0];
+    *rig.played.unprocessed.lock().unwrap() = 3;
+    let message = rig.send(&["a"], 3600).await;
+    rig.accepted(message, target).await;
+    assert_eq!(rig.sent().len(), 4);
+    *rig.played.unprocessed.lock().unwrap() = u32::MAX;
+    let message = rig.send(&["a"], 3600).await;
+    let row = rig.until(message, target, |row| !row.trail.is_empty()).await;
+    assert_eq!((row.state, row.reason), (State::Pending, Some(Reason::VendorUnavailable)));
+    rig.waits(message, true).await;
+    assert_eq!(rig.sent().len(), 8);
+    rig.clock.advance(Duration::from_secs(20));
+    *rig.played.unprocessed.lock().unwrap() = 0;
+    rig.pipeline.nudge(rig.channel.record.seq);
+    rig.accepted(message, target).await;
+    assert_eq!(rig.sent().last().unwrap().1, 2, "the second try");
+}
+
+#[tokio::test]
+async fn a_cancel_that_a_crash_cut_short_is_finished_at_the_start() {
+    let rig = Rig::new().await;
+    let target = rig.devices(&["a"]).await[0];
+    rig.store.set_device_secret(APP, "a", "user", b"mac").await.unwrap();
+    rig.channels.delete(APP, "played").await.unwrap();
+    let message = rig.send(&["a"], 3600).await;
+    rig.accepted(message, target).await;
+    // As far as it got: the message is marked, nothing is withdrawn.
+    rig.store.cancel(message, rig.clock.now_ms()).await.unwrap();
+    assert_eq!(rig.store.half_cancelled().await.unwrap(), [message]);
+    let inner = &rig.pipeline.inner;
+    inner.parts.tasks.stop();
+    rig.pipeline.stop(Duration::from_secs(5)).await;
+    assert!(inner.parts.tasks.wait(Duration::from_secs(5)).await);
+    let parts = Parts { tasks: Tasks::default(), ..inner.parts.clone() };
+    let _next_life = Pipeline::start(parts).await.unwrap();
+    let row = rig.until(message, target, |row| row.state != State::Accepted).await;
+    assert_eq!(row.state, State::Cancelled);
+    assert!(rig.store.half_cancelled().await.unwrap().is_empty());
 }

@@ -105,3 +105,15 @@ async fn what_is_kept_shows_neither_the_path_nor_the_vendors_credentials() {
     let moved = crate::store::RawReceipt { channel: row.channel + 1, ..row };
     assert!(super::intake::open(&world.receipts.inner.parts.vault, &moved).is_none());
 }
+
+#[tokio::test]
+async fn callbacks_that_come_too_fast_are_refused_before_they_are_read_and_taken_a_second_later() {
+    let world = World::new().await;
+    let taken =
+        std::iter::repeat_with(|| world.receipts.enter(&world.channel)).take_while(Result::is_ok).count();
+    assert_eq!(taken, 500);
+    assert!(matches!(world.receipts.enter(&world.channel), Err(Refusal::TooFast)));
+    assert!(world.receipts.enter(&world.foreign).is_ok(), "another channel's flood is not its own");
+    world.clock.advance(std::time::Duration::from_secs(1));
+    assert!(world.receipts.enter(&world.channel).is_ok());
+}

@@ -276,6 +276,10 @@ impl Store for SqliteStore {
         self.send(|inbox| inbox.rest, |reply| Job::Withdraw(message, now_ms, reply)).await
     }
 
+    async fn half_cancelled(&self) -> Result<Vec<Id>> {
+        self.read(async |s| work::half_cancelled(s).await).await
+    }
+
     async fn commit(&self, changes: Changes) -> Result<()> {
         self.send(|inbox| inbox.rest, |reply| Job::Commit(Box::new(changes), reply)).await
     }
@@ -340,6 +344,11 @@ impl Store for SqliteStore {
 
     async fn lease_of(&self, message: Id, lease: Lease) -> Result<Vec<WorkItem>> {
         self.call(move |s| Box::pin(async move { work::lease_of(s, message, &lease).await.map(Ok) })).await
+    }
+
+    async fn hasten(&self, channel: i64, until_ms: u64, now_ms: u64) -> Result<()> {
+        self.call(move |s| Box::pin(async move { work::hasten(s, channel, until_ms, now_ms).await.map(Ok) }))
+            .await
     }
 
     async fn next_due(&self, kind: WorkKind, channel: i64) -> Result<Option<u64>> {

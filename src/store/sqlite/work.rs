@@ -148,6 +148,26 @@ pub(super) async fn cancel(session: &mut Session, message: Id, now_ms: u64) -> S
     row.map(|row| rows::number(&row, 0).map(|n| n as u32)).transpose()
 }
 
+/// Cancelled messages of which something waits in an inbox that no phone was given.
+pub(super) async fn half_cancelled(session: &mut Session) -> Sql<Vec<Id>> {
+    let query = sqlx::query(
+        "SELECT id FROM messages WHERE state = 2
+         AND EXISTS (SELECT 1 FROM inbox WHERE inbox.message = messages.id AND handed_at IS NULL)",
+    );
+    session.rows(query).await?.iter().map(|row| rows::id(row, 0)).collect()
+}
+
+/// Makes a channel's free pages due now that would be by some time.
+pub(super) async fn hasten(session: &mut Session, channel: i64, until_ms: u64, now_ms: u64) -> Sql<()> {
+    let query = sqlx::query(
+        "UPDATE work SET due_at = ?4 WHERE kind = ?1 AND channel = ?2 AND lane IN (0, 1) AND owner = 0
+         AND due_at > ?4 AND due_at <= ?3",
+    );
+    let query =
+        query.bind(i64::from(WorkKind::Page as u8)).bind(channel).bind(int(until_ms)).bind(int(now_ms));
+    session.run(query).await.map(drop)
+}
+
 async fn take(session: &mut Session, lease: &Lease, mut items: Vec<WorkItem>) -> Sql<Vec<WorkItem>> {
     if items.is_empty() {
         return Ok(items);
