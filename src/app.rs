@@ -101,6 +101,8 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
     let key = key.as_slice().try_into().context("the key of public ids in the database is damaged")?;
     let codec = Arc::new(IdCodec::new(key));
     let ids = Arc::new(IdMaker::new(settings.node));
+    // The clock may have been set back while the gateway was down.
+    ids.go_on_after(store.last_id().await?);
     let environment = Environment {
         user_agent: concat!("anypush/", env!("CARGO_PKG_VERSION")).into(),
         ..Environment::default()

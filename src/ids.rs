@@ -45,6 +45,12 @@ impl IdMaker {
         Self { node: u64::from(node), last: Mutex::new((0, 0)) }
     }
 
+    /// Makes ids after this one only: the clock may have been set back since it was made.
+    pub fn go_on_after(&self, id: Id) {
+        let mut last = self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        last.0 = last.0.max((id.0 as u64 >> (NODE_BITS + COUNTER_BITS)) + 1);
+    }
+
     /// The next id. When the clock stands still, goes back, or the counter is used up, the time part runs ahead:
     /// order matters more than the millisecond.
     pub fn next(&self, unix_ms: u64) -> Id {

@@ -40,6 +40,11 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Answer<impl 
         ("phones_connected", "Phones connected to this node", gateway.hub.connected() as u64),
         ("receipts_journal_rows", "Callbacks that wait to be merged", gateway.receipts.journal_rows()),
         ("receipts_lag_seconds", "Age of the oldest callback not read yet", gateway.receipts.lag_seconds()),
+        (
+            "clock_off_seconds",
+            "Seconds between the wall clock and the gateway's time, either way",
+            gateway.clock.wall_ahead_seconds().unsigned_abs(),
+        ),
         ("store_write_statements", "Statements that wrote since start", gateway.store.write_statements()),
     ];
     let channels = gateway.pipeline.pace();

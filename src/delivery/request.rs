@@ -46,6 +46,5 @@ pub(super) fn batch(
 /// What stands beside a batch.
 pub(super) fn context(inner: &Inner, channel: &Channel, gate: Arc<dyn Gate>) -> SendContext {
     let callback_url = inner.parts.callback_urls.of(channel);
-    #[expect(clippy::disallowed_methods, reason = "adapters sign with the wall clock")]
-    SendContext { gate, now: std::time::SystemTime::now, callback_url }
+    SendContext { gate, now: crate::clock::wall, callback_url }
 }

@@ -214,6 +214,8 @@ pub trait Store: Send + Sync {
 
     /// Takes over what an earlier life of this node left leased, at once. Returns the new epoch.
     async fn begin_epoch(&self, node: u8) -> Result<u64>;
+    /// The newest id of a message or a work item: new ones must come after it, whatever the clock says now.
+    async fn last_id(&self) -> Result<Id>;
     /// Leases due work of one kind (for pages: of one channel and lane), oldest first.
     async fn lease(&self, lease: Lease) -> Result<Vec<WorkItem>>;
     /// Leases free pages of a message, and what is to be decided again about it, due or not; the lease's kind, channel

@@ -65,6 +65,7 @@ macro_rules! conformance_tests {
             work:
                 due_work_is_leased_once_oldest_first,
                 a_new_epoch_frees_what_the_old_one_held_and_says_so,
+                the_newest_id_is_known,
                 a_stale_owner_changes_nothing,
                 work_goes_on_waits_and_ends,
                 pages_that_wait_are_found_by_message;

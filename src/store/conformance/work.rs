@@ -56,6 +56,14 @@ pub(in crate::store) async fn a_new_epoch_frees_what_the_old_one_held_and_says_s
     assert_eq!((ids(&taken), taken[0].resumed, taken[0].epoch), (vec![id(1)], true, new));
 }
 
+pub(in crate::store) async fn the_newest_id_is_known(store: &dyn Store) {
+    assert_eq!(store.last_id().await.unwrap(), Id(0));
+    add(store, vec![work(7, id(1), 5, NOW)]).await;
+    assert_eq!(store.last_id().await.unwrap(), id(7));
+    store.accept(message(1, 8), Changes::default()).await.unwrap();
+    assert_eq!(store.last_id().await.unwrap(), id(8));
+}
+
 pub(in crate::store) async fn a_stale_owner_changes_nothing(store: &dyn Store) {
     let old = store.begin_epoch(1).await.unwrap();
     add(store, vec![NewWork { leased: Some((1, old, NOW + 90_000)), ..work(1, id(1), 5, NOW) }]).await;

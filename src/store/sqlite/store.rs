@@ -338,6 +338,10 @@ impl Store for SqliteStore {
         self.call(move |s| Box::pin(async move { work::begin_epoch(s, node).await.map(Ok) })).await
     }
 
+    async fn last_id(&self) -> Result<Id> {
+        self.read(work::last_id).await
+    }
+
     async fn lease(&self, lease: Lease) -> Result<Vec<WorkItem>> {
         self.call(move |s| Box::pin(async move { work::lease(s, &lease).await.map(Ok) })).await
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::rows;
 use super::session::{ROWS, Session, Sql, int, json};
@@ -86,9 +86,16 @@ pub(super) async fn begin_epoch(session: &mut Session, node: u8) -> Sql<u64> {
     Ok(epoch)
 }
 
+/// The newest id of a message or a work item.
+pub(super) async fn last_id(session: &mut Session) -> Sql<Id> {
+    let query = sqlx::query(
+        "SELECT max(coalesce((SELECT max(id) FROM messages), 0), coalesce((SELECT max(id) FROM work), 0))",
+    );
+    session.row(query).await?.map_or(Ok(Id(0)), |row| row.try_get(0).map(Id))
+}
+
 /// A number in `meta`; 0 where it was never written.
 pub(super) async fn read_number(session: &mut Session, key: &str) -> Sql<u64> {
-    use sqlx::Row as _;
     let row = session.row(sqlx::query("SELECT value FROM meta WHERE key = ?1").bind(key)).await?;
     let Some(row) = row else { return Ok(0) };
     let bytes: &[u8] = row.try_get(0)?;
@@ -202,7 +209,6 @@ pub(super) async fn next_due(session: &mut Session, kind: WorkKind, channel: i64
 
 /// How many items wait, by kind and channel.
 pub(super) async fn backlog(session: &mut Session) -> Sql<Vec<(WorkKind, i64, u64)>> {
-    use sqlx::Row as _;
     let query = sqlx::query("SELECT kind, channel, count(*) FROM work GROUP BY kind, channel");
     let found = session.rows(query).await?;
     found
