@@ -150,6 +150,15 @@ impl IdCodec {
         u128::from_be_bytes(tag[..16].try_into().unwrap_or_default())
     }
 
+    /// A 128-bit key of one request for these targets of a page: the same when the same request is made again after a
+    /// crash, another one as soon as the targets are others. A vendor that drops what it has seen must never drop the
+    /// rest of a page because of its beginning.
+    pub fn batch_key(&self, message: Id, page: Id, targets: impl Iterator<Item = u64>) -> u128 {
+        let mut body = [message.0.to_be_bytes(), page.0.to_be_bytes()].concat();
+        targets.for_each(|target| body.extend_from_slice(&target.to_be_bytes()));
+        u128::from_be_bytes(self.sign(b"batch-key", &body)[..16].try_into().unwrap_or_default())
+    }
+
     /// What vendors may echo in receipts: message, target and 64 bits of MAC under the channel's name, 32 characters
     /// of base64url.
     pub fn receipt_param(&self, channel: i64, message: Id, target: u64) -> String {

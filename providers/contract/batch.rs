@@ -43,7 +43,8 @@ pub struct Category {
 pub struct MessageRef {
     /// Public id, `msg_…`. Put into every payload as data key `anypush_id`.
     pub id: String,
-    /// The same for every repeat of this page of this message: where a vendor dedupes a batch call, this is the key.
+    /// The same where this batch is repeated after a crash, another one for every other: where a vendor dedupes a batch
+    /// call, this is the key.
     pub page_key: u128,
     /// The backend's report label.
     pub label: Option<String>,

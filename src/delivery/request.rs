@@ -9,6 +9,7 @@ use crate::channels::Channel;
 use crate::delivery::job::Job;
 use crate::delivery::page::Entry;
 use crate::delivery::pipeline::Inner;
+use crate::ids::Id;
 
 /// A batch of targets of one page. `page` is the same for every repeat of it; `attempt` is 1 for the first try.
 pub(super) fn batch(
@@ -32,7 +33,7 @@ pub(super) fn batch(
     Batch {
         message: MessageRef {
             id: job.public_id.clone(),
-            page_key: codec.delivery_key(job.id, page),
+            page_key: codec.batch_key(job.id, Id(page as i64), targets.iter().map(|(entry, _)| entry.target)),
             label: job.record.label.clone(),
         },
         content: Arc::clone(&job.content),
