@@ -1,7 +1,8 @@
 //! Checkpoints on a connection of their own, so that the writer never does one between two callers.
 //!
 //! The writer tells how much it wrote; the checkpointer copies every second, or sooner when much was written, and
-//! truncates the log once it is quiet. It gives way: PASSIVE never waits for anybody.
+//! truncates the log once it is quiet. It gives way: PASSIVE never waits for anybody. But where somebody always writes
+//! the log would never begin anew; once it is long, writers wait for the copy of the few pages that are left.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +14,8 @@ use tokio::sync::{Notify, oneshot};
 use super::session::Sql;
 
 const EVERY: Duration = Duration::from_secs(1);
+/// Pages of a log that must begin anew.
+const LONG: i64 = 16 * 1024;
 /// Seconds without a write after which the log is cut to nothing.
 const QUIET: u32 = 5;
 const PAGE_BYTES: u64 = 4096;
@@ -55,14 +58,19 @@ pub(super) async fn run(
         let outcome = if stopping || quiet == QUIET {
             checkpoint(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await
         } else if wrote {
-            checkpoint(&mut connection, "PRAGMA wal_checkpoint(PASSIVE)").await
+            match checkpoint(&mut connection, "PRAGMA wal_checkpoint(PASSIVE)").await {
+                Ok(state) if state.log > LONG => {
+                    checkpoint(&mut connection, "PRAGMA wal_checkpoint(RESTART)").await
+                }
+                passive => passive,
+            }
         } else {
-            Ok(true)
+            continue;
         };
         match outcome {
             // Somebody read or wrote just then: what is left is copied with the next round.
-            Ok(false) => drop(written.pages.fetch_add(1, Ordering::Relaxed)),
-            Ok(true) => {}
+            Ok(state) if !state.whole => drop(written.pages.fetch_add(1, Ordering::Relaxed)),
+            Ok(_) => {}
             Err(error) => tracing::warn!("writing the log back into the database failed: {error}"),
         }
         if stopping {
@@ -74,9 +82,16 @@ pub(super) async fn run(
     }
 }
 
-/// Whether the whole log was copied.
-async fn checkpoint(connection: &mut SqliteConnection, sql: &'static str) -> Sql<bool> {
+/// What a checkpoint left.
+struct State {
+    /// Pages of the log.
+    log: i64,
+    /// The whole log was copied.
+    whole: bool,
+}
+
+async fn checkpoint(connection: &mut SqliteConnection, sql: &'static str) -> Sql<State> {
     let row = sqlx::query(sql).fetch_one(connection).await?;
     let (busy, log, copied): (i64, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    Ok(busy == 0 && log == copied)
+    Ok(State { log, whole: busy == 0 && log == copied })
 }

@@ -175,6 +175,36 @@ async fn a_full_disk_is_said_so_and_everything_answered_stays_readable() {
     again.close().await;
 }
 
+/// Writers that never pause, and readers that never do: the log must begin anew all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_stays_bounded_while_everybody_writes_and_reads() {
+    let (store, directory) = open().await;
+    let log = directory.path().join("data/anypush.db-wal");
+    let reads = std::sync::atomic::AtomicBool::new(true);
+    let reading = async {
+        while reads.load(std::sync::atomic::Ordering::Relaxed) {
+            store.messages(1, None, Id(i64::MAX), 10).await.unwrap();
+        }
+    };
+    let writing = async {
+        let mut longest = 0;
+        for round in 0..150 {
+            let accepts = (0..40).map(|n| {
+                let big = NewMessage { spec: "x".repeat(64 * 1024), ..message(1, round * 40 + n) };
+                store.accept(big, Changes::default())
+            });
+            assert!(futures_util::future::join_all(accepts).await.iter().all(Result::is_ok));
+            longest = longest.max(fs::metadata(&log).unwrap().len());
+        }
+        reads.store(false, std::sync::atomic::Ordering::Relaxed);
+        longest
+    };
+    let (longest, ()) = tokio::join!(writing, reading);
+    // 400 MB were written; a log of 64 MiB begins anew, after what is written meanwhile.
+    assert!(longest < 160 << 20, "{} MiB", longest >> 20);
+    store.close().await;
+}
+
 #[tokio::test]
 async fn the_file_is_written_as_it_must_be() {
     let (store, directory) = open().await;
