@@ -5,7 +5,7 @@
 //!   each kind of change of the whole group.
 //! - [`devices`], [`addresses`], [`admin`]: what is rare, a call at a time inside the same transactions.
 //! - [`reads`], [`audience`]: what goes out, over read-only connections.
-//! - [`open`], [`checkpoint`], [`session`], [`rows`]: files and schema, the log's way back, connections, columns.
+//! - [`open`], [`check`], [`checkpoint`], [`session`], [`rows`]: files and schema, the log's way back, connections, columns.
 //!
 //! Nothing is answered before its commit is on disk, and nothing but the writer's own statements happens between
 //! BEGIN and COMMIT.
@@ -16,6 +16,7 @@ mod admin;
 mod audience;
 mod categories;
 mod changes;
+mod check;
 mod checkpoint;
 mod deliveries;
 mod devices;
@@ -33,7 +34,7 @@ mod writer;
 mod tests;
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ const ACCEPT_ROOM: usize = 64 * 1024;
 
 /// The embedded store.
 pub struct SqliteStore {
+    /// Tells the look at the whole database that it is over.
+    leave_off: Arc<AtomicBool>,
     /// Gone once it is closed.
     inbox: RwLock<Option<Inbox>>,
     pool: SqlitePool,
@@ -141,6 +144,7 @@ impl SqliteStore {
 
     /// Drains the writer, copies the log back, closes. A second call finds nothing to do.
     async fn shut(&self) {
+        self.leave_off.store(true, Ordering::Relaxed);
         drop(self.inbox.write().unwrap_or_else(PoisonError::into_inner).take());
         let Some((writer, stop, copier)) = self.tasks.lock().await.take() else { return };
         let ended = |what: &str, outcome: std::result::Result<(), tokio::task::JoinError>| {

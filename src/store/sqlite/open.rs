@@ -5,7 +5,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -15,6 +15,7 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
+use super::check;
 use super::checkpoint::{self, Written};
 use super::inbox::Positions;
 use super::session::{Session, Sql};
@@ -24,10 +25,14 @@ use crate::clock::Clock;
 
 /// The database's file name.
 const FILE: &str = "anypush.db";
+/// The name of the log beside it.
+const LOG: &str = "anypush.db-wal";
 /// The lock's file name. It is a file of its own: locking the database itself would disturb SQLite's locks.
 const LOCK: &str = "anypush.lock";
+/// A migration: its number, its name, its statements.
+pub(super) type NumberedSql = (i64, &'static str, &'static str);
 /// All migrations, oldest first; never change one that was released.
-const MIGRATIONS: [(i64, &str, &str); 1] =
+pub(super) const MIGRATIONS: [NumberedSql; 1] =
     [(1, "first", include_str!("../../../migrations/sqlite/0001_first.sql"))];
 /// How many jobs may wait for the writer in each lane before callers do.
 const WAITING: usize = 4096;
@@ -94,6 +99,18 @@ pub enum OpenError {
         /// The newest that this program knows.
         known: i64,
     },
+    /// A look at the whole of it found it damaged.
+    #[error(
+        "the database in {} is damaged: {found}. Restore a backup and delete {}; deleting that alone goes on with what \
+         is there, at your own risk",
+        path.display(), check::note(path).display()
+    )]
+    Damaged {
+        /// The data directory.
+        path: PathBuf,
+        /// What was found.
+        found: String,
+    },
     /// A migration failed.
     #[error("bringing the schema of {path} up to date: {source}")]
     Schema {
@@ -117,19 +134,25 @@ impl SqliteStore {
     pub async fn open(data_dir: &Path, options: SqliteOptions) -> Result<Arc<Self>, OpenError> {
         let lock = Arc::new(prepare(data_dir)?);
         warn_of_filesystem(data_dir);
+        if let Ok(found) = fs::read_to_string(check::note(data_dir)) {
+            return Err(OpenError::Damaged { path: data_dir.into(), found: found.trim().to_owned() });
+        }
+        // A store that is closed leaves no log.
+        let was_cut_off = fs::metadata(data_dir.join(LOG)).is_ok_and(|log| log.len() > 0);
         let failed = |source| OpenError::Database { path: data_dir.into(), source };
         let connect = connect_options(data_dir, &options);
         let mut writing = writing_end(&connect, &options).await.map_err(failed)?;
-        migrate(&mut writing, data_dir).await?;
+        migrate(&mut writing, data_dir, &MIGRATIONS).await?;
         let statements = Arc::new(AtomicU64::new(0));
         let mut session = Session::own(writing, Arc::clone(&statements));
         let positions = Positions::load(&mut session).await.map_err(failed)?;
         let copying =
             connect.clone().busy_timeout(Duration::from_millis(50)).connect().await.map_err(failed)?;
+        let reading = connect.read_only(true);
         let pool = SqlitePoolOptions::new()
             .max_connections(options.readers)
             .acquire_timeout(options.busy_timeout)
-            .connect_with(connect.read_only(true))
+            .connect_with(reading.clone())
             .await
             .map_err(failed)?;
 
@@ -158,7 +181,14 @@ impl SqliteStore {
             checkpoint::run(copying, written, stopped).await;
             drop(lock);
         });
+        let leave_off = Arc::<AtomicBool>::default();
+        if was_cut_off {
+            let check = check::run(reading, data_dir.into(), Arc::clone(&leave_off), Arc::clone(&broken));
+            #[expect(clippy::disallowed_methods, reason = "told to leave off by close()")]
+            tokio::spawn(check);
+        }
         Ok(Arc::new(Self {
+            leave_off,
             inbox: std::sync::RwLock::new(Some(Inbox { accepts, rest })),
             pool,
             statements,
@@ -251,15 +281,19 @@ async fn writing_end(connect: &SqliteConnectOptions, options: &SqliteOptions) ->
 }
 
 /// Runs what is missing; refuses what a newer program wrote.
-async fn migrate(connection: &mut SqliteConnection, data_dir: &Path) -> Result<(), OpenError> {
+pub(super) async fn migrate(
+    connection: &mut SqliteConnection,
+    data_dir: &Path,
+    migrations: &[NumberedSql],
+) -> Result<(), OpenError> {
     let path = data_dir.to_owned();
-    let known = MIGRATIONS.iter().map(|(version, ..)| *version).max().unwrap_or_default();
+    let known = migrations.iter().map(|(version, ..)| *version).max().unwrap_or_default();
     match newest(connection).await {
         Ok(found) if found > known => return Err(OpenError::NewerSchema { path, found, known }),
         Ok(_) => {}
         Err(source) => return Err(OpenError::Database { path, source }),
     }
-    let migrations = MIGRATIONS.iter().map(|(version, name, sql)| {
+    let migrations = migrations.iter().map(|(version, name, sql)| {
         Migration::new(*version, (*name).into(), MigrationType::Simple, (*sql).into_sql_str(), false)
     });
     let migrator = Migrator::with_migrations(migrations.collect());

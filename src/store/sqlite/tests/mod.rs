@@ -1,8 +1,10 @@
 //! The conformance suite, and what only this store promises.
 
 mod counters;
+mod damage;
 mod files;
 mod groups;
+mod migrations;
 mod strikes;
 
 use std::path::Path;
