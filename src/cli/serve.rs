@@ -9,6 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::Config;
 use crate::app;
 use crate::clock::Clock;
+use crate::routing::ChannelState;
+use crate::settings::Settings;
 use crate::telemetry::log;
 
 /// Run the gateway until SIGTERM or Ctrl-C.
@@ -26,13 +28,21 @@ pub(super) struct Args {
     /// Where to listen; port 0 takes a free one.
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
+    /// Start with all channels paused: nothing is sent until each is resumed. For a backup that was restored, which
+    /// would otherwise send again what waited when it was made.
+    #[arg(long)]
+    paused: bool,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<()> {
     let settings = args.config.load(args.listen.into_iter().map(|listen| ("listen", listen)).collect())?;
     log::init(&settings.log);
     let address = settings.listen;
-    let gateway = app::start(settings, Clock::system()).await?;
+    let clock = Clock::system();
+    if args.paused {
+        pause(&settings, &clock).await?;
+    }
+    let gateway = app::start(settings, clock).await?;
     if gateway.store.keys(None).await?.iter().all(|key| key.revoked_at.is_some()) {
         let dir = gateway.settings.data_dir.display();
         tracing::warn!(
@@ -49,6 +59,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         }
     };
     app::serve(gateway, listener, terminated()?).await
+}
+
+/// Pauses all channels, before anything is read that could be sent.
+async fn pause(settings: &Settings, clock: &Clock) -> anyhow::Result<()> {
+    let (store, _) = app::open(settings, clock).await?;
+    for channel in store.channels().await? {
+        let why = Some("started with --paused".to_owned());
+        store.set_channel_state(channel.seq, ChannelState::Paused as u8, why, clock.now_ms()).await?;
+    }
+    store.close().await;
+    tracing::warn!("all channels are paused; resume each when it may send");
+    Ok(())
 }
 
 /// Opens the port, or says in one sentence why not.

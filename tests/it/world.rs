@@ -34,6 +34,8 @@ pub(crate) struct World {
     pub(crate) env: Vec<(&'static str, String)>,
     /// What a shell does before it becomes the gateway, when that is started again.
     pub(crate) before: &'static str,
+    /// What the gateway is told beside its address, when it is started again.
+    pub(crate) more: Vec<&'static str>,
     gateway: Option<Child>,
     sandbox: Child,
     ports: (u16, u16),
@@ -72,6 +74,7 @@ impl World {
             book: Book::default(),
             env: Vec::new(),
             before: "",
+            more: Vec::new(),
             gateway: None,
             sandbox,
             ports,
@@ -101,7 +104,9 @@ impl World {
         if self.gateway.is_some() {
             return;
         }
-        let args = ["serve", "--listen", &address(self.ports.0)];
+        let listen = address(self.ports.0);
+        let args: Vec<_> =
+            ["serve", "--listen", &listen].into_iter().chain(self.more.iter().copied()).collect();
         let mut program = program(self.before, &args, &self.dir.path().join("gateway"), "gateway");
         self.gateway = Some(program.envs(self.env.iter().cloned()).spawn().unwrap());
     }
@@ -125,6 +130,11 @@ impl World {
             assert!(Instant::now() < until, "the gateway does not end");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    /// Sends SIGTERM to the gateway, and does not wait.
+    pub(crate) fn tell_to_stop(&self) {
+        terminate(self.gateway.as_ref().expect("a running gateway"));
     }
 
     /// Stops the gateway with SIGTERM and says how it ended.

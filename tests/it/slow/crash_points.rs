@@ -12,7 +12,7 @@ use crate::world::World;
 
 /// Everything that this test sends may be in hand at once.
 const ALL: u64 = 300;
-const SIGABRT: i32 = 6;
+pub(super) const SIGABRT: i32 = 6;
 
 /// Devices, a message to all of them and one to one of them, the end at the `nth` time that `point` is reached, and
 /// what must hold after a new start: repeated calls are answered, everything ends, nothing is lost.
@@ -58,7 +58,7 @@ async fn dies_at(point: &str, nth: u32) -> World {
 }
 
 /// Makes a call; `None` where the gateway died over it.
-async fn post(world: &World, key: &str, body: &Value) -> Option<(StatusCode, String)> {
+pub(super) async fn post(world: &World, key: &str, body: &Value) -> Option<(StatusCode, String)> {
     let request = world.http.request(Method::POST, format!("{}/v1/messages", world.url));
     let request = request.bearer_auth(&world.api_key).header("Idempotency-Key", key).json(body);
     let answer = request.send().await.ok()?;

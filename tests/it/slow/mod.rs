@@ -1,5 +1,6 @@
 //! Tests that take more than half a minute each; left out of the fast tier by their module's name.
 
+mod backup;
 mod clock;
 mod crash;
 mod crash_points;
