@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::{Inner, Receipts};
 use crate::channels::Channel;
 use crate::clock::{at_unix_ms, unix_ms};
+use crate::failpoint::failpoint;
 use crate::ids::base32;
 use crate::pacing::Rate;
 use crate::secrets::Vault;
@@ -131,7 +132,9 @@ impl Receipts {
         }
         if !reply.receipts.is_empty() {
             let raw = seal(&self.inner.parts.vault, channel.record.seq, request);
+            failpoint!("receipt.before_store");
             self.inner.parts.store.journal_receipts(vec![raw]).await.map_err(Refusal::Store)?;
+            failpoint!("receipt.before_answer");
             self.inner.rows.fetch_add(1, Ordering::Relaxed);
             self.inner.bell.notify_one();
         }

@@ -19,6 +19,7 @@ use crate::channels::Channel;
 use crate::delivery::judge_address;
 use crate::delivery::state::{Delivery, State};
 use crate::delivery::trail;
+use crate::failpoint::failpoint;
 use crate::ids::{GIVEN_TARGETS, Id};
 use crate::store::{AddressVerdict, Changes, RawReceipt, StoreError};
 
@@ -210,7 +211,9 @@ impl Worker {
         if ended > 0 || !changes.receipts.is_empty() || !changes.late.is_empty() || !changes.events.is_empty()
         {
             let work = changes.work.clone();
+            failpoint!("receipts.before_merge");
             self.inner.parts.store.commit(changes).await?;
+            failpoint!("receipts.after_merge");
             pipeline.announce(&work);
             let left = self.inner.rows.load(Ordering::Relaxed).saturating_sub(ended);
             self.inner.rows.store(left, Ordering::Relaxed);

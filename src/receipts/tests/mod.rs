@@ -1,10 +1,12 @@
 //! Receipts over the real store, with a vendor whose callbacks are JSON.
 
+mod crash;
 mod finding;
 mod laws;
 mod taking;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use anypush_providers::contract::{
@@ -118,14 +120,19 @@ pub(super) struct World {
     pub(super) batch: Arc<Channel>,
     /// Of the second app.
     pub(super) foreign: Arc<Channel>,
-    _directory: TempDir,
+    _directory: Option<TempDir>,
 }
 
 impl World {
     pub(super) async fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let store =
-            SqliteStore::open(&directory.path().join("data"), SqliteOptions::default()).await.unwrap();
+        let world = Self::at(directory.path()).await;
+        Self { _directory: Some(directory), ..world }
+    }
+
+    /// A world in this directory, where an earlier life may have left something.
+    pub(super) async fn at(directory: &Path) -> Self {
+        let store = SqliteStore::open(&directory.join("data"), SqliteOptions::default()).await.unwrap();
         let store: Arc<dyn Store> = store;
         let clock = Clock::fixed(NOW);
         let vault = Arc::new(Vault::from_base64("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=").unwrap());
@@ -135,6 +142,10 @@ impl World {
         let channels = channels.unwrap();
         let mut apps = [0; 2];
         for (app, name) in apps.iter_mut().zip(["shop", "bank"]) {
+            if let Some(old) = store.apps().await.unwrap().iter().find(|old| old.name == name) {
+                *app = old.seq;
+                continue;
+            }
             let ids = (format!("app_{name}"), format!("chn_{name}"));
             *app = store.create_app(name, ids, NOW).await.unwrap().seq;
         }
@@ -168,7 +179,7 @@ impl World {
         };
         let receipts = Receipts::new(parts).await.unwrap();
         let worker = Worker::new(Arc::clone(&receipts.inner));
-        Self { receipts, worker, store, clock, apps, channel, batch, foreign, _directory: directory }
+        Self { receipts, worker, store, clock, apps, channel, batch, foreign, _directory: None }
     }
 
     /// A message of the first app.
