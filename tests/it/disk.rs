@@ -14,7 +14,7 @@ use crate::trouble::{phone, to_phone};
 use crate::world::{PATIENCE, World};
 
 /// Takes the database away from the gateway, as a careless tool would.
-async fn lock(world: &World) -> SqliteConnection {
+pub(crate) async fn lock(world: &World) -> SqliteConnection {
     let options = SqliteConnectOptions::new()
         .filename(world.data_dir().join("anypush.db"))
         .busy_timeout(Duration::from_mins(1));
@@ -23,7 +23,7 @@ async fn lock(world: &World) -> SqliteConnection {
     stranger
 }
 
-async fn unlock(mut stranger: SqliteConnection) {
+pub(crate) async fn unlock(mut stranger: SqliteConnection) {
     sqlx::query("ROLLBACK").execute(&mut stranger).await.unwrap();
     stranger.close().await.unwrap();
 }
@@ -81,7 +81,7 @@ async fn a_caller_who_hangs_up_leaves_nothing_that_is_stored_and_never_sent() {
 }
 
 /// Lets no file of the gateway grow beyond this many bytes; `false` where this system cannot.
-fn limit_files(world: &World, bytes: &str) -> bool {
+pub(crate) fn limit_files(world: &World, bytes: &str) -> bool {
     let pid = world.gateway_pid().to_string();
     let limit = format!("--fsize={bytes}:unlimited");
     let done = Command::new("prlimit").args(["--pid", &pid, &limit]).status();
