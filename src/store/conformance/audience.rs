@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use anypush_providers::contract::Reason;
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
 
 use super::samples::{NOW, address, app, device};
@@ -264,6 +266,68 @@ pub(in crate::store) async fn an_audience_is_walked_by_number_without_gap_or_dou
     assert_eq!(store.targets_by_user(1, &["u1".into(), "u9".into()]).await.unwrap().len(), 5);
     assert_eq!(store.targets_by_number(1, &ids[3..6]).await.unwrap().len(), 3);
     assert_eq!(store.targets_by_number(2, &ids).await.unwrap().len(), 0);
+}
+
+pub(in crate::store) async fn an_audience_that_changes_while_it_is_walked_names_nobody_twice(
+    store: &dyn Store,
+) {
+    app(store, "shop").await;
+    let mut chance = StdRng::seed_from_u64(7);
+    let expression = Expression::Tag("in".into());
+    for walk in 0..30 {
+        let name = |i: u32| format!("w{walk}-{i:03}");
+        // What each device was while the walk went on: ever in the audience, ever out of it.
+        let mut known: BTreeMap<u64, (bool, bool)> = BTreeMap::new();
+        let mut tags = |record: &DeviceRecord, is_in: bool| {
+            let seen = known.entry(record.seq).or_default();
+            *seen = (seen.0 || is_in, seen.1 || !is_in);
+        };
+        for i in 0..40 {
+            let is_in = chance.random_bool(0.7);
+            let made = put(store, vec![tagged(&name(i), if is_in { &["in"] } else { &[] })]).await;
+            tags(&made[0], is_in);
+        }
+        let (mut after, mut walked, mut next) = (0, Vec::new(), 40);
+        loop {
+            let round = store.targets_matching(1, &expression, after, 5).await.unwrap();
+            let Some(last) = round.last() else { break };
+            after = last.seq;
+            walked.extend(round.into_iter().map(|target| target.seq));
+            for _ in 0..chance.random_range(0..4) {
+                let id = name(chance.random_range(0..next));
+                match chance.random_range(0..4) {
+                    0 if next < 60 => {
+                        tags(&put(store, vec![tagged(&name(next), &["in"])]).await[0], true);
+                        next += 1;
+                    }
+                    1 => {
+                        let named = DeviceFilter { id: Some(id.clone()), ..DeviceFilter::default() };
+                        let found = store.devices(1, &named, 0, 1).await.unwrap();
+                        for old in &found {
+                            tags(old, false);
+                        }
+                        store.delete_device(1, &id).await.unwrap();
+                    }
+                    moves => {
+                        let is_in = moves == 2;
+                        let tags_now = Some(if is_in { vec!["in".into()] } else { Vec::new() });
+                        let patch = DevicePatch { tags: tags_now, ..DevicePatch::default() };
+                        if let Some(moved) = store.patch_device(1, &id, patch, NOW).await.unwrap() {
+                            tags(&moved, is_in);
+                        }
+                    }
+                }
+            }
+        }
+        assert!(walked.windows(2).all(|two| two[0] < two[1]), "nobody twice: {walked:?}");
+        for (seq, (ever_in, ever_out)) in known {
+            assert!(ever_out || walked.contains(&seq), "{seq} was in it all the time");
+            assert!(ever_in || !walked.contains(&seq), "{seq} was never in it");
+        }
+        for i in 0..next {
+            store.delete_device(1, &name(i)).await.unwrap();
+        }
+    }
 }
 
 pub(in crate::store) async fn only_active_addresses_of_the_provider_are_sent_to(store: &dyn Store) {

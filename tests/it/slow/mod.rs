@@ -1,9 +1,11 @@
 //! Tests that take more than half a minute each; left out of the fast tier by their module's name.
 
+mod audience;
 mod backup;
 mod clock;
 mod crash;
 mod crash_points;
+mod faults_http2;
 mod faults_local;
 mod faults_network;
 mod full_disk;

@@ -1,8 +1,12 @@
 //! What waits half a minute or more.
 
+use std::time::{Duration, Instant};
+
 use reqwest::Method;
 use serde_json::json;
 
+use crate::ledger::{self, Bounds};
+use crate::sending::fcm_device;
 use crate::trouble::{phone, to_phone};
 use crate::world::World;
 
@@ -39,6 +43,41 @@ async fn a_message_whose_time_is_over_ends_expired() {
     let message = world.done(&id).await;
     assert_eq!(message["counts"]["now"]["expired"], 1, "{message:#}");
     assert_eq!(message["reasons"], json!({"expired": 1}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_expires_while_its_vendor_is_down_ends_in_time_and_is_never_sent() {
+    let mut world = World::start().await;
+    let phones = (0..60).map(|i| (format!("p{i}"), fcm_device(&format!("ok-{i}"))));
+    world.put_devices(phones.collect()).await;
+    let to_all = |ttl: u32| {
+        json!({
+            "to": {"audience": {"tag": "all"}}, "class": "transactional", "ttl_seconds": ttl,
+            "notification": {"title": "Hello"}
+        })
+    };
+    world.sandbox(Method::PUT, "/providers/fcm", Some(json!({"outage": "http_503"}))).await;
+    let long = world.send(to_all(3600)).await;
+    let channel = format!("/v1/apps/{}/channels/fcm", world.app_id);
+    while world.api(Method::GET, &channel, None).await.body["state"] != "down" {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // One that meets a closed door, and one whose time is over when it is open again.
+    let (began, ttl) = (Instant::now(), 35);
+    let short = world.send(to_all(ttl)).await;
+    let message = world.done(&short).await;
+    assert_eq!(message["counts"]["now"]["expired"], 60, "{message:#}");
+    assert!(began.elapsed() >= Duration::from_secs(ttl.into()), "it ended before its time");
+    // The promise is a minute; the rest is the machine's.
+    assert!(began.elapsed() < Duration::from_secs(u64::from(ttl) + 90), "{:?}", began.elapsed());
+    world.sandbox(Method::PUT, "/providers/fcm", Some(json!({"outage": "none"}))).await;
+    let message = world.done(&long).await;
+    assert_eq!(message["counts"]["now"]["accepted"], 60, "{message:#}");
+    let sent = world.sandbox(Method::GET, &format!("/summary?message={short}"), None).await;
+    assert_eq!(sent["accepted_distinct"], 0, "{sent:#}");
+    assert!(world.stop_gateway().success());
+    let report = ledger::check(&world, Bounds { lossy: true, ..Bounds::default() }).await;
+    assert_eq!(report.duplicates, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
