@@ -98,13 +98,22 @@ impl Callbacks {
         {
             round.once(&first).await;
         }
-        let stop = self.stop.clone();
-        self.tracker.spawn(async move {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                () = round.run(reports) => {}
-            }
-        });
+        round.begin(reports);
+    }
+
+    /// Reports what became of a push that was answered long ago.
+    pub(crate) fn report_later(&self, manners: Manners, account: &str, token: &str, report: Report) {
+        let switch = self.switches.of(manners.provider).receipts;
+        if switch.on {
+            let round = Round {
+                postman: self.clone(),
+                manners,
+                account: account.into(),
+                token: token.into(),
+                switch,
+            };
+            round.begin(std::iter::once(report));
+        }
     }
 }
 
@@ -118,6 +127,16 @@ struct Round {
 }
 
 impl Round {
+    fn begin(self, reports: impl Iterator<Item = Report> + Send + 'static) {
+        let (stop, tracker) = (self.postman.stop.clone(), self.postman.tracker.clone());
+        tracker.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = self.run(reports) => {}
+            }
+        });
+    }
+
     async fn run(&self, reports: impl Iterator<Item = Report>) {
         tokio::time::sleep(Duration::from_millis(self.switch.late_ms)).await;
         for report in reports {

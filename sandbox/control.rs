@@ -16,6 +16,7 @@ use http::{HeaderValue, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::connection::Connection;
 use crate::ledger::Filter;
 use crate::phones::{PhoneChange, PhoneError};
 use crate::recording::{put_recording, record, recording};
@@ -62,9 +63,21 @@ pub(crate) fn router(control: &Control) -> Router {
     for (registration, twin) in control.twins.iter() {
         own = own.merge(twin.clone().control_routes());
         let recorded = from_fn_with_state((control.sandbox.clone(), *registration), record);
-        vendors = vendors.merge(twin.clone().vendor_routes().layer(recorded));
+        let mut routes = twin.clone().vendor_routes().layer(recorded);
+        if !registration.raises_streams {
+            routes = routes.layer(from_fn(raise_streams));
+        }
+        vendors = vendors.merge(routes);
     }
-    own.layer(from_fn(cors)).merge(vendors)
+    own.layer(from_fn(cors)).layer(from_fn(raise_streams)).merge(vendors)
+}
+
+/// Gives a connection the full limit of streams.
+async fn raise_streams(request: Request, next: Next) -> Response {
+    if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
+        connection.frames.raise();
+    }
+    next.run(request).await
 }
 
 /// The answer to a request that the sandbox itself could not carry out.

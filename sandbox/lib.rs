@@ -30,6 +30,7 @@ mod state;
 pub mod switches;
 mod tls;
 mod twin;
+mod wire;
 
 pub use phones::{PhoneChange, PhoneError, PhoneView, Phones};
 pub use server::{Options, Running, Tls, start};
@@ -50,7 +51,9 @@ macro_rules! twins {
 }
 
 twins! {
+    apns,
     fcm,
+    sms_twilio,
 }
 
 /// Finds a twin's entry by the provider's id.

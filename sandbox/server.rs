@@ -21,9 +21,10 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, FirstStreamsChoice};
 use crate::phones::Phones;
 use crate::state::Abort;
+use crate::wire::{Frames, Wire};
 
 /// How long open connections get to finish when the sandbox ends.
 const DRAIN: Duration = Duration::from_secs(2);
@@ -126,6 +127,7 @@ pub async fn start(
         router: crate::control::router(&control),
         builder: builder(options.max_concurrent_streams),
         tls,
+        first_streams: control.sandbox.first_streams.clone(),
         stop: stop.clone(),
         tracker: tracker.clone(),
     };
@@ -151,6 +153,7 @@ struct Server {
     router: Router,
     builder: Builder<TokioExecutor>,
     tls: TlsAcceptor,
+    first_streams: Arc<FirstStreamsChoice>,
     stop: CancellationToken,
     tracker: TaskTracker,
 }
@@ -183,7 +186,8 @@ impl Server {
             peeked = stream.peek(&mut first) => peeked,
         };
         if peeked.is_err() || first[0] != TLS_HANDSHAKE {
-            return self.serve(stream, Connection::new(None)).await;
+            let frames = Frames::new(self.first_streams.of(false));
+            return self.serve(stream, Connection::new(None, frames)).await;
         }
         let accepted = tokio::select! {
             () = self.stop.cancelled() => return,
@@ -194,7 +198,8 @@ impl Server {
                 let certificates = stream.get_ref().1.peer_certificates();
                 let certificate =
                     certificates.and_then(|chain| chain.first()).map(|cert| cert.clone().into_owned());
-                self.serve(stream, Connection::new(certificate)).await;
+                let frames = Frames::new(self.first_streams.of(true));
+                self.serve(stream, Connection::new(certificate, frames)).await;
             }
             Err(error) => debug!(%error, "a TLS handshake failed"),
         }
@@ -218,7 +223,8 @@ impl Server {
                 if answer.extensions().get::<Abort>().is_some() { Err(Aborted) } else { Ok(answer) }
             }
         });
-        let connection = self.builder.serve_connection(TokioIo::new(stream), service);
+        let connection =
+            self.builder.serve_connection(TokioIo::new(Wire::new(stream, known.frames.clone())), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => {

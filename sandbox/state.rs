@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::callbacks::{Callbacks, Post};
+use crate::connection::FirstStreamsChoice;
 use crate::control::Control;
 use crate::ledger::Ledger;
 use crate::phones::Phones;
@@ -30,6 +31,8 @@ pub(crate) struct Sandbox {
     pub(crate) recording: Arc<Recording>,
     pub(crate) callbacks: Callbacks,
     pub(crate) authority: Authority,
+    /// Which connections begin with one stream.
+    pub(crate) first_streams: Arc<FirstStreamsChoice>,
     /// The authority's certificate, where the sandbox's own is in use.
     pub(crate) ca_pem: Option<String>,
 }
@@ -65,6 +68,7 @@ pub(crate) fn open(
         phones,
         recording,
         callbacks: Callbacks::new(post),
+        first_streams: Arc::default(),
         ca_pem: options.tls.is_none().then(|| authority.pem()),
         authority,
     });

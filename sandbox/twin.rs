@@ -34,6 +34,8 @@ pub(crate) struct Registration {
     pub(crate) switch: fn() -> Switch,
     /// Opens it.
     pub(crate) open: Open,
+    /// Whether it raises the limit of streams by itself; for the others a connection has the full one from its first request.
+    pub(crate) raises_streams: bool,
 }
 
 /// Opens a twin on the shared state, with a directory of its own if anything is to outlive the process.

@@ -62,6 +62,7 @@ pub(crate) const TWIN: Registration = Registration {
     open: |sandbox, dir| {
         Ok(Arc::new(Fcm { sandbox, projects: Projects::open(dir)?, minutes: Minutes::default() }))
     },
+    raises_streams: false,
 };
 
 /// The twin's own state: projects and their minutes.
@@ -326,7 +327,7 @@ fn hand_over(sandbox: &Sandbox, target: &Target, message: &Map<String, Value>, m
             data: data.and_then(Value::as_object).cloned().unwrap_or_default(),
             collapse_key: android_text("collapse_key").map(str::to_owned),
             expires_at_ms: now_ms() + ttl_ms.map_or(DEFAULT_TTL_MS, |ttl| ttl.max(0) as u64),
-            witness: None,
+            ..Push::default()
         }
     });
 }

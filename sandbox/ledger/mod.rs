@@ -261,6 +261,13 @@ impl Call {
         }
     }
 
+    /// Says whose account it is, where that is known late.
+    pub(crate) fn account(&mut self, account: &str) {
+        if let Some(entry) = &mut self.entry {
+            entry.account = account.into();
+        }
+    }
+
     /// Books the verdict.
     pub(crate) fn finish(mut self, verdict: &'static str, status: u16) {
         if let Some(mut entry) = self.entry.take() {

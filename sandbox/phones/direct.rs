@@ -143,7 +143,7 @@ impl Phones {
             data: message.data.unwrap_or_default(),
             collapse_key: None,
             expires_at_ms: u64::MAX,
-            witness: None,
+            ..Push::default()
         };
         self.lock().phones.get_mut(id).is_some_and(|phone| phone.screen.show_once(push, now_ms()))
     }

@@ -23,7 +23,6 @@ use tokio_util::task::TaskTracker;
 use crate::state::now_ms;
 use screen::Screen;
 pub use screen::Shown;
-#[expect(unused_imports, reason = "for vendors that report, played from #4 on")]
 pub(crate) use screen::{Push, Seen, Witness};
 
 /// Phones that a sandbox plays at most.

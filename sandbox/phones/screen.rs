@@ -55,6 +55,8 @@ pub(crate) struct Push {
     pub(crate) data: Map<String, Value>,
     pub(crate) collapse_key: Option<String>,
     pub(crate) expires_at_ms: u64,
+    /// What is shown with the same key goes when this is shown.
+    pub(crate) replaces: Option<String>,
     pub(crate) witness: Option<Witness>,
 }
 
@@ -89,9 +91,16 @@ pub struct Shown {
     pub tapped_at: Option<String>,
 }
 
+/// A notification with what is not for people's eyes.
+struct OnScreen {
+    shown: Shown,
+    key: Option<String>,
+    witness: Option<Witness>,
+}
+
 #[derive(Default)]
 pub(super) struct Screen {
-    shown: VecDeque<(Shown, Option<Witness>)>,
+    shown: VecDeque<OnScreen>,
     seen: VecDeque<String>,
     waiting: VecDeque<Push>,
     repeated: u64,
@@ -110,7 +119,10 @@ impl Screen {
             received_at: rfc3339(now_ms),
             tapped_at: None,
         };
-        self.shown.push_front((shown, push.witness));
+        if push.replaces.is_some() {
+            self.shown.retain(|before| before.key != push.replaces);
+        }
+        self.shown.push_front(OnScreen { shown, key: push.replaces, witness: push.witness });
         self.shown.truncate(MAX_SHOWN);
     }
 
@@ -165,17 +177,18 @@ impl Screen {
 
     /// Marks a notification as tapped; says whether it is there.
     pub(super) fn tap(&mut self, message_id: &str, now_ms: u64) -> bool {
-        let Some((shown, witness)) = self.shown.iter_mut().find(|(shown, _)| shown.message_id == message_id)
+        let Some(on_screen) =
+            self.shown.iter_mut().find(|on_screen| on_screen.shown.message_id == message_id)
         else {
             return false;
         };
-        shown.tapped_at = Some(rfc3339(now_ms));
-        tell(witness.as_ref(), Seen::Tapped);
+        on_screen.shown.tapped_at = Some(rfc3339(now_ms));
+        tell(on_screen.witness.as_ref(), Seen::Tapped);
         true
     }
 
     pub(super) fn shown(&self) -> Vec<Shown> {
-        self.shown.iter().map(|(shown, _)| shown.clone()).collect()
+        self.shown.iter().map(|on_screen| on_screen.shown.clone()).collect()
     }
 
     pub(super) fn waiting(&self) -> usize {
