@@ -38,7 +38,7 @@ pub struct Rule {
     /// `flaky`, `limited`, `lost`: how many first tries of a message fail (1).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u32>,
-    /// `limited` (1), `quota`, `unavailable`, `flaky` (absent): the answer's `Retry-After`.
+    /// `limited` (fcm: 1), `quota`, `unavailable`, `flaky` (absent): the answer's `Retry-After`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<u64>,
 }
@@ -121,13 +121,12 @@ pub struct Decision {
 
 impl Decision {
     fn new(rule: Option<&Rule>, behaviour: Behaviour, code: Option<&str>) -> Self {
-        let default_retry = (behaviour == Behaviour::Limited).then_some(1);
         Self {
             behaviour,
             code: code.map(str::to_owned),
             delay_ms: rule.and_then(|rule| rule.delay_ms).unwrap_or(3000),
             times: rule.and_then(|rule| rule.times).unwrap_or(1),
-            retry_after_seconds: rule.and_then(|rule| rule.retry_after_seconds).or(default_retry),
+            retry_after_seconds: rule.and_then(|rule| rule.retry_after_seconds),
         }
     }
 }

@@ -256,9 +256,7 @@ fn answer(sandbox: &Sandbox, decision: &Decision, token: &str, apns_id: &str, ca
     call.finish(reason.name, reason.status);
     let mut response = reason.answer(apns_id, Some(reasons::dead_since_ms(token)));
     // APNs documents none: only where a rule asks for one.
-    if decision.behaviour != Behaviour::Limited
-        && let Some(seconds) = decision.retry_after_seconds
-    {
+    if let Some(seconds) = decision.retry_after_seconds {
         response.headers_mut().insert(http::header::RETRY_AFTER, seconds.into());
     }
     response

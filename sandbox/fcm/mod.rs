@@ -260,7 +260,7 @@ fn answer(sandbox: &Sandbox, decision: &Decision, project: &str, token: &str) ->
     };
     match decision.behaviour {
         Behaviour::Flaky => errors::unavailable().retry_after(decision.retry_after_seconds),
-        Behaviour::Limited => quota("limited"),
+        Behaviour::Limited => quota("limited").retry_after(decision.retry_after_seconds.or(Some(1))),
         Behaviour::Quota => quota("quota_exceeded"),
         Behaviour::Garbage => {
             errors::garbage(sandbox.rules.earlier_tries(FCM, token, ""), &new_name(project))

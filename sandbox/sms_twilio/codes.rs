@@ -138,6 +138,10 @@ impl Refusal {
             }
         };
         *response.status_mut() = StatusCode::from_u16(status).unwrap_or_default();
+        if code == 20429 {
+            // More than the hundred at a time that are said to be allowed.
+            response.headers_mut().insert("twilio-concurrent-requests", HeaderValue::from_static("101"));
+        }
         response
     }
 }

@@ -199,7 +199,7 @@ async fn create(
     };
     let limit = sandbox.switches.of(SMS_TWILIO).quota.account_per_minute;
     if limit.is_some_and(|limit| twilio.minutes.take(&account, limit, now_ms()).is_err()) {
-        return busy(&twilio, call);
+        return twilio.refuse(Refusal::of("20429"), call);
     }
     // A field may come several times (`MediaUrl`); of the others the last counts.
     let fields: serde_json::Map<_, _> = fields
@@ -244,13 +244,6 @@ async fn accept(
     if is_answered { (StatusCode::CREATED, Json(shown)).into_response() } else { abort() }
 }
 
-/// 429: too many at a time. Not processed, so it may be repeated.
-fn busy(twilio: &Twilio, call: Call) -> Response {
-    let mut response = twilio.refuse(Refusal::of("20429"), call);
-    response.headers_mut().insert("twilio-concurrent-requests", 101.into());
-    response
-}
-
 /// Twilio's words for what a rule decided.
 fn answer(twilio: &Twilio, decision: &Decision, number: &str, call: Call) -> Response {
     let code = match decision.behaviour {
@@ -260,7 +253,7 @@ fn answer(twilio: &Twilio, decision: &Decision, number: &str, call: Call) -> Res
             call.finish("garbage", status);
             return response;
         }
-        Behaviour::Limited | Behaviour::Quota | Behaviour::DeviceQuota => return busy(twilio, call),
+        Behaviour::Limited | Behaviour::Quota | Behaviour::DeviceQuota => "20429",
         Behaviour::Flaky | Behaviour::Unavailable => "20503",
         Behaviour::Internal => "20500",
         Behaviour::Malformed => "21211",

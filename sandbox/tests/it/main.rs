@@ -1,6 +1,7 @@
 //! A running sandbox, as a client sees it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+mod apns;
 mod fixtures;
 mod gateway;
 mod ledger;
@@ -8,5 +9,6 @@ mod oauth;
 mod phones;
 mod rules;
 mod serving;
+mod sms_twilio;
 mod validation;
 mod world;
