@@ -26,6 +26,7 @@ macro_rules! reasons {
         pub(super) const PATTERNS: &[Pattern] = &[
             pattern("01dead", B::Dead, "410 Unregistered, with a timestamp of 30 days ago"),
             pattern("dead", B::Dead, "410 Unregistered, with a timestamp of now"),
+            pattern("00000000", B::Malformed, "400 BadDeviceToken: nobody has it"),
             pattern("bad0", B::Malformed, "400 BadDeviceToken"),
             pattern("babe", B::WrongApp, "400 DeviceTokenNotForTopic"),
             pattern("5100", B::Slow, "accepted after 3 s"),

@@ -26,8 +26,8 @@ pub(super) fn sample(apns: &Apns, base_url: &str) -> anyhow::Result<Value> {
     Ok(json!({
         "provider": APNS,
         "channel_config": {
-            "team_id": TEAM, "key_id": key["key_id"], "private_key": key["private_key"], "bundle_id": BUNDLE,
-            "base_url": base_url,
+            "team_id": TEAM, "key_id": key["key_id"], "key_p8": key["private_key"], "bundle_id": BUNDLE,
+            "environment": "production", "base_url": base_url,
         },
         "devices": PHONES.map(device),
     }))

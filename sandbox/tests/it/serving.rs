@@ -142,6 +142,14 @@ async fn help_names_every_vendor_with_its_patterns() {
     for id in anypush_sandbox::played() {
         assert!(!help["twins"][id]["patterns"].as_array().unwrap().is_empty(), "{id}");
         assert!(text.contains(&format!("{id}: tokens of this form")), "{id}");
+        let tokens = world.get(&format!("/_sandbox/tokens/{id}?from=990&count=20")).await;
+        for token in tokens["tokens"].as_array().unwrap() {
+            let row = help["twins"][id]["patterns"].as_array().unwrap().iter().find(|row| {
+                let pattern = row["pattern"].as_str().unwrap();
+                anypush_sandbox::rules::matches(pattern, token.as_str().unwrap())
+            });
+            assert!(row.is_none_or(|row| row["behaviour"] == "ok"), "{id}: {token} is not simply taken");
+        }
         let samples = samples["samples"].as_array().unwrap();
         let sample = samples.iter().find(|sample| sample["provider"] == id).unwrap();
         for device in sample["devices"].as_array().unwrap() {
