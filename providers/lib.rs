@@ -28,6 +28,7 @@ macro_rules! providers {
 providers! {
     apns,
     fcm,
+    huawei,
     sms_twilio,
     xiaomi,
 }

@@ -1,13 +1,13 @@
 //! The access token: an assertion signed with the service account's key, exchanged at the token endpoint.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderValue, StatusCode};
+use http::StatusCode;
 
 use super::config::{Config, DEFAULT_TOKEN_URL};
 use super::wire::{AccessToken, Claims, TokenRefused};
 use crate::contract::{Failure, Hint, Reason, VendorEcho};
+use crate::kit::bearer::{AuthError, Bearer};
 use crate::kit::failure::TransportErrorKind;
 use crate::kit::retry_after::retry_after;
 use crate::kit::token::Minted;
@@ -22,34 +22,12 @@ const AUDIENCE: &str = DEFAULT_TOKEN_URL;
 /// google-auth renews a token that has less than this left.
 pub(super) const RENEW_EARLY: Duration = Duration::from_secs(225);
 
-/// An access token, ready for the header.
-pub(super) struct Bearer {
-    /// Not marked sensitive: HPACK then keeps it in its table, and each request carries one byte instead of some
-    /// thousand. The connection is ours alone, so nobody can probe that table.
-    pub(super) header: HeaderValue,
-    /// For scrubbing it from a vendor's words.
-    pub(super) secret: String,
-}
-
-impl fmt::Debug for Bearer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Bearer(…)")
-    }
-}
-
-/// Why there is no access token; what it means for every target that needed one.
-#[derive(Debug, Clone)]
-pub(super) struct AuthError {
-    pub(super) failure: Failure,
-    pub(super) vendor: VendorEcho,
-}
-
 /// The signed assertion.
 pub(super) fn assertion(config: &Config, now: SystemTime) -> Result<String, String> {
     let iat = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let account = &config.account;
     let claims = Claims { iss: &account.client_email, aud: AUDIENCE, iat, exp: iat + 3600, scope: SCOPE };
-    account.key.sign(account.key_id.as_deref(), &claims)
+    account.key.sign_rs256(account.key_id.as_deref(), &claims)
 }
 
 /// Exchanges an assertion for an access token. Whatever fails here, no message has been sent: it is definite.
@@ -93,10 +71,9 @@ fn accepted(body: &[u8]) -> Option<Minted<Bearer>> {
     if token.access_token.is_empty() {
         return None;
     }
-    let header = HeaderValue::try_from(format!("Bearer {}", token.access_token)).ok()?;
     // A day at most: whatever a vendor says, a token is asked for again some time.
     let lives = Duration::from_secs(token.expires_in).min(Duration::from_hours(24));
-    Some(Minted { token: Bearer { header, secret: token.access_token }, lives })
+    Some(Minted { token: Bearer::new(token.access_token)?, lives })
 }
 
 fn refused(answer: &http::Response<bytes::Bytes>, assertion: &str, now: SystemTime) -> AuthError {

@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::contract::ConfigError;
 use crate::kit::settings::Fields;
-use crate::kit::sign::Rs256Key;
+use crate::kit::sign::RsaKey;
 use crate::kit::tls;
 
 /// Where messages go unless the channel says otherwise.
@@ -30,7 +30,7 @@ pub(super) struct Config {
 pub(super) struct ServiceAccount {
     pub(super) client_email: String,
     pub(super) key_id: Option<String>,
-    pub(super) key: Rs256Key,
+    pub(super) key: RsaKey,
     project_id: Option<String>,
     token_url: Option<Url>,
 }
@@ -102,7 +102,7 @@ fn read_account(fields: &mut Fields<'_>) -> Option<ServiceAccount> {
     }
     let client_email = inner.text("client_email").map(ToOwned::to_owned);
     let key_id = inner.optional_text("private_key_id").map(ToOwned::to_owned);
-    let key = match inner.text("private_key").map(Rs256Key::from_pem) {
+    let key = match inner.text("private_key").map(RsaKey::from_pem) {
         Some(Ok(key)) => Some(key),
         Some(Err(why)) => inner.mistake("private_key", why),
         None => None,

@@ -28,7 +28,6 @@ use http::{HeaderValue, Request, Uri};
 use serde_json::Value;
 use tokio::time::Instant;
 
-use self::auth::{AuthError, Bearer};
 use self::codes::Reading;
 use self::config::Config;
 use self::payload::Rendered;
@@ -37,6 +36,7 @@ use crate::contract::{
     Environment, Failure, Outcome, Outcomes, Preview, Provider, Quota, QuotaPeriod, QuotaScope, Registration,
     SendContext, Target, Tier, VendorEcho,
 };
+use crate::kit::bearer::{AuthError, Bearer};
 use crate::kit::echo;
 use crate::kit::failure::TransportError;
 use crate::kit::h2::{H2Options, H2Pool};

@@ -3,17 +3,20 @@
 //! - [`h2`]: an HTTP/2 pool with a stream budget, for vendors that take one token a request.
 //! - [`http`]: the one place that builds a `reqwest::Client`, for token endpoints and batch vendors.
 //! - [`token`]: a cached access token with one refresh at a time.
-//! - [`sign`]: RS256 and ES256 tokens.
+//! - [`bearer`]: what such a token is in a header. [`sign`]: JSON Web Tokens, names of credentials.
+//! - [`group`]: cuts a batch into requests of many targets. [`merge`]: lays overrides over a payload.
 //! - [`sms`]: how many messages a text becomes.
 //! - [`settings`]: reads a channel's configuration and reports all mistakes at once.
 //! - [`failure`]: what a failed transport means for a target; [`echo`]: a vendor's words, scrubbed and cut.
-//! - [`retry_after`], [`truncate`], [`merge`], [`tls`]: what their names say.
+//! - [`retry_after`], [`truncate`], [`tls`]: what their names say.
 //!
 //! Nothing here knows a vendor's name. The kit keeps connections and tokens, and no other state; the tasks that
 //! drive its connections are the only ones it starts.
 
+pub mod bearer;
 pub mod echo;
 pub mod failure;
+pub mod group;
 pub mod h2;
 pub mod http;
 pub mod merge;

@@ -1,5 +1,5 @@
-//! Signs JSON Web Tokens: RS256 as OAuth service accounts want them (RFC 7523), ES256 for keys on the curve P-256. And names
-//! credentials.
+//! Signs JSON Web Tokens: RS256 assertions (RFC 7523) and PS256 bearers of service accounts, ES256 for keys on the curve
+//! P-256. And names credentials.
 
 use std::fmt::{self, Write as _};
 
@@ -19,22 +19,37 @@ pub fn fingerprint(name: &str, text: &str) -> String {
 
 /// An RSA key that signs. Its `Debug` shows nothing.
 #[derive(Clone)]
-pub struct Rs256Key(EncodingKey);
+pub struct RsaKey(EncodingKey);
 
-impl Rs256Key {
+impl RsaKey {
     /// Reads a private key in PEM, PKCS#8 or PKCS#1. The error never quotes the key.
     pub fn from_pem(pem: &str) -> Result<Self, String> {
         let key = EncodingKey::from_rsa_pem(pem.as_bytes())
             .map_err(|_| "is no RSA private key in PEM form".to_owned())?;
         // Parsing looks at the wrapping only; a first signature proves the numbers inside.
         let key = Self(key);
-        key.sign(None, &serde_json::json!({})).map_err(|_| "is a damaged RSA private key".to_owned())?;
+        key.sign_rs256(None, &serde_json::json!({}))
+            .map_err(|_| "is a damaged RSA private key".to_owned())?;
         Ok(key)
     }
 
     /// A compact JWT with header `{"typ":"JWT","alg":"RS256"}` and, where given, `kid`.
-    pub fn sign<C: Serialize>(&self, key_id: Option<&str>, claims: &C) -> Result<String, String> {
-        let mut header = Header::new(Algorithm::RS256);
+    pub fn sign_rs256<C: Serialize>(&self, key_id: Option<&str>, claims: &C) -> Result<String, String> {
+        self.sign(Algorithm::RS256, key_id, claims)
+    }
+
+    /// The same with `PS256`: RSASSA-PSS, SHA-256, a salt of 32 bytes.
+    pub fn sign_ps256<C: Serialize>(&self, key_id: Option<&str>, claims: &C) -> Result<String, String> {
+        self.sign(Algorithm::PS256, key_id, claims)
+    }
+
+    fn sign<C: Serialize>(
+        &self,
+        algorithm: Algorithm,
+        key_id: Option<&str>,
+        claims: &C,
+    ) -> Result<String, String> {
+        let mut header = Header::new(algorithm);
         header.kid = key_id.map(ToOwned::to_owned);
         jsonwebtoken::encode(&header, claims, &self.0).map_err(|error| format!("signing failed: {error}"))
     }
@@ -71,9 +86,9 @@ impl fmt::Debug for Es256Key {
     }
 }
 
-impl fmt::Debug for Rs256Key {
+impl fmt::Debug for RsaKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Rs256Key(…)")
+        f.write_str("RsaKey(…)")
     }
 }
 
@@ -92,15 +107,15 @@ mod tests {
 
     #[test]
     fn the_rfc_vector_is_signed_to_the_last_bit() {
-        let key = Rs256Key::from_pem(RSA_PEM).unwrap();
+        let key = RsaKey::from_pem(RSA_PEM).unwrap();
         let signature = jsonwebtoken::crypto::sign(INPUT.as_bytes(), &key.0, Algorithm::RS256).unwrap();
         assert_eq!(signature, SIGNATURE);
     }
 
     #[test]
     fn a_token_names_its_key_and_verifies() {
-        let key = Rs256Key::from_pem(RSA_PEM).unwrap();
-        let token = key.sign(Some("k1"), &serde_json::json!({"iss": "a"})).unwrap();
+        let key = RsaKey::from_pem(RSA_PEM).unwrap();
+        let token = key.sign_rs256(Some("k1"), &serde_json::json!({"iss": "a"})).unwrap();
         let parts: Vec<&str> = token.split('.').collect();
         let header: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(parts[0]).unwrap()).unwrap();
         assert_eq!(header, serde_json::json!({"typ": "JWT", "alg": "RS256", "kid": "k1"}));
@@ -113,10 +128,10 @@ mod tests {
     fn a_bad_key_is_refused_without_being_quoted() {
         let broken = RSA_PEM.replace("MII", "AAA");
         for pem in ["", "secret", broken.as_str()] {
-            let error = Rs256Key::from_pem(pem).unwrap_err();
+            let error = RsaKey::from_pem(pem).unwrap_err();
             assert!(error.contains("RSA private key") && !error.contains("secret"), "{error}");
         }
-        assert_eq!(format!("{:?}", Rs256Key::from_pem(RSA_PEM).unwrap()), "Rs256Key(…)");
+        assert_eq!(format!("{:?}", RsaKey::from_pem(RSA_PEM).unwrap()), "RsaKey(…)");
     }
 
     /// RFC 7515 A.3.

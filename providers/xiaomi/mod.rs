@@ -18,7 +18,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,7 @@ use crate::contract::{
     SendContext, Target, Tier, VendorEcho, Verdict,
 };
 use crate::kit::failure::Unsendable;
+use crate::kit::group::{Group, group};
 use crate::kit::http::{HttpOptions, client};
 use crate::kit::sign::fingerprint;
 use crate::kit::{echo, http as kit_http};
@@ -140,17 +141,6 @@ struct Xiaomi {
     client: reqwest::Client,
 }
 
-/// Targets that go into one request: a function of the batch alone, so that a repeat is the same request.
-struct Request<'a> {
-    region: Region,
-    /// Each once.
-    tokens: Vec<&'a str>,
-    /// Indices of all targets with one of these tokens.
-    members: Vec<usize>,
-    /// The first target's: it names the message, the receipt's token names the target.
-    param: Option<&'a str>,
-}
-
 impl Xiaomi {
     fn new(config: Config, environment: &Environment) -> Result<Self, ConfigError> {
         let options = HttpOptions {
@@ -182,46 +172,17 @@ impl Xiaomi {
         request.header(AUTHORIZATION, self.config.secret.header.clone())
     }
 
-    /// Cuts a batch into requests; targets that cannot be in any get their outcome.
-    fn requests<'a>(&self, targets: &'a [Target], outcomes: &Outcomes) -> Vec<Request<'a>> {
-        let mut requests: Vec<Request<'a>> = Vec::new();
-        let mut places: HashMap<(Region, &str), usize> = HashMap::new();
-        let mut open: HashMap<Region, usize> = HashMap::new();
-        for (index, target) in targets.iter().enumerate() {
-            let token = target.address.token.expose();
-            let region = self.region(&target.address).map_err(Unsendable::invalid);
-            let region = match region.and_then(|region| check_token(token).map(|()| region)) {
-                Ok(region) => region,
-                Err(unsendable) => {
-                    outcomes.push(unsendable.outcome(index));
-                    continue;
-                }
-            };
-            if let Some(place) = places.get(&(region, token)) {
-                requests[*place].members.push(index);
-                continue;
-            }
-            let place = match open.get(&region) {
-                Some(place) if requests[*place].tokens.len() < MAX_TARGETS => *place,
-                _ => {
-                    let param = target.receipt_param.as_deref();
-                    requests.push(Request { region, tokens: Vec::new(), members: Vec::new(), param });
-                    requests.len() - 1
-                }
-            };
-            open.insert(region, place);
-            places.insert((region, token), place);
-            requests[place].tokens.push(token);
-            requests[place].members.push(index);
-        }
-        requests
+    /// Where a target is, if a request can hold it.
+    fn place(&self, target: &Target) -> Result<Region, Unsendable> {
+        check_token(target.address.token.expose())?;
+        self.region(&target.address).map_err(Unsendable::invalid)
     }
 
     /// One request from the gate to its outcomes.
     async fn one(
         &self,
         rendered: &Rendered,
-        request: &Request<'_>,
+        request: &Group<'_, Region>,
         targets: &[Target],
         context: &SendContext,
         outcomes: &Outcomes,
@@ -248,12 +209,17 @@ impl Xiaomi {
         }
     }
 
-    async fn deliver(&self, rendered: &Rendered, request: &Request<'_>, context: &SendContext) -> Reading {
+    async fn deliver(
+        &self,
+        rendered: &Rendered,
+        request: &Group<'_, Region>,
+        context: &SendContext,
+    ) -> Reading {
         let more = callback_fields(context.callback_url.as_deref(), request.param);
         let more: Vec<(&'static str, &str)> =
             more.iter().map(|(name, value)| (*name, value.as_str())).collect();
         let body = rendered.form.encode(&request.tokens, &more);
-        let post = self.client.post(self.config.url(request.region, SEND_PATH));
+        let post = self.client.post(self.config.url(request.key, SEND_PATH));
         let post = post
             .header(AUTHORIZATION, self.config.secret.header.clone())
             .header(CONTENT_TYPE, FORM)
@@ -322,7 +288,8 @@ impl Provider for Xiaomi {
                 return;
             }
         };
-        let requests = self.requests(&batch.targets, &outcomes);
+        let refuse = |target, unsendable: Unsendable| outcomes.push(unsendable.outcome(target));
+        let requests = group(&batch.targets, MAX_TARGETS, |target| self.place(target), refuse);
         let (rendered, targets, context, outcomes) = (&rendered, &batch.targets, &context, &outcomes);
         stream::iter(&requests)
             .for_each_concurrent(MAX_IN_FLIGHT as usize, |request| {
