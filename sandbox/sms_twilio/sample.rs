@@ -18,7 +18,8 @@ pub(super) fn sample(twilio: &Twilio, base_url: &str) -> anyhow::Result<Value> {
     let device = |(id, label, number): (&str, &str, &str)| {
         json!({
             "id": id, "label": label, "platform": "android",
-            "address": {"provider": SMS_TWILIO, "kind": "phone", "token": number},
+            // A number serves every vendor of text messages.
+            "address": {"provider": "phone", "token": number},
         })
     };
     Ok(json!({
