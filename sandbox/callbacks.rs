@@ -71,6 +71,17 @@ impl Callbacks {
         Self { http: client(), ledger, recording, switches, tracker, stop }
     }
 
+    /// Starts work after a while, unless the sandbox ends first: for vendors that gather their reports.
+    pub(crate) fn after(&self, pause: Duration, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = async { tokio::time::sleep(pause).await; work.await } => {}
+            }
+        });
+    }
+
     /// Reports what became of one push. Returns at once, unless the first report is to come before the answer.
     pub(crate) async fn report(
         &self,

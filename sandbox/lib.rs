@@ -19,6 +19,7 @@ mod callbacks;
 mod connection;
 mod control;
 mod help;
+mod keys;
 pub mod ledger;
 mod minutes;
 pub mod phones;
@@ -53,7 +54,9 @@ macro_rules! twins {
 twins! {
     apns,
     fcm,
+    huawei,
     sms_twilio,
+    xiaomi,
 }
 
 /// Finds a twin's entry by the provider's id.

@@ -10,15 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::Context as _;
-use aws_lc_rs::encoding::{AsDer as _, Pkcs8V1Der};
 use aws_lc_rs::hmac;
-use aws_lc_rs::rsa::{KeyPair, KeySize};
-use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
+use aws_lc_rs::signature::RSA_PKCS1_2048_8192_SHA256;
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::keys::RsaKey;
 use crate::state::{hex, random_bytes, write_whole};
 
 /// Projects that a sandbox plays at most: each costs a key.
@@ -28,8 +27,7 @@ const MAX_PROJECTS: usize = 1000;
 pub(super) struct Project {
     pub(super) id: String,
     pub(super) key_id: String,
-    private_key_pem: String,
-    public_key: Vec<u8>,
+    key: RsaKey,
     /// Access tokens of earlier generations are refused.
     generation: AtomicU64,
 }
@@ -45,25 +43,19 @@ struct Stored {
 
 impl Project {
     fn new(id: &str) -> anyhow::Result<Self> {
-        let pair = KeyPair::generate(KeySize::Rsa2048).ok().context("making an RSA key")?;
-        let der: Pkcs8V1Der<'_> = pair.as_der().ok().context("encoding an RSA key")?;
         Self::from(Stored {
             project_id: id.to_owned(),
             key_id: hex(&random_bytes::<20>()),
-            private_key: pem(der.as_ref()),
+            private_key: RsaKey::generate()?.private_pem,
             generation: 0,
         })
     }
 
     fn from(stored: Stored) -> anyhow::Result<Self> {
-        let body: String = stored.private_key.lines().filter(|line| !line.starts_with("-----")).collect();
-        let der = STANDARD.decode(body).context("decoding a service account's key")?;
-        let pair = KeyPair::from_pkcs8(&der).context("reading a service account's key")?;
         Ok(Self {
-            public_key: pair.public_key().as_ref().to_vec(),
+            key: RsaKey::read(&stored.private_key)?,
             id: stored.project_id,
             key_id: stored.key_id,
-            private_key_pem: stored.private_key,
             generation: AtomicU64::new(stored.generation),
         })
     }
@@ -78,7 +70,7 @@ impl Project {
             "type": "service_account",
             "project_id": self.id,
             "private_key_id": self.key_id,
-            "private_key": self.private_key_pem,
+            "private_key": self.key.private_pem,
             "client_email": self.client_email(),
             "client_id": "100000000000000000001",
             "auth_uri": format!("{base_url}/auth"),
@@ -89,20 +81,8 @@ impl Project {
 
     /// Whether `signature` is this account's RS256 over `signed`.
     pub(super) fn has_signed(&self, signed: &[u8], signature: &[u8]) -> bool {
-        is_rs256(&self.public_key, signed, signature)
+        self.key.has_signed(&RSA_PKCS1_2048_8192_SHA256, signed, signature)
     }
-}
-
-/// Whether `signature` is that of the key (RFC 8017 A.1.1, DER) over `signed`.
-fn is_rs256(public_key: &[u8], signed: &[u8], signature: &[u8]) -> bool {
-    UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, public_key).verify(signed, signature).is_ok()
-}
-
-/// PKCS#8 as PEM (RFC 7468).
-fn pem(der: &[u8]) -> String {
-    let text = STANDARD.encode(der);
-    let lines: Vec<_> = text.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
-    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
 }
 
 /// All projects, and the key that signs access tokens.
@@ -182,7 +162,7 @@ impl Projects {
         let stored = Stored {
             project_id: project.id.clone(),
             key_id: project.key_id.clone(),
-            private_key: project.private_key_pem.clone(),
+            private_key: project.key.private_pem.clone(),
             generation: project.generation.load(Ordering::Relaxed),
         };
         write_whole(&dir.join(format!("{}.json", project.id)), &serde_json::to_vec_pretty(&stored)?)
@@ -229,6 +209,7 @@ pub(super) fn is_project_id(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::is_signed;
 
     // RFC 7515 A.2.
     const SIGNED: &str = concat!(
@@ -255,8 +236,10 @@ mod tests {
         key.extend(URL_SAFE_NO_PAD.decode(MODULUS).unwrap());
         key.extend([0x02, 0x03, 0x01, 0x00, 0x01]);
         let signature = URL_SAFE_NO_PAD.decode(SIGNATURE).unwrap();
-        assert!(is_rs256(&key, SIGNED.as_bytes(), &signature));
-        assert!(!is_rs256(&key, &SIGNED.as_bytes()[1..], &signature));
-        assert!(!is_rs256(&key, SIGNED.as_bytes(), &signature[1..]));
+        let is_rs256 =
+            |signed: &[u8], signature: &[u8]| is_signed(&RSA_PKCS1_2048_8192_SHA256, &key, signed, signature);
+        assert!(is_rs256(SIGNED.as_bytes(), &signature));
+        assert!(!is_rs256(&SIGNED.as_bytes()[1..], &signature));
+        assert!(!is_rs256(SIGNED.as_bytes(), &signature[1..]));
     }
 }

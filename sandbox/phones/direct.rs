@@ -141,7 +141,6 @@ impl Phones {
             image: text("image"),
             message_id: message.id,
             data: message.data.unwrap_or_default(),
-            collapse_key: None,
             expires_at_ms: u64::MAX,
             ..Push::default()
         };

@@ -26,6 +26,8 @@ pub(crate) enum Seen {
     Tapped,
     /// It waited for the phone in vain: its time was over.
     Expired,
+    /// It waited for the phone, and a newer one with its collapse key came.
+    Replaced,
 }
 
 /// Who is told what a phone does with a push: a twin whose vendor reports it. It is called with the phones locked, so it
@@ -57,6 +59,8 @@ pub(crate) struct Push {
     pub(crate) expires_at_ms: u64,
     /// What is shown with the same key goes when this is shown.
     pub(crate) replaces: Option<String>,
+    /// A phone shows only the first with the same.
+    pub(crate) once: Option<String>,
     pub(crate) witness: Option<Witness>,
 }
 
@@ -110,6 +114,9 @@ impl Screen {
     /// Shows a push, also if it came before: only an app could tell, not the vendor's service.
     pub(super) fn show(&mut self, push: Push, now_ms: u64) {
         push.tell(Seen::Shown);
+        if push.once.as_ref().is_some_and(|once| !self.is_first(once)) {
+            return;
+        }
         let shown = Shown {
             message_id: push.message_id,
             title: push.title,
@@ -128,15 +135,23 @@ impl Screen {
 
     /// Shows a push unless its message was shown before; says whether it was new.
     pub(super) fn show_once(&mut self, push: Push, now_ms: u64) -> bool {
-        if self.seen.contains(&push.message_id) {
+        let is_first = self.is_first(&push.message_id);
+        if is_first {
+            self.show(push, now_ms);
+        }
+        is_first
+    }
+
+    /// Whether this name comes for the first time.
+    fn is_first(&mut self, name: &str) -> bool {
+        if self.seen.iter().any(|seen| seen == name) {
             self.repeated += 1;
             return false;
         }
-        self.seen.push_back(push.message_id.clone());
+        self.seen.push_back(name.to_owned());
         if self.seen.len() > MAX_SEEN {
             self.seen.pop_front();
         }
-        self.show(push, now_ms);
         true
     }
 
@@ -147,7 +162,13 @@ impl Screen {
             return;
         }
         if push.collapse_key.is_some() {
-            self.waiting.retain(|kept| kept.collapse_key != push.collapse_key);
+            self.waiting.retain(|kept| {
+                let stays = kept.collapse_key != push.collapse_key;
+                if !stays {
+                    kept.tell(Seen::Replaced);
+                }
+                stays
+            });
             let collapsible = self.waiting.iter().filter(|kept| kept.collapse_key.is_some()).count();
             if collapsible >= MAX_COLLAPSE_KEYS
                 && let Some(oldest) = self.waiting.iter().position(|kept| kept.collapse_key.is_some())

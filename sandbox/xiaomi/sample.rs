@@ -1,0 +1,36 @@
+//! A channel's configuration that works here, and one phone for each fate that people should see once.
+
+use serde_json::{Value, json};
+
+use super::XIAOMI;
+use super::apps::{Apps, Change};
+use crate::twin::Place;
+
+const PACKAGE: &str = "com.example.demo";
+
+/// Id, name, token. The token's prefix chooses its fate.
+const PHONES: [(&str, &str, &str); 6] = [
+    ("xiaomi-17", "Xiaomi 17", "ok-xiaomi-17"),
+    ("redmi-note-15", "Redmi Note 15", "ok-redmi-note-15"),
+    ("xiaomi-pad-8", "Xiaomi Pad 8", "flaky-xiaomi-pad-8"),
+    ("redmi-k90", "Redmi K90", "limited-redmi-k90"),
+    ("xiaomi-13", "Xiaomi 13", "dead-xiaomi-13"),
+    ("mix-flip", "MIX Flip", "fails-16-mix-flip"),
+];
+
+pub(super) fn sample(apps: &Apps, place: &Place) -> anyhow::Result<Value> {
+    let app = apps.change(PACKAGE, Change::default())?;
+    let device = |(id, label, token): (&str, &str, &str)| {
+        json!({
+            "id": id, "label": label, "platform": "android",
+            "address": {"provider": XIAOMI, "token": token},
+        })
+    };
+    Ok(json!({
+        "provider": XIAOMI,
+        "channel_config": {
+            "app_secret": app.app_secret, "package": app.package, "channel_id": "118443", "base_url": place.base_url,
+        },
+        "devices": PHONES.map(device),
+    }))
+}
