@@ -117,8 +117,10 @@ fn recorded_headers(headers: &HeaderMap, contract: &[&str]) -> Value {
     let mut kept = Map::new();
     for (name, value) in headers {
         if *name == AUTHORIZATION {
-            let scheme = value.to_str().unwrap_or_default().split(' ').next().unwrap_or_default();
-            kept.insert(name.to_string(), format!("{scheme} <access token>").into());
+            let value = value.to_str().unwrap_or_default();
+            // `Bearer …`, `key=…`; without either all of it is secret.
+            let scheme = &value[..value.find([' ', '=']).map_or(0, |at| at + 1)];
+            kept.insert(name.to_string(), format!("{scheme}<access token>").into());
         } else if is_kept(name.as_str()) {
             kept.insert(name.to_string(), value.to_str().unwrap_or_default().into());
         }

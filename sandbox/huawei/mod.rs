@@ -8,6 +8,7 @@ mod account;
 mod codes;
 mod jwt;
 mod oauth;
+mod patterns;
 mod receipts;
 mod sample;
 mod schema;
@@ -29,10 +30,9 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use crate::minutes::Minutes;
-use crate::rules::Behaviour;
 use crate::state::{Sandbox, now_ms};
 use crate::switches::{Quota, Switch};
-use crate::twin::{Place, Registration, Twin, interrupt, prefixed};
+use crate::twin::{Place, Registration, Twin, interrupt};
 use account::Apps;
 
 /// This provider's id.
@@ -43,39 +43,7 @@ const MAX_BODY: usize = 4 << 20;
 /// This twin's entry in the list.
 pub(crate) const TWIN: Registration = Registration {
     id: HUAWEI,
-    patterns: &[
-        prefixed(Behaviour::Ok, "accepted"),
-        prefixed(Behaviour::Dead, "stands in illegal_tokens of 80100000; where all are such: 80300007"),
-        prefixed(Behaviour::Malformed, "the same"),
-        prefixed(Behaviour::WrongApp, "the same: Huawei does not tell them apart"),
-        prefixed(Behaviour::Slow, "accepted after 3 s (delay_ms)"),
-        prefixed(Behaviour::Flaky, "81000001 on the first try of each token and message (times), then accepted"),
-        prefixed(Behaviour::Limited, "HTTP 503 on the first try (times), then accepted"),
-        prefixed(Behaviour::Quota, "accepted; receipt 256"),
-        prefixed(Behaviour::DeviceQuota, "accepted; receipt 102"),
-        prefixed(Behaviour::Garbage, "an answer that cannot be read; the next of five kinds on each try"),
-        prefixed(Behaviour::Reset, "connection or stream ends without an answer"),
-        prefixed(Behaviour::Hang, "never answers"),
-        prefixed(Behaviour::Lost, "accepted and the answer lost on the first try (times); then accepted again"),
-        prefixed(Behaviour::Answer, "answer-<code>-…: that code for the whole request"),
-        prefixed(Behaviour::Fails, "fails-<status>-…: accepted, and a receipt of that status (2, 5, 6, 10, 201, …)"),
-        prefixed(Behaviour::Silent, "accepted, and never reported"),
-        prefixed(Behaviour::ThirdParty, "80300013"),
-        prefixed(Behaviour::ApnsAuth, "80300011"),
-        prefixed(Behaviour::Unauthenticated, "HTTP 401 with 80200001"),
-        prefixed(Behaviour::Forbidden, "80300002"),
-        prefixed(Behaviour::NotFound, "HTTP 404 without a code"),
-        prefixed(Behaviour::Payload, "HTTP 400 with 80100003"),
-        prefixed(Behaviour::TooBig, "80300008"),
-        prefixed(Behaviour::Unavailable, "80600003, always"),
-        prefixed(Behaviour::Internal, "HTTP 500 without a code"),
-        prefixed(Behaviour::BadGateway, "HTTP 502 with an HTML page"),
-        prefixed(Behaviour::GatewayTimeout, "HTTP 504 with an HTML page"),
-        prefixed(Behaviour::Deadline, "80100004"),
-        prefixed(Behaviour::Cancelled, "80100017"),
-        prefixed(Behaviour::Unspecified, "HTTP 400 without a code"),
-        prefixed(Behaviour::Unheard, "80999999"),
-    ],
+    patterns: patterns::PATTERNS,
     codes: codes::ALL,
     help: &[
         ("GET", "/_sandbox/huawei/{app}/app", "an app that works here, with its service account; makes it"),
@@ -85,7 +53,11 @@ pub(crate) const TWIN: Registration = Registration {
             "{app_secret, package, high_priority, receipts: [{receipt_id, url, version: v1|v2, user_name, secret, key_mode: base64|plain}]}",
         ),
         ("POST", "/_sandbox/huawei/{app}/withdraw_tokens", "every access token is bad from now on"),
-        ("POST", "/_sandbox/huawei/{app}/probe", "the console's test of a receipt address, unsigned: {receipt_id}"),
+        (
+            "POST",
+            "/_sandbox/huawei/{app}/probe",
+            "the console's test of a receipt address, unsigned: {receipt_id}",
+        ),
     ],
     headers: &["content-type", "user-agent", "accept"],
     switch: || Switch {
@@ -126,9 +98,9 @@ impl Twin for Huawei {
 
     fn control_routes(self: Arc<Self>) -> Router {
         Router::new()
-            .route("/{app}/app", get(get_app).put(put_app))
-            .route("/{app}/withdraw_tokens", post(withdraw_tokens))
-            .route("/{app}/probe", post(probe))
+            .route("/_sandbox/huawei/{app}/app", get(get_app).put(put_app))
+            .route("/_sandbox/huawei/{app}/withdraw_tokens", post(withdraw_tokens))
+            .route("/_sandbox/huawei/{app}/probe", post(probe))
             .with_state(self)
     }
 
@@ -223,6 +195,8 @@ async fn probe(State(twin): State<Arc<Huawei>>, Path(app): Path<String>, body: B
             twin.probe(&configuration).await;
             StatusCode::NO_CONTENT.into_response()
         }
-        None => (StatusCode::NOT_FOUND, Json(json!({"error": "no such receipt configuration"}))).into_response(),
+        None => {
+            (StatusCode::NOT_FOUND, Json(json!({"error": "no such receipt configuration"}))).into_response()
+        }
     }
 }

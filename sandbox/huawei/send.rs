@@ -105,7 +105,8 @@ impl Huawei {
         if self.sandbox.switches.of(HUAWEI).credentials == Credentials::Refused {
             return Err(refused());
         }
-        let bearer = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let bearer =
+            headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
         let bearer = bearer.ok_or_else(refused)?;
         let now = now_ms();
         let own = if jwt::is_jwt(bearer) {
@@ -219,9 +220,13 @@ impl Order {
             return success(&request_id);
         }
         let failure = illegal_tokens.len();
-        // JSON inside a string.
-        let msg = json!({"success": tokens.len() - failure, "failure": failure, "illegal_tokens": illegal_tokens});
-        let body = json!({"code": "80100000", "msg": msg.to_string(), "requestId": request_id});
+        // JSON inside a string, in the order of Huawei's sample.
+        let msg = format!(
+            r#"{{"success":{},"failure":{failure},"illegal_tokens":{}}}"#,
+            tokens.len() - failure,
+            json!(illegal_tokens)
+        );
+        let body = json!({"code": "80100000", "msg": msg, "requestId": request_id});
         raw(200, JSON, body.to_string())
     }
 }

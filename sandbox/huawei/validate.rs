@@ -16,8 +16,20 @@ const DEFAULT_TTL_SECONDS: u64 = 86_400;
 const MAX_CONDITION_TOPICS: usize = 5;
 
 const CATEGORIES: [&str; 14] = [
-    "IM", "VOIP", "SUBSCRIPTION", "TRAVEL", "HEALTH", "WORK", "ACCOUNT", "EXPRESS", "FINANCE", "DEVICE_REMINDER",
-    "SYSTEM_REMINDER", "MAIL", "PLAY_VOICE", "MARKETING",
+    "IM",
+    "VOIP",
+    "SUBSCRIPTION",
+    "TRAVEL",
+    "HEALTH",
+    "WORK",
+    "ACCOUNT",
+    "EXPRESS",
+    "FINANCE",
+    "DEVICE_REMINDER",
+    "SYSTEM_REMINDER",
+    "MAIL",
+    "PLAY_VOICE",
+    "MARKETING",
 ];
 
 /// A request that may be sent.

@@ -78,7 +78,7 @@ fn final_step(
         Behaviour::Silent => None,
         _ => match hand_over(twilio, account_sid, sid) {
             Phone::None | Phone::Saw(Seen::Shown | Seen::Tapped) => Some(("delivered", None)),
-            Phone::Saw(Seen::Expired) => Some(("undelivered", Some(30003))),
+            Phone::Saw(Seen::Expired | Seen::Replaced) => Some(("undelivered", Some(30003))),
             Phone::WillSee => None,
         },
     }
@@ -131,7 +131,7 @@ fn witness(twilio: &Arc<Twilio>, account_sid: &str, sid: &Arc<str>, moment: Arc<
         let Some(twilio) = twilio.upgrade() else { return };
         let (status, error) = match now_seen {
             Seen::Shown => ("delivered", None),
-            Seen::Expired => ("undelivered", Some(30003)),
+            Seen::Expired | Seen::Replaced => ("undelivered", Some(30003)),
             Seen::Tapped => return,
         };
         let step = Step { at_ms: now_ms(), status, error };

@@ -61,7 +61,7 @@ pub(super) struct Change {
     channels: Option<BTreeMap<String, Class>>,
     templates: Option<BTreeMap<String, usize>>,
     channel_required: Option<bool>,
-    template_required: Option<bool>,
+    pub(super) template_required: Option<bool>,
     #[serde(default, with = "present")]
     day_quota: Option<Option<u64>>,
 }
@@ -98,13 +98,18 @@ impl App {
 
     /// The app as the control API shows it: what stands in Xiaomi's console.
     pub(super) fn view(&self, base_url: &str) -> Value {
-        let regions = ["ru", "in", "eu", "sg"].map(|name| (name.to_owned(), format!("{base_url}/{name}").into()));
-        let mut urls = serde_json::Map::from_iter(regions);
-        urls.insert("cn".to_owned(), base_url.into());
         let mut view = json!(self);
-        view["base_urls"] = urls.into();
+        view["base_urls"] = base_urls(base_url);
         view
     }
+}
+
+/// Where each region's messages are posted to, on one port.
+pub(super) fn base_urls(base_url: &str) -> Value {
+    let of = |region: &str| (region.to_owned(), Value::from(format!("{base_url}/xiaomi/{region}")));
+    let mut urls = serde_json::Map::from_iter(["ru", "in", "eu", "global"].map(of));
+    urls.insert("cn".to_owned(), base_url.into());
+    urls.into()
 }
 
 /// All apps and what they have sent today.

@@ -31,9 +31,27 @@ const CALLBACK_TYPES: u64 = 1 + 2 + 16 + 32 + 64 + 128 + 1024;
 
 /// Extras that mean something to Xiaomi; all others are the app's own.
 const KNOWN_EXTRAS: [&str; 21] = [
-    "channel_id", "channel_name", "channel_description", "template_id", "template_param", "notify_effect",
-    "intent_uri", "web_uri", "notify_foreground", "sound_uri", "sound_url", "ticker", "flow_control", "connpt", "jobkey",
-    "only_send_once", "instant_notify", "callback", "callback.param", "callback.type", "class_name",
+    "channel_id",
+    "channel_name",
+    "channel_description",
+    "template_id",
+    "template_param",
+    "notify_effect",
+    "intent_uri",
+    "web_uri",
+    "notify_foreground",
+    "sound_uri",
+    "sound_url",
+    "ticker",
+    "flow_control",
+    "connpt",
+    "jobkey",
+    "only_send_once",
+    "instant_notify",
+    "callback",
+    "callback.param",
+    "callback.type",
+    "class_name",
 ];
 /// Families of such extras.
 const KNOWN_PREFIXES: [&str; 4] = ["locale", "model", "app_version", "notification_"];
@@ -274,7 +292,12 @@ impl Message {
         if types & !CALLBACK_TYPES != 0 {
             return None;
         }
-        Some(Callback { url: extra("callback")?, param: extra("callback.param"), types, jobkey: extra("jobkey") })
+        Some(Callback {
+            url: extra("callback")?,
+            param: extra("callback.param"),
+            types,
+            jobkey: extra("jobkey"),
+        })
     }
 
     /// Whether phones show it: since 2024-09-30 only with a predefined click (D1856).

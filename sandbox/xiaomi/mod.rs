@@ -8,6 +8,7 @@ mod apps;
 mod codes;
 mod form;
 mod message;
+mod patterns;
 mod receipts;
 mod sample;
 mod send;
@@ -26,10 +27,9 @@ use http::{HeaderMap, StatusCode, Uri};
 use serde_json::{Value, json};
 
 use crate::minutes::Minutes;
-use crate::rules::Behaviour;
 use crate::state::{Sandbox, hex, now_ms, random_bytes};
 use crate::switches::{Credentials, Quota, Switch};
-use crate::twin::{Place, Registration, Twin, interrupt, prefixed};
+use crate::twin::{Place, Registration, Twin, interrupt};
 use apps::{App, Apps};
 use codes::Refusal;
 use form::Form;
@@ -44,39 +44,7 @@ const TRACE: &str = "trace";
 /// This twin's entry in the list.
 pub(crate) const TWIN: Registration = Registration {
     id: XIAOMI,
-    patterns: &[
-        prefixed(Behaviour::Ok, "accepted"),
-        prefixed(Behaviour::Dead, "stands in data.bad_regids; alone: 20301 No valid targets!"),
-        prefixed(Behaviour::Malformed, "the same"),
-        prefixed(Behaviour::WrongApp, "alone: 66108; among others: in data.bad_regids"),
-        prefixed(Behaviour::Slow, "accepted after 3 s (delay_ms)"),
-        prefixed(Behaviour::Flaky, "10002 on the first try of each token and message (times), then accepted"),
-        prefixed(Behaviour::Limited, "200002 on the first try (times), then accepted"),
-        prefixed(Behaviour::Quota, "200001 with quota and count, always"),
-        prefixed(Behaviour::DeviceQuota, "accepted; receipt 128"),
-        prefixed(Behaviour::Garbage, "an answer that cannot be read; the next of five kinds on each try"),
-        prefixed(Behaviour::Reset, "connection or stream ends without an answer"),
-        prefixed(Behaviour::Hang, "never answers"),
-        prefixed(Behaviour::Lost, "accepted and the answer lost on the first try (times); then accepted again"),
-        prefixed(Behaviour::Answer, "answer-<code>-…: that code for the whole request"),
-        prefixed(Behaviour::Fails, "fails-<type>-…: accepted, and a receipt of that type (16, 32, 64, 128, 1024; 2, 3)"),
-        prefixed(Behaviour::Silent, "accepted, and never reported"),
-        prefixed(Behaviour::ThirdParty, "10003"),
-        prefixed(Behaviour::ApnsAuth, "22102"),
-        prefixed(Behaviour::Unauthenticated, "HTTP 401 with code 21301"),
-        prefixed(Behaviour::Forbidden, "21303"),
-        prefixed(Behaviour::NotFound, "22000"),
-        prefixed(Behaviour::Payload, "10017"),
-        prefixed(Behaviour::TooBig, "10018"),
-        prefixed(Behaviour::Unavailable, "10002, always"),
-        prefixed(Behaviour::Internal, "10001"),
-        prefixed(Behaviour::BadGateway, "HTTP 502 with an HTML page"),
-        prefixed(Behaviour::GatewayTimeout, "HTTP 504 with an HTML page"),
-        prefixed(Behaviour::Deadline, "10010"),
-        prefixed(Behaviour::Cancelled, "10011"),
-        prefixed(Behaviour::Unspecified, "-1"),
-        prefixed(Behaviour::Unheard, "99999"),
-    ],
+    patterns: patterns::PATTERNS,
     codes: codes::ALL,
     help: &[
         ("GET", "/_sandbox/xiaomi/{package}/app", "an app that works here; makes it"),
@@ -130,7 +98,7 @@ impl Twin for Xiaomi {
     }
 
     fn control_routes(self: Arc<Self>) -> Router {
-        Router::new().route("/{package}/app", get(get_app).put(put_app)).with_state(self)
+        Router::new().route("/_sandbox/xiaomi/{package}/app", get(get_app).put(put_app)).with_state(self)
     }
 
     fn sample(&self, place: &Place) -> anyhow::Result<Value> {
@@ -171,9 +139,9 @@ const HOSTS: [(&str, Region); 12] = [
     ("idmb.api.xmpush.global.xiaomi.com", "in"),
     ("fr-api.xmpush.global.xiaomi.com", "eu"),
     ("fr.api.xmpush.global.xiaomi.com", "eu"),
-    ("sgp-api.xmpush.global.xiaomi.com", "sg"),
-    ("sgp.api.xmpush.global.xiaomi.com", "sg"),
-    ("api.xmpush.global.xiaomi.com", "sg"),
+    ("sgp-api.xmpush.global.xiaomi.com", "global"),
+    ("sgp.api.xmpush.global.xiaomi.com", "global"),
+    ("api.xmpush.global.xiaomi.com", "global"),
     ("localhost", "cn"),
 ];
 
@@ -208,11 +176,7 @@ fn new_id(kind: &str) -> String {
     format!("{kind}{}{}", now_ms(), hex(&random_bytes::<4>()))
 }
 
-async fn status(
-    State(twin): State<Arc<Xiaomi>>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
+async fn status(State(twin): State<Arc<Xiaomi>>, uri: Uri, headers: HeaderMap) -> Response {
     traced(&twin, &headers, &uri, |app, form| {
         let (id, jobkey) = (form.get("msg_id").unwrap_or_default(), form.get("job_key").unwrap_or_default());
         twin.traces.of(&app.package, id, jobkey).ok_or(Refusal::new(65_028))
@@ -220,11 +184,7 @@ async fn status(
     .await
 }
 
-async fn statuses(
-    State(twin): State<Arc<Xiaomi>>,
-    uri: Uri,
-    headers: HeaderMap,
-) -> Response {
+async fn statuses(State(twin): State<Arc<Xiaomi>>, uri: Uri, headers: HeaderMap) -> Response {
     traced(&twin, &headers, &uri, |app, form| {
         let time = |name| form.get(name).and_then(|text| text.parse().ok()).ok_or(Refusal::new(10_008));
         Ok(twin.traces.between(&app.package, time("begin_time")?, time("end_time")?).into())
@@ -242,7 +202,8 @@ async fn traced(
     if let Some(interruption) = twin.sandbox.before(XIAOMI).await {
         return interrupt(interruption, call(""), unavailable).await;
     }
-    let found = twin.admit(headers, uri, b"").and_then(|(app, form, _)| Ok((find(&app, &form)?, app.package)));
+    let found =
+        twin.admit(headers, uri, b"").and_then(|(app, form, _)| Ok((find(&app, &form)?, app.package)));
     match found {
         Ok((data, package)) => {
             call(&package).finish("found", 200);
@@ -255,12 +216,7 @@ async fn traced(
     }
 }
 
-async fn get_app(
-    state: State<Arc<Xiaomi>>,
-    path: Path<String>,
-    headers: HeaderMap,
-    uri: Uri,
-) -> Response {
+async fn get_app(state: State<Arc<Xiaomi>>, path: Path<String>, headers: HeaderMap, uri: Uri) -> Response {
     put_app(state, path, headers, uri, Bytes::from_static(b"{}")).await
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::XIAOMI;
-use super::apps::{Apps, Change};
+use super::apps::{Apps, Change, base_urls};
 use crate::twin::Place;
 
 const PACKAGE: &str = "com.example.demo";
@@ -19,7 +19,9 @@ const PHONES: [(&str, &str, &str); 6] = [
 ];
 
 pub(super) fn sample(apps: &Apps, place: &Place) -> anyhow::Result<Value> {
-    let app = apps.change(PACKAGE, Change::default())?;
+    // An app of before July 2026: its private messages need no template yet.
+    let change = Change { template_required: Some(false), ..Change::default() };
+    let app = apps.change(PACKAGE, change)?;
     let device = |(id, label, token): (&str, &str, &str)| {
         json!({
             "id": id, "label": label, "platform": "android",
@@ -29,7 +31,9 @@ pub(super) fn sample(apps: &Apps, place: &Place) -> anyhow::Result<Value> {
     Ok(json!({
         "provider": XIAOMI,
         "channel_config": {
-            "app_secret": app.app_secret, "package": app.package, "channel_id": "118443", "base_url": place.base_url,
+            "app_secret": app.app_secret, "package_name": app.package,
+            "private_channel_id": "118442", "public_channel_id": "118443",
+            "base_urls": base_urls(&place.base_url),
         },
         "devices": PHONES.map(device),
     }))

@@ -282,7 +282,9 @@ impl Order {
                 left -= 1;
             } else if self.is_multi {
                 *own = Own::Bad("quota_exceeded");
-                *dropped.entry(one.message.extra.get("channel_id").map_or("no_channel", String::as_str)).or_default() += 1;
+                *dropped
+                    .entry(one.message.extra.get("channel_id").map_or("no_channel", String::as_str))
+                    .or_default() += 1;
             } else {
                 *own = Own::Accepted(Some(over_quota()));
             }
@@ -318,7 +320,9 @@ impl Order {
             Behaviour::Payload => row(10_017),
             Behaviour::TooBig => row(10_018),
             Behaviour::BadGateway => page("bad_gateway", 502, "<html>502 Bad Gateway</html>".to_owned()),
-            Behaviour::GatewayTimeout => page("gateway_timeout", 504, "<html>504 Gateway Time-out</html>".to_owned()),
+            Behaviour::GatewayTimeout => {
+                page("gateway_timeout", 504, "<html>504 Gateway Time-out</html>".to_owned())
+            }
             Behaviour::Deadline => row(10_010),
             Behaviour::Cancelled => row(10_011),
             Behaviour::Unspecified => row(-1),

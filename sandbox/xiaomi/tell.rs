@@ -121,11 +121,15 @@ impl Xiaomi {
         if forged {
             for event in &mut events {
                 event.id = super::new_id("sdm");
-                event.callback.param = event.callback.param.as_ref().map(|param| param.chars().rev().collect());
+                event.callback.param =
+                    event.callback.param.as_ref().map(|param| param.chars().rev().collect());
             }
         }
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded; charset=UTF-8"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded; charset=UTF-8"),
+        );
         let reports = requests(&events).into_iter().map(|(url, body)| Report {
             after: Duration::ZERO,
             url,

@@ -61,9 +61,8 @@ impl Traces {
     /// The newest messages of a time.
     pub(super) fn between(&self, package: &str, begin_ms: u64, end_ms: u64) -> Vec<Value> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = |trace: &&Trace| {
-            trace.package == package && (begin_ms..=end_ms).contains(&trace.created_ms)
-        };
+        let own =
+            |trace: &&Trace| trace.package == package && (begin_ms..=end_ms).contains(&trace.created_ms);
         all.iter().rev().filter(own).take(MAX_LISTED).map(view).collect()
     }
 }

@@ -4,6 +4,8 @@
 mod apns;
 mod fixtures;
 mod gateway;
+mod hearing;
+mod huawei;
 mod ledger;
 mod oauth;
 mod phones;
@@ -12,3 +14,4 @@ mod serving;
 mod sms_twilio;
 mod validation;
 mod world;
+mod xiaomi;
