@@ -212,13 +212,12 @@ impl Apps {
     fn edit(&self, app_id: &str, edit: impl FnOnce(&mut Facts)) -> anyhow::Result<Arc<App>> {
         let _one_maker = self.making.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.get(app_id);
-        let mut facts = match &before {
-            Some(app) => app.facts.clone(),
-            None => {
-                let count = self.all.read().unwrap_or_else(PoisonError::into_inner).len();
-                anyhow::ensure!(count < MAX_APPS, "at most {MAX_APPS} apps");
-                App::new(app_id)?.facts
-            }
+        let mut facts = if let Some(app) = &before {
+            app.facts.clone()
+        } else {
+            let count = self.all.read().unwrap_or_else(PoisonError::into_inner).len();
+            anyhow::ensure!(count < MAX_APPS, "at most {MAX_APPS} apps");
+            App::new(app_id)?.facts
         };
         edit(&mut facts);
         if let Some(app) = before.filter(|app| app.facts == facts) {

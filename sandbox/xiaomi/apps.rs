@@ -36,8 +36,10 @@ pub(super) enum Class {
 #[serde(deny_unknown_fields)]
 pub(super) struct App {
     pub(super) package: String,
-    pub(super) app_id: String,
-    pub(super) app_secret: String,
+    #[serde(rename = "app_id")]
+    pub(super) id: String,
+    #[serde(rename = "app_secret")]
+    pub(super) secret: String,
     /// Further packages of the same app.
     pub(super) more_packages: Vec<String>,
     /// Approved channels.
@@ -56,14 +58,15 @@ pub(super) struct App {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Change {
-    app_secret: Option<String>,
-    more_packages: Option<Vec<String>>,
-    channels: Option<BTreeMap<String, Class>>,
-    templates: Option<BTreeMap<String, usize>>,
-    channel_required: Option<bool>,
+    pub(super) app_secret: Option<String>,
+    pub(super) more_packages: Option<Vec<String>>,
+    pub(super) channels: Option<BTreeMap<String, Class>>,
+    pub(super) templates: Option<BTreeMap<String, usize>>,
+    pub(super) channel_required: Option<bool>,
     pub(super) template_required: Option<bool>,
     #[serde(default, with = "present")]
-    day_quota: Option<Option<u64>>,
+    #[expect(clippy::option_option, reason = "absent, null and a number are three things")]
+    pub(super) day_quota: Option<Option<u64>>,
 }
 
 /// Tells `null` from absent.
@@ -81,8 +84,8 @@ impl App {
         let channels = [("118442".to_owned(), Class::Private), ("118443".to_owned(), Class::Public)];
         Self {
             package: package.to_owned(),
-            app_id: "2882303761510000001".to_owned(),
-            app_secret: STANDARD.encode(random_bytes::<18>()),
+            id: "2882303761510000001".to_owned(),
+            secret: STANDARD.encode(random_bytes::<18>()),
             more_packages: Vec::new(),
             channels: channels.into(),
             templates: [("P10293".to_owned(), 1)].into(),
@@ -145,7 +148,7 @@ impl Apps {
 
     /// The app that has this secret.
     pub(super) fn by_secret(&self, secret: &str) -> Option<App> {
-        self.lock().values().find(|app| app.app_secret == secret).cloned()
+        self.lock().values().find(|app| app.secret == secret).cloned()
     }
 
     /// The app of a package, made if need be, after a change.
@@ -156,7 +159,7 @@ impl Apps {
         }
         let mut app = all.get(package).cloned().unwrap_or_else(|| App::new(package));
         let before = all.get(package).cloned();
-        app.app_secret = change.app_secret.unwrap_or(app.app_secret);
+        app.secret = change.app_secret.unwrap_or(app.secret);
         app.more_packages = change.more_packages.unwrap_or(app.more_packages);
         app.channels = change.channels.unwrap_or(app.channels);
         app.templates = change.templates.unwrap_or(app.templates);
@@ -231,9 +234,9 @@ mod tests {
         let change = serde_json::from_str(r#"{"day_quota": null, "channel_required": false}"#).unwrap();
         let changed = apps.change("com.example.app", change).unwrap();
         assert_eq!((changed.day_quota, changed.channel_required), (None, false));
-        assert_eq!(changed.app_secret, made.app_secret);
+        assert_eq!(changed.secret, made.secret);
         let apps = Apps::open(Some(dir.path().into())).unwrap();
-        assert_eq!(apps.by_secret(&made.app_secret), Some(changed));
+        assert_eq!(apps.by_secret(&made.secret), Some(changed));
         assert_eq!(apps.by_secret("another"), None);
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn sample(apps: &Apps, place: &Place) -> anyhow::Result<Value> {
     Ok(json!({
         "provider": XIAOMI,
         "channel_config": {
-            "app_secret": app.app_secret, "package_name": app.package,
+            "app_secret": app.secret, "package_name": app.package,
             "private_channel_id": "118442", "public_channel_id": "118443",
             "base_urls": base_urls(&place.base_url),
         },
