@@ -45,10 +45,10 @@ pub(super) struct Facts {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Change {
-    app_secret: Option<String>,
-    package: Option<String>,
-    high_priority: Option<bool>,
-    receipts: Option<Vec<Configuration>>,
+    pub(super) app_secret: Option<String>,
+    pub(super) package: Option<String>,
+    pub(super) high_priority: Option<bool>,
+    pub(super) receipts: Option<Vec<Configuration>>,
 }
 
 impl Change {

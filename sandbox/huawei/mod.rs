@@ -108,6 +108,11 @@ impl Twin for Huawei {
         sample::sample(&self.apps, place)
     }
 
+    /// In AppGallery Connect: the sample's default receipt configuration.
+    fn enter_callback(&self, url: &str) -> anyhow::Result<()> {
+        sample::enter_callback(&self.apps, url)
+    }
+
     fn switched(&self) {
         self.minutes.begin_anew();
     }
