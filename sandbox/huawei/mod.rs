@@ -60,6 +60,7 @@ pub(crate) const TWIN: Registration = Registration {
         ),
     ],
     headers: &["content-type", "user-agent", "accept"],
+    raises_streams: false,
     switch: || Switch {
         // 6000 tokens a second is the floor (third party); here requests are counted.
         quota: Quota { account_per_minute: Some(360_000), target_per_minute: None },

@@ -55,6 +55,7 @@ pub(crate) const TWIN: Registration = Registration {
         ),
     ],
     headers: &["content-type", "user-agent", "accept", "x-push-*"],
+    raises_streams: false,
     switch: || Switch {
         // The highest class, 3000 requests a second (third party); the quota of the day belongs to the app.
         quota: Quota { account_per_minute: Some(180_000), target_per_minute: None },
