@@ -18,7 +18,7 @@ use crate::secrets::Vault;
 use crate::store::{ChannelRecord, Store, StoreError};
 
 /// Limits that ops set on a channel; absent = the provider's own.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
     /// Targets a second.
@@ -27,6 +27,9 @@ pub struct Limits {
     /// Vendor requests in flight.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u32>,
+    /// By name, what this account has of the vendor's quotas; what is named here is asked before anything is sent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub quotas: BTreeMap<String, u64>,
 }
 
 /// One live channel.
@@ -313,7 +316,8 @@ impl Channels {
         route.state = state;
         // The provider stays: its connections and tokens are still good for a channel that was only paused.
         let provider = channel.provider.clone();
-        self.place(Arc::new(Channel { record, provider, route, ..*channel }));
+        let limits = channel.limits.clone();
+        self.place(Arc::new(Channel { record, provider, route, limits, ..*channel }));
         Ok(())
     }
 
@@ -326,7 +330,8 @@ impl Channels {
         let mut record = channel.record.clone();
         (record.callback, record.updated_at) = (record.callback + 1, now);
         let (provider, route) = (channel.provider.clone(), channel.route.clone());
-        let channel = Arc::new(Channel { record, provider, route, ..*channel });
+        let limits = channel.limits.clone();
+        let channel = Arc::new(Channel { record, provider, route, limits, ..*channel });
         self.place(Arc::clone(&channel));
         Ok(Some(channel))
     }

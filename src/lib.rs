@@ -16,6 +16,7 @@ pub mod direct;
 mod failpoint;
 pub mod ids;
 pub mod pacing;
+pub mod quotas;
 pub mod receipts;
 pub mod routing;
 pub mod secrets;

@@ -237,6 +237,23 @@ CREATE TABLE receipt_journal (
     body        BLOB    NOT NULL
 ) STRICT;
 
+-- What is used of vendors' quotas, in the period that began then. `quota` is a number made of the credential and the
+-- quota's name; `device` one made of an address where each device has its own count, else 0. Periods first: what is over
+-- is forgotten as a range.
+CREATE TABLE quota_use (
+    began_at INTEGER NOT NULL,
+    quota    INTEGER NOT NULL,
+    device   INTEGER NOT NULL,
+    n        INTEGER NOT NULL,
+    PRIMARY KEY (began_at, quota, device)
+) STRICT, WITHOUT ROWID;
+
+-- Quotas that a vendor itself calls used up, and until when; a number made of the credential and the class.
+CREATE TABLE quota_closed (
+    quota INTEGER PRIMARY KEY,
+    until INTEGER NOT NULL
+) STRICT;
+
 -- Messages that wait for a phone to take them over its own connection.
 CREATE TABLE inbox (
     device     INTEGER NOT NULL,

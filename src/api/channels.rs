@@ -1,5 +1,6 @@
 //! `/v1/apps/{app}/channels`: vendor accounts of an app. Secrets go in and never come out.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,16 +19,19 @@ use super::problem::{Answer, FieldError, Problem};
 use crate::app::Gateway;
 use crate::channels::{Channel, ChannelError, Limits, PutChannel};
 use crate::clock::rfc3339;
+use crate::delivery::QuotaSeen;
 use crate::direct;
 use crate::ids::Kind;
+use crate::quotas::can_be_counted;
 use crate::receipts;
 use crate::routing::ChannelState;
 
 /// Longest time for a check: below the request's own deadline.
 const CHECK_TIME: Duration = Duration::from_secs(20);
 
-fn view(gateway: &Gateway, caller: &Caller, channel: &Channel) -> Value {
+async fn view(gateway: &Gateway, caller: &Caller, channel: &Channel) -> Answer<Value> {
     let record = &channel.record;
+    let quotas: Vec<_> = gateway.pipeline.quotas(channel).await?.iter().map(quota).collect();
     // A capability: who may read the channel may not therefore speak as its vendor.
     let callback = Some(channel).filter(|_| caller.may("channels:write"));
     let callback = callback.and_then(|channel| receipts::path(&gateway.vault, channel));
@@ -37,7 +41,7 @@ fn view(gateway: &Gateway, caller: &Caller, channel: &Channel) -> Value {
         .into_iter()
         .map(|(name, print)| (name, json!({"set": print.is_some(), "fingerprint": print})))
         .collect();
-    json!({
+    Ok(json!({
         "id": record.public_id,
         "name": record.name,
         "provider": record.provider,
@@ -45,12 +49,28 @@ fn view(gateway: &Gateway, caller: &Caller, channel: &Channel) -> Value {
         "config": record.config,
         "secrets": secrets,
         "limits": record.limits,
+        "quotas": quotas,
         "state": channel.route.state,
         "state_info": record.state_info,
         "callback_url": callback.map(|path| format!("{}{path}", gateway.url())),
         "version": record.version,
         "created_at": rfc3339(record.created_at),
         "updated_at": rfc3339(record.updated_at),
+    }))
+}
+
+/// A quota as it stands.
+pub(super) fn quota(seen: &QuotaSeen) -> Value {
+    json!({
+        "name": seen.quota.name,
+        "class": seen.quota.class,
+        "scope": seen.quota.scope,
+        "period": seen.quota.period,
+        "limit": seen.limit,
+        "used": seen.used,
+        "counted": seen.counted,
+        "resets_at": rfc3339(seen.resets_at),
+        "exhausted_until": seen.closed_until.map(rfc3339),
     })
 }
 
@@ -77,7 +97,11 @@ pub(super) async fn list(
     let mut rest = all.iter().filter(|c| page.place.as_ref().is_none_or(|after| c.record.name > *after));
     let data: Vec<_> = rest.by_ref().take(page.limit).collect();
     let next = rest.next().and(data.last()).map(|c| c.record.name.clone());
-    Ok(page.answer(&gateway, &data.into_iter().map(|c| view(&gateway, &caller, c)).collect::<Vec<_>>(), next))
+    let mut shown = Vec::with_capacity(data.len());
+    for channel in data {
+        shown.push(view(&gateway, &caller, channel).await?);
+    }
+    Ok(page.answer(&gateway, &shown, next))
 }
 
 /// `GET /v1/apps/{app}/channels/{name}`
@@ -86,7 +110,7 @@ pub(super) async fn get(
     caller: Caller,
     names: Names,
 ) -> Answer<Json<Value>> {
-    Ok(Json(view(&gateway, &caller, &*find(&gateway, &caller, &names)?)))
+    Ok(Json(view(&gateway, &caller, &*find(&gateway, &caller, &names)?).await?))
 }
 
 /// `PUT /v1/apps/{app}/channels/{name}`
@@ -125,7 +149,7 @@ pub(super) async fn put(
         gateway.pipeline.nudge(channel.record.seq);
     }
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(view(&gateway, &caller, &channel))))
+    Ok((status, Json(view(&gateway, &caller, &channel).await?)))
 }
 
 fn read(name: &str, body: Value) -> Answer<(String, Map<String, Value>, Limits)> {
@@ -140,10 +164,31 @@ fn read(name: &str, body: Value) -> Answer<(String, Map<String, Value>, Limits)>
     if let Some(mut inner) = fields.object("limits") {
         limits.per_second = inner.number("per_second", 1..=1_000_000).map(|n| n as u32);
         limits.max_in_flight = inner.number("max_in_flight", 1..=10_000).map(|n| n as u32);
+        limits.quotas = quotas_of(&provider, inner.object("quotas"));
         inner.finish();
     }
     fields.finish();
     wrong.finish().map(|()| (provider, config, limits))
+}
+
+/// What the account has of its vendor's quotas.
+fn quotas_of(provider: &str, given: Option<Fields<'_>>) -> BTreeMap<String, u64> {
+    let Some(mut given) = given else { return BTreeMap::new() };
+    let stated = anypush_providers::find(provider).map_or(&[][..], |found| found.descriptor.quotas);
+    let mut quotas = BTreeMap::new();
+    for quota in stated {
+        if !given.has(quota.name) {
+            continue;
+        }
+        let limit = given.number(quota.name, 0..=1_000_000_000_000);
+        if can_be_counted(quota) {
+            quotas.extend(limit.map(|limit| (quota.name.to_owned(), limit)));
+        } else {
+            given.refuse(quota.name, "is over within a minute: that is what `per_second` is for");
+        }
+    }
+    given.finish();
+    quotas
 }
 
 fn refused(error: ChannelError) -> Problem {
@@ -248,7 +293,7 @@ pub(super) async fn rotate_callback(
 ) -> Answer<Json<Value>> {
     let rotated = gateway.channels.rotate_callback(caller.app_seq()?, names.get("name")).await?;
     let channel = rotated.ok_or_else(|| Problem::not_found("channel"))?;
-    Ok(Json(view(&gateway, &caller, &channel)))
+    Ok(Json(view(&gateway, &caller, &channel).await?))
 }
 
 /// `POST /v1/apps/{app}/channels/{name}/restore_addresses`
@@ -287,7 +332,10 @@ async fn switch(
     state: ChannelState,
 ) -> Answer<Json<Value>> {
     let channel = find(gateway, caller, names)?;
+    if state == ChannelState::Ok {
+        gateway.pipeline.reopen_quotas(&channel).await?;
+    }
     gateway.channels.set_state(channel.record.seq, state, None).await?;
     gateway.pipeline.nudge(channel.record.seq);
-    Ok(Json(view(gateway, caller, &*find(gateway, caller, names)?)))
+    Ok(Json(view(gateway, caller, &*find(gateway, caller, names)?).await?))
 }

@@ -51,7 +51,18 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Answer<impl 
     let paced = |what: fn(&Seen) -> u64| -> Vec<(String, u64)> {
         channels.iter().map(|(channel, seen)| (labels(channel), what(seen))).collect()
     };
+    let (mut used, mut limits) = (Vec::new(), Vec::new());
+    for channel in gateway.channels.all() {
+        for seen in gateway.pipeline.quotas(&channel).await? {
+            let Some(n) = seen.used else { continue };
+            let labels = format!("{},quota=\"{}\"", labels(&channel), seen.quota.name);
+            used.push((labels.clone(), n));
+            limits.push((labels, seen.limit));
+        }
+    }
     let families = [
+        ("quota_used", "What is used of a channel's quota in its present period", used),
+        ("quota_limit", "How many a channel's quota allows", limits),
         ("pace_limit", "Requests that a channel's credential may have in flight", paced(|s| s.limit.into())),
         (
             "pace_in_flight",

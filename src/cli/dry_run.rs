@@ -72,6 +72,15 @@ fn notes(channel: &Value) -> String {
     let dropped = |dropped: &Value| format!("{} {}", word(&dropped["field"]), word(&dropped["why"]));
     notes.extend(list(&preview["dropped"]).map(dropped));
     notes.extend(list(&preview["warnings"]).map(word));
+    for quota in list(&channel["quotas"]) {
+        let n = |name: &str| quota[name].as_u64();
+        let name = word(&quota["name"]);
+        if let (Some(used), Some(limit), Some(more)) = (n("used"), n("limit"), n("would_use")) {
+            notes.push(format!("quota {name}: {used} of {limit} used, {more} more"));
+        } else if let Some(limit) = n("limit") {
+            notes.push(format!("quota {name}: {limit} for each device"));
+        }
+    }
     notes.join("\n")
 }
 

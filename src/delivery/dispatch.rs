@@ -194,6 +194,19 @@ impl InHand<'_> {
         put_back(self.inner, self.item, self.left_out(), left.clamp(1000, HELD_MS)).await;
     }
 
+    /// The page as it must be stored while it is in hand: with those whose step waits for more, and those (`also`) that
+    /// are kept back for later.
+    pub(super) fn whole(&self, also: &[Entry]) -> Page {
+        let mut entries = self.page.entries.clone();
+        let known: HashSet<u64> = entries.iter().map(|entry| entry.target).collect();
+        let mut more: Vec<_> =
+            self.armed.iter().chain(also).filter(|entry| !known.contains(&entry.target)).cloned().collect();
+        more.sort_by_key(|entry| entry.target);
+        more.dedup_by_key(|entry| entry.target);
+        entries.extend(more);
+        Page { entries, ..self.page.clone() }
+    }
+
     /// What is to be stored of a page that goes back untouched: after an unclean end it is shorter than it was. Those
     /// whose step waits for more stay in it, until the page's end arms their next one.
     pub(super) fn left_out(&self) -> Option<Vec<u8>> {

@@ -13,6 +13,7 @@ use crate::delivery::job::Job;
 use crate::delivery::page::Entry;
 use crate::delivery::pipeline::{Inner, Pipeline};
 use crate::delivery::plan::{Plan, Seen};
+use crate::delivery::quota::QuotaSeen;
 use crate::delivery::targets::Targets;
 use crate::delivery::trail::Skip;
 use crate::delivery::{expand, request};
@@ -89,6 +90,8 @@ pub struct DryChannel {
     pub gaps: Vec<Gap>,
     /// The request for the first of these targets; `None` where the provider cannot say.
     pub preview: Option<Preview>,
+    /// The vendor's quotas that it would use, as they stand.
+    pub quotas: Vec<QuotaSeen>,
     /// The first target that has this step.
     sample: Option<(u64, u32)>,
 }
@@ -113,10 +116,21 @@ impl Pipeline {
         for channel in channels.iter() {
             if let Some(dry) = run.channels.get_mut(&channel.record.seq) {
                 dry.gaps = channel.route.capabilities.gaps(&job.needs);
+                dry.quotas = self.quotas_of(&job, channel).await?;
                 dry.preview = preview(inner, &job, channel, dry.sample, &samples).await?;
             }
         }
         Ok(run)
+    }
+}
+
+impl Pipeline {
+    async fn quotas_of(&self, job: &Job, channel: &Channel) -> Result<Vec<QuotaSeen>, StoreError> {
+        let Some(provider) = &channel.provider else { return Ok(Vec::new()) };
+        let class = provider.quota_class(&job.content, job.category(&channel.record.provider).as_deref());
+        let mut quotas = self.quotas(channel).await?;
+        quotas.retain(|seen| seen.counted && (seen.quota.class.is_empty() || seen.quota.class == class));
+        Ok(quotas)
     }
 }
 

@@ -8,6 +8,7 @@
 //! - [`record`]: outcomes become rows, counters, retries and next steps, many in one transaction.
 //! - [`direct_page`] is the same for the gateway's own connections; [`onward`] says where targets go that a channel did
 //!   not take.
+//! - [`quota`] asks vendors' quotas before a page is sent.
 //! - [`escalate`] decides again where a step has had its time; [`cancel`] stops what is not handed over yet.
 //! - [`collapse`] keeps an older message of a collapse key from going out after a newer one.
 //! - [`late`]: what a channel had accepted and failed later goes back on its route.
@@ -38,6 +39,7 @@ mod pace;
 pub mod page;
 mod pipeline;
 mod plan;
+mod quota;
 mod record;
 mod request;
 mod sending;
@@ -53,3 +55,4 @@ pub use accept::{AcceptError, Accepted, SendRequest};
 pub use dry_run::{DryChannel, DryRun, DryTarget, Fan, Who};
 pub use judge::judge_address;
 pub use pipeline::{Parts, Pipeline};
+pub use quota::QuotaSeen;

@@ -127,7 +127,7 @@ pub(super) fn armed(hand: &InHand<'_>, entries: &[Entry]) -> Option<NewWork> {
     let tried = |entry: &Entry| {
         let mut tried = entry.tried.clone();
         tried.push(hand.item.channel);
-        Entry { decision: None, tried, ..entry.clone() }
+        Entry { decision: None, tried, counted: None, ..entry.clone() }
     };
     let page = hand.page.with(entries.iter().map(tried).collect());
     let work = hand.inner.page_work(&hand.job, 0, &page, due_at, 0);
@@ -187,6 +187,7 @@ impl Onward {
                     step: entry.step.saturating_add(1),
                     decision: None,
                     tried,
+                    counted: None,
                     ..entry
                 };
                 self.plan.add(Aim::at(&step, hand.page.held), entry, planner.decided(&decision));

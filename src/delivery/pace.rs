@@ -11,6 +11,7 @@ use anypush_providers::contract::Reason;
 use rand::RngExt as _;
 
 use crate::channels::Channel;
+use crate::clock::rfc3339;
 use crate::delivery::dispatch::{InHand, put_back};
 use crate::delivery::gate::{PageFacts, PageGate};
 use crate::delivery::onward;
@@ -130,10 +131,19 @@ pub(super) async fn watch(inner: Arc<Inner>) {
 }
 
 async fn show(inner: &Inner, channel: &Channel) {
-    // An earlier life may have left `down` behind: where no gate says so, it is not.
-    let (state, info) = match (inner.gates.is_down(channel), channel.route.state) {
-        (true, ChannelState::Ok) => (ChannelState::Down, Some("the vendor does not answer or fails".into())),
-        (false, ChannelState::Down) => (ChannelState::Ok, None),
+    let used_up = inner.quota_closed(channel, "");
+    let (state, info) = match (channel.route.state, used_up, inner.gates.is_down(channel)) {
+        (ChannelState::Ok | ChannelState::Down, Some(until), _) => {
+            let info = format!("the vendor calls the quota used up until {}", rfc3339(until));
+            (ChannelState::QuotaExhausted, Some(info))
+        }
+        // An earlier life may have left `down` behind: where no gate says so, it is not.
+        (ChannelState::Ok, None, true) => {
+            (ChannelState::Down, Some("the vendor does not answer or fails".into()))
+        }
+        (ChannelState::QuotaExhausted, None, _) | (ChannelState::Down, None, false) => {
+            (ChannelState::Ok, None)
+        }
         _ => return,
     };
     match inner.parts.channels.found(channel, state, info).await {

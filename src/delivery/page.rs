@@ -56,6 +56,8 @@ pub struct Entry {
     pub tried: Vec<i64>,
     /// Values for this target alone.
     pub variables: Option<BTreeMap<String, String>>,
+    /// When it was counted against its channel's quotas, in milliseconds since the message's creation.
+    pub counted: Option<u64>,
 }
 
 /// First byte of every stored page: the version of its form.

@@ -19,7 +19,7 @@ use crate::delivery::job::Job;
 use crate::delivery::page::Page;
 use crate::delivery::plan::Planner;
 use crate::delivery::record::Recorder;
-use crate::delivery::{cancel, escalate, expand, expire, judge, pace};
+use crate::delivery::{cancel, escalate, expand, expire, judge, pace, quota};
 use crate::direct::Hub;
 use crate::ids::{Id, IdCodec, IdMaker};
 use crate::pacing::Seen;
@@ -68,6 +68,8 @@ pub(super) struct Inner {
     pub(super) recorder: Recorder,
     pub(super) gates: Gates,
     pub(super) brakes: Brakes,
+    /// What vendors say of their quotas.
+    pub(super) closed: quota::Closed,
     /// Which devices are being sent messages that have a collapse key.
     pub(super) collapses: Arc<Claims>,
     desks: Mutex<HashMap<i64, Arc<Desk>>>,
@@ -108,6 +110,7 @@ impl Pipeline {
             recorder,
             gates: Gates::default(),
             brakes: Brakes::default(),
+            closed: quota::Closed::new(parts.store.closed_quotas(parts.clock.now_ms()).await?),
             collapses: Arc::default(),
             desks: Mutex::default(),
             // By size: some are a few bytes of text, others megabytes of data.
@@ -134,6 +137,7 @@ impl Pipeline {
         }
         inner.parts.tasks.spawn("cancel", cancel::finish(Arc::clone(&inner)));
         inner.parts.tasks.spawn("pace", pace::watch(Arc::clone(&inner)));
+        inner.parts.tasks.spawn("quota", quota::purge(Arc::clone(&inner)));
         inner.parts.tasks.spawn("expand", expand::run(Arc::clone(&inner)));
         inner.parts.tasks.spawn("expire", expire::run(Arc::clone(&inner)));
         inner.parts.tasks.spawn("escalate", escalate::run(Arc::clone(&inner)));

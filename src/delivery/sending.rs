@@ -17,7 +17,7 @@ use crate::delivery::page::{Entry, Page};
 use crate::delivery::state::{Event, State};
 use crate::delivery::targets::Targets;
 use crate::delivery::trail::{Next, TrailEntry};
-use crate::delivery::{cancel, collapse, onward, pace, request};
+use crate::delivery::{cancel, collapse, onward, pace, quota, request};
 use crate::failpoint::failpoint;
 use crate::ids::GIVEN_TARGETS;
 use crate::routing::ChannelState;
@@ -41,7 +41,8 @@ pub(super) async fn send(
     let Some(mut kept) = pace::keep_back(&mut hand, &gate).await? else { return Ok(()) };
     kept.extend(collapse::take_turn(&mut hand, false).await?);
     let mut targets = Targets::find(&hand, channel).await?;
-    let mut leavers = Vec::new();
+    let class = quota::class(&hand, channel, &provider);
+    let mut leavers = quota::ask(&mut hand, channel, class, &mut targets, &kept).await?;
     for entry in std::mem::take(&mut targets.without_address) {
         let mut event = hand.event(entry.target, State::Pending, Some(Reason::InvalidToken));
         event.trail = hand.story(&entry);
@@ -51,6 +52,7 @@ pub(super) async fn send(
         hand: &mut hand,
         channel,
         gate: Arc::clone(&gate),
+        class,
         leavers,
         retries: BTreeMap::new(),
         unprocessed: HashSet::new(),
@@ -78,6 +80,8 @@ struct Sending<'a, 'b> {
     hand: &'a mut InHand<'b>,
     channel: &'a Arc<Channel>,
     gate: Arc<PageGate>,
+    /// What it is in the vendor's quotas.
+    class: &'static str,
     /// Targets that leave this channel.
     leavers: Vec<onward::Leaver>,
     /// Targets that are tried again, by (attempt, wait in whole seconds).
@@ -100,7 +104,7 @@ impl Sending<'_, '_> {
     async fn declare(&self, chunk: &[(Entry, Address)]) -> bool {
         let item = self.hand.item;
         let intent = chunk.iter().map(|(entry, _)| entry.target).collect();
-        let page = Page { intent, ..self.hand.page.clone() };
+        let page = Page { intent, ..self.hand.whole(&self.unsent) };
         let update = WorkUpdate {
             id: item.id,
             epoch: item.epoch,
@@ -140,13 +144,13 @@ impl Sending<'_, '_> {
         // On its own task, so that a panic in an adapter ends this batch and nothing else.
         #[expect(clippy::disallowed_methods, reason = "awaited below")]
         let sending = tokio::spawn(async move { provider.send(batch, context, outcomes).await });
-        let mut open: Vec<Option<&Entry>> = chunk.iter().map(|(entry, _)| Some(entry)).collect();
+        let mut open: Vec<Option<&(Entry, Address)>> = chunk.iter().map(Some).collect();
         let mut changes = Changes::default();
         let mut batched = Vec::new();
         while receiver.recv_many(&mut batched, 256).await > 0 {
             for outcome in batched.drain(..) {
-                if let Some(entry) = open.get_mut(outcome.target).and_then(Option::take) {
-                    self.outcome(entry, outcome, &mut changes).await;
+                if let Some(target) = open.get_mut(outcome.target).and_then(Option::take) {
+                    self.outcome(target, outcome, &mut changes).await;
                 } else {
                     tracing::error!(channel.name = %self.channel.record.name, "an outcome too many");
                 }
@@ -158,23 +162,24 @@ impl Sending<'_, '_> {
         if sending.await.is_err() {
             tracing::error!(channel.name = %self.channel.record.name, "the adapter panicked; its batch is tried again");
         }
-        for entry in open.into_iter().flatten() {
+        for target in open.into_iter().flatten() {
             let verdict = Verdict::Failed(Failure::channel(Reason::ProtocolError).doubtful());
             let words = Some("the adapter gave no outcome".to_owned());
             let vendor = VendorEcho { words, ..VendorEcho::default() };
             let outcome = Outcome { target: 0, verdict, vendor, latency: Duration::ZERO };
-            self.outcome(entry, outcome, &mut changes).await;
+            self.outcome(target, outcome, &mut changes).await;
         }
         self.flush(&mut changes).await;
     }
 
     async fn flush(&self, changes: &mut Changes) {
-        if !changes.events.is_empty() || !changes.addresses.is_empty() {
+        if !changes.events.is_empty() || !changes.addresses.is_empty() || !changes.quota_back.is_empty() {
             self.hand.inner.recorder.push(std::mem::take(changes), self.hand.urgent()).await;
         }
     }
 
-    async fn outcome(&mut self, entry: &Entry, outcome: Outcome, changes: &mut Changes) {
+    async fn outcome(&mut self, target: &(Entry, Address), outcome: Outcome, changes: &mut Changes) {
+        let (entry, _) = target;
         if self.gate.is_refusal(&outcome) {
             self.unsent.push(entry.clone());
             return;
@@ -206,7 +211,7 @@ impl Sending<'_, '_> {
                     metrics.unclassified.get_or_create(&VendorCode { provider, code }).inc();
                 }
                 let failure = failure.clone();
-                self.failed(entry, &outcome, &failure, changes).await;
+                self.failed(target, &outcome, &failure, changes).await;
                 if dead && !retire {
                     // Neither retired nor struck.
                     changes
@@ -218,8 +223,17 @@ impl Sending<'_, '_> {
         }
     }
 
-    async fn failed(&mut self, entry: &Entry, outcome: &Outcome, failure: &Failure, changes: &mut Changes) {
+    async fn failed(
+        &mut self,
+        (entry, address): &(Entry, Address),
+        outcome: &Outcome,
+        failure: &Failure,
+        changes: &mut Changes,
+    ) {
+        quota::told(self.hand.inner, self.channel, self.class, failure).await;
+        let counted = (entry, address);
         if failure.reason == Reason::Cancelled {
+            changes.quota_back.extend(quota::back(self.hand, self.channel, self.class, counted, failure));
             changes.events.push(self.hand.ended(entry, State::Cancelled, Reason::Cancelled));
             return;
         }
@@ -263,9 +277,12 @@ impl Sending<'_, '_> {
                     Step::NextOrRetry(wait) | Step::Retry(wait) => Some(retry(wait)),
                     _ => None,
                 };
+                let back = quota::back(self.hand, self.channel, self.class, counted, failure);
+                // What was given back is counted anew where this channel is tried again.
+                let left = Entry { counted: entry.counted.filter(|_| back.is_empty()), ..entry.clone() };
+                changes.quota_back.extend(back);
                 let event = self.tell(entry, pending, outcome, Next::Nothing);
-                let leaver =
-                    onward::Leaver { entry: entry.clone(), event, reason: failure.reason, else_retry };
+                let leaver = onward::Leaver { entry: left, event, reason: failure.reason, else_retry };
                 self.leavers.push(leaver);
             }
         }

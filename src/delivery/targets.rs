@@ -66,6 +66,26 @@ impl Targets {
         Ok(targets)
     }
 
+    /// Targets with their addresses.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &(Entry, Address)> {
+        self.found.iter()
+    }
+
+    /// Takes out those for whom `is` holds.
+    pub(super) fn take_out(&mut self, is: impl Fn(&Entry) -> bool) -> Vec<Entry> {
+        let (out, found): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.found).into_iter().partition(|(entry, _)| is(entry));
+        self.found = found;
+        out.into_iter().map(|(entry, _)| entry).collect()
+    }
+
+    /// Says of each when it was counted against quotas.
+    pub(super) fn mark(&mut self, marks: &HashMap<u64, Option<u64>>) {
+        for (entry, _) in &mut self.found {
+            entry.counted = marks.get(&entry.target).copied().flatten();
+        }
+    }
+
     /// What goes to the provider at once: at most `max_targets`, where that is more than one.
     pub(super) fn chunks(
         &self,

@@ -18,8 +18,8 @@ pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
     AcceptAnswer, Ack, AddressVerdict, AppRecord, CategoryRecord, Changes, ChannelRecord, Counter,
     DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease,
-    MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, PhoneEvent, SendAddress,
-    StoredAddress, TargetDevice, WorkItem, WorkKind, WorkUpdate,
+    MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk,
+    QuotaBack, QuotaLimit, SendAddress, StoredAddress, TargetDevice, WorkItem, WorkKind, WorkUpdate,
 };
 
 use crate::delivery::page::Page;
@@ -227,6 +227,20 @@ pub trait Store: Send + Sync {
     async fn next_due(&self, kind: WorkKind, channel: i64) -> Result<Option<u64>>;
     /// How many work items wait, by kind and channel. `Broken` once nothing can be written any more.
     async fn backlog(&self) -> Result<Vec<(WorkKind, i64, u64)>>;
+
+    // --- quotas ---
+
+    /// Counts a page's targets against quotas, in order and as far as there is room, each in all of them or in none, and
+    /// stores the page with its marks in the same transaction.
+    async fn use_quotas(&self, ask: QuotaAsk) -> Result<QuotaAnswer>;
+    /// What is used of quotas in the periods that began then; what is not used at all is left out.
+    async fn quotas_used(&self, quotas: &[(i64, u64)]) -> Result<Vec<(i64, u64)>>;
+    /// Notes until when a vendor calls a quota used up; 0 = it is not any more.
+    async fn close_quota(&self, quota: i64, until: u64) -> Result<()>;
+    /// Quotas that vendors call used up now, and until when.
+    async fn closed_quotas(&self, now_ms: u64) -> Result<Vec<(i64, u64)>>;
+    /// Forgets some of what was used in periods that began before a time; how many rows.
+    async fn purge_quotas(&self, before: u64, limit: usize) -> Result<u64>;
 
     // --- phones ---
 

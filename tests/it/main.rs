@@ -19,6 +19,7 @@ mod examples;
 mod hygiene;
 mod isolation;
 mod ledger;
+mod quotas;
 mod races;
 mod receipts;
 mod secrets;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anypush_providers::contract::{Money, Preview, Reason};
 use serde_json::{Value, json};
 
-use crate::api::address;
 use crate::api::story::{self, Told};
+use crate::api::{address, channels};
 use crate::app::Gateway;
 use crate::delivery::{DryChannel, DryRun, DryTarget, Fan, Who};
 use crate::routing::Step;
@@ -78,6 +78,15 @@ fn step(gateway: &Gateway, step: &Step, name: &impl Fn(i64) -> String) -> Value 
 fn channel(gateway: &Gateway, seq: i64, dry: &DryChannel) -> Value {
     let Some(channel) = gateway.channels.by_seq(seq) else { return Value::Null };
     let gaps: Vec<_> = dry.gaps.iter().map(|gap| gap.as_str()).collect();
+    let quotas: Vec<_> = dry
+        .quotas
+        .iter()
+        .map(|seen| {
+            let mut quota = channels::quota(seen);
+            quota["would_use"] = dry.first.into();
+            quota
+        })
+        .collect();
     json!({
         "channel": channel.record.name,
         "provider": channel.record.provider,
@@ -85,6 +94,7 @@ fn channel(gateway: &Gateway, seq: i64, dry: &DryChannel) -> Value {
         "targets_first": dry.first,
         "targets_any": dry.any,
         "lacks": gaps,
+        "quotas": quotas,
         "preview": dry.preview,
     })
 }

@@ -5,14 +5,16 @@ mod beside;
 mod collapse;
 mod late;
 mod promises;
+mod quotas;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anypush_providers::contract::{
-    AddressSpec, Batch, Capabilities, Category, CheckReport, Content, Descriptor, Environment, Failure, Hint,
-    Notification, Outcome, Outcomes, Provider, Reason, Receipts, SendContext, Tier, VendorEcho, Verdict,
+    AddressSpec, Batch, Capabilities, Category, CheckReport, Class, Content, Descriptor, Environment,
+    Failure, Hint, Notification, Outcome, Outcomes, Provider, Reason, Receipts, SendContext, Tier,
+    VendorEcho, Verdict,
 };
 use async_trait::async_trait;
 
@@ -47,7 +49,7 @@ const fn descriptor(id: &'static str, tier: Tier) -> Descriptor {
             ..Capabilities::NONE
         },
         address: AddressSpec { provider: "played", kinds: &["token"], max_token_bytes: 100, params: &[] },
-        quotas: &[],
+        quotas: quotas::QUOTAS,
     }
 }
 
@@ -105,6 +107,10 @@ impl Provider for Played {
 
     fn credential(&self) -> String {
         "played".into()
+    }
+
+    fn quota_class(&self, content: &Content, _: Option<&Category>) -> &'static str {
+        if content.class == Class::Marketing { "marketing" } else { "" }
     }
 }
 

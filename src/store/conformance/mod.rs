@@ -7,6 +7,7 @@ pub(in crate::store) mod audience;
 pub(in crate::store) mod cancels;
 pub(in crate::store) mod messages;
 pub(in crate::store) mod phones;
+pub(in crate::store) mod quotas;
 pub(in crate::store) mod receipts;
 pub(in crate::store) mod samples;
 pub(in crate::store) mod work;
@@ -84,6 +85,11 @@ macro_rules! conformance_tests {
                 a_repeated_report_changes_nothing,
                 a_dismissal_is_told_once_and_ends_the_inbox_entry,
                 reports_and_acknowledgements_in_any_order_end_in_one_state;
+            quotas:
+                a_target_uses_all_its_quotas_or_none_and_the_page_says_who_is_counted,
+                a_use_that_is_given_back_is_free_again_and_old_periods_are_forgotten,
+                a_quota_that_a_vendor_calls_used_up_is_so_until_its_time,
+                a_quota_never_lets_more_through_than_it_allows;
             receipts:
                 callbacks_are_journalled_in_order_and_never_under_an_old_number,
                 a_read_of_the_journal_is_bounded_in_bytes_but_never_empty,

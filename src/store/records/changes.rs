@@ -3,7 +3,7 @@
 use crate::delivery::state::{Event, LateFailure};
 use crate::ids::Id;
 use crate::store::VendorReceipt;
-use crate::store::records::{AddressVerdict, NewInbox, NewTarget, NewWork, WorkUpdate};
+use crate::store::records::{AddressVerdict, NewInbox, NewTarget, NewWork, QuotaBack, WorkUpdate};
 
 /// A set of changes that is applied whole or not at all.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +31,8 @@ pub struct Changes {
     pub receipts: Vec<VendorReceipt>,
     /// Rows of the journal whose receipts are among these, or came to nothing.
     pub journal_done: Vec<i64>,
+    /// Uses of quotas that are given back.
+    pub quota_back: Vec<QuotaBack>,
     /// Failures after acceptance; applied after the events by [`crate::delivery::state::reenter`]. The set that has
     /// one has the work that decides again.
     pub late: Vec<LateFailure>,
@@ -50,6 +52,7 @@ impl Changes {
         self.addresses.extend(later.addresses);
         self.receipts.extend(later.receipts);
         self.journal_done.extend(later.journal_done);
+        self.quota_back.extend(later.quota_back);
         self.late.extend(later.late);
     }
 }

@@ -4,6 +4,7 @@ mod changes;
 mod devices;
 mod inbox;
 mod messages;
+mod quotas;
 mod tenants;
 mod work;
 
@@ -14,5 +15,6 @@ pub use devices::{
 };
 pub use inbox::{Ack, InboxEntry, NewInbox, PhoneEvent};
 pub use messages::{AcceptAnswer, Counter, DeliveryFilter, MessageRecord, NewMessage, NewTarget};
+pub use quotas::{QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit};
 pub use tenants::{AppRecord, CategoryRecord, ChannelRecord, KeyRecord};
 pub use work::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};

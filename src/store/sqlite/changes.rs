@@ -6,10 +6,10 @@ use anypush_providers::contract::Reason;
 
 use super::deliveries::{self, Happening};
 use super::inbox::{self, Positions};
-use super::journal;
 use super::session::{Session, Sql, int, json};
 use super::work;
 use super::writer::PhoneCall;
+use super::{journal, quotas};
 use crate::ids::Id;
 use crate::store::{AddressVerdict, Changes};
 
@@ -36,6 +36,7 @@ pub(super) async fn apply(
     work_changes(session, batch).await?;
     judge_addresses(session, batch).await?;
     journal::delete_done(session, batch).await?;
+    quotas::give_back(session, batch).await?;
     let acknowledged = inbox::acknowledged(session, &batch.phones).await?;
     let filled = inbox::fill(session, positions, batch, &acknowledged).await?;
     let mut happenings: Vec<Happening> = acknowledged.into_iter().map(|a| a.happening).collect();

@@ -23,6 +23,7 @@ mod devices;
 mod inbox;
 mod journal;
 mod open;
+mod quotas;
 mod reads;
 mod rows;
 mod session;

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 
 use super::writer::Job;
 use super::{
-    SqliteStore, addresses, admin, audience, categories, deliveries, devices, inbox, journal, reads, work,
+    SqliteStore, addresses, admin, audience, categories, deliveries, devices, inbox, journal, quotas, reads,
+    work,
 };
 use crate::delivery::page::Page;
 use crate::delivery::spec::Expression;
@@ -16,8 +17,8 @@ use crate::ids::Id;
 use crate::store::{
     AcceptAnswer, Ack, AppRecord, CategoryRecord, Changes, ChannelRecord, Counter, DeliveryFilter,
     DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease, MessageRecord,
-    NewMessage, NewTarget, PhoneEvent, RawReceipt, Result, SendAddress, Store, StoreError, TargetDevice,
-    WorkItem, WorkKind,
+    NewMessage, NewTarget, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, Result, SendAddress, Store,
+    StoreError, TargetDevice, WorkItem, WorkKind,
 };
 
 #[async_trait]
@@ -365,6 +366,31 @@ impl Store for SqliteStore {
             return Err(StoreError::Broken(cause.clone()));
         }
         self.read(work::backlog).await
+    }
+
+    async fn use_quotas(&self, ask: QuotaAsk) -> Result<QuotaAnswer> {
+        let given = Arc::new(ask);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { quotas::use_up(s, &given).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn quotas_used(&self, keys: &[(i64, u64)]) -> Result<Vec<(i64, u64)>> {
+        self.read(async |s| quotas::used(s, keys).await).await
+    }
+
+    async fn close_quota(&self, quota: i64, until: u64) -> Result<()> {
+        self.call(move |s| Box::pin(async move { quotas::close(s, quota, until).await.map(Ok) })).await
+    }
+
+    async fn closed_quotas(&self, now_ms: u64) -> Result<Vec<(i64, u64)>> {
+        self.read(async |s| quotas::closed(s, now_ms).await).await
+    }
+
+    async fn purge_quotas(&self, before: u64, limit: usize) -> Result<u64> {
+        self.call(move |s| Box::pin(async move { quotas::purge(s, before, limit).await.map(Ok) })).await
     }
 
     async fn inbox(&self, device: u64, after: i64, limit: usize, now_ms: u64) -> Result<Vec<InboxEntry>> {
