@@ -34,7 +34,7 @@ pub(super) fn sample(apps: &Apps, place: &Place) -> anyhow::Result<Value> {
         "provider": HUAWEI,
         "channel_config": {
             "app_id": app.facts.app_id, "app_secret": app.facts.app_secret,
-            "receipt_user_name": RECEIPT_USER, "receipt_secret": RECEIPT_SECRET,
+            "callback_user": RECEIPT_USER, "callback_secret": RECEIPT_SECRET,
             "base_url": place.base_url, "token_url": format!("{}/oauth2/v3/token", place.base_url),
         },
         "devices": PHONES.map(device),
