@@ -306,17 +306,6 @@ mod tests {
         }
 
         #[test]
-        fn a_vendor_that_throttles_is_obeyed_and_used(borne in 20u32..900, seconds in 5u32..60) {
-            let mut limiter = Limiter::new(1000);
-            let mut now = SECOND;
-            bearing(&mut limiter, &mut now, seconds * 20, borne);
-            let limit = limiter.limit();
-            // It refuses no more than a tenth, but for one step of growth, and its places are not left empty.
-            prop_assert!(limit <= borne + borne / 8 + borne / 8 + 2, "{limit} for {borne}");
-            prop_assert!(limit >= borne * 7 / 10, "{limit} for {borne}");
-        }
-
-        #[test]
         fn a_few_refusals_by_chance_do_not_halve_a_limit(
             most in 20u32..1000, odds in 25u32..200, seed in any::<u64>(),
         ) {
@@ -361,6 +350,22 @@ mod tests {
                 prop_assert!(limiter.limit() <= before + (before / 8).max(1));
                 prop_assert!(limiter.limit() >= (before * 7 / 10).max(LEAST));
             }
+        }
+    }
+
+    proptest! {
+        // Each of these is a long life.
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn a_vendor_that_throttles_is_obeyed_and_used(borne in 20u32..900, seconds in 5u32..30) {
+            let mut limiter = Limiter::new(1000);
+            let mut now = SECOND;
+            bearing(&mut limiter, &mut now, seconds * 20, borne);
+            let limit = limiter.limit();
+            // It refuses no more than a tenth, but for one step of growth, and its places are not left empty.
+            prop_assert!(limit <= borne + borne / 8 + borne / 8 + 2, "{limit} for {borne}");
+            prop_assert!(limit >= borne * 7 / 10, "{limit} for {borne}");
         }
     }
 }

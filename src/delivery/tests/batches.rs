@@ -13,11 +13,13 @@ use async_trait::async_trait;
 use super::super::{Parts, Pipeline};
 use super::{APP, Rig};
 use crate::channels::Channel;
-use crate::delivery::state::State;
-use crate::ids::{Id, IdCodec, IdMaker};
-use crate::store::{DeviceFilter, DevicePut, NewAddress, Store as _};
+use crate::delivery::state::{Delivery, State};
+use crate::direct::Hub;
+use crate::ids::Id;
+use crate::store::{DeviceFilter, DevicePut, NewAddress, Store as _, WorkKind};
+use crate::tasks::Tasks;
 
-static BATCHES: Descriptor = Descriptor {
+pub(super) static BATCHES: Descriptor = Descriptor {
     id: "played_batch",
     name: "Played, many at once",
     tier: Tier::Maker,
@@ -35,11 +37,11 @@ static BATCHES: Descriptor = Descriptor {
 
 /// What the vendor says to one request: (index of the target, verdict). `None`: it takes the request, and the process
 /// dies before the answer is there.
-type Answer = Option<Vec<(usize, Verdict)>>;
+pub(super) type Answer = Option<Vec<(usize, Verdict)>>;
 
 /// Gives the answers of its script, one for each request; without one, all are accepted.
 #[derive(Default)]
-struct Vendor {
+pub(super) struct Vendor {
     script: Mutex<VecDeque<Answer>>,
     /// (tokens, key of the request, attempt), in order.
     asked: Mutex<Vec<(Vec<String>, u128, u32)>>,
@@ -73,20 +75,20 @@ impl Provider for Vendor {
     }
 }
 
-fn no(reason: Reason) -> Verdict {
+pub(super) fn no(reason: Reason) -> Verdict {
     Verdict::Failed(Failure::target(reason))
 }
 
 /// A rig whose devices are reached by the batch vendor.
-struct Batches {
-    rig: Rig,
+pub(super) struct Batches {
+    pub(super) rig: Rig,
     vendor: Arc<Vendor>,
-    channel: Arc<Channel>,
+    pub(super) channel: Arc<Channel>,
     targets: Vec<u64>,
 }
 
 impl Batches {
-    async fn new(tokens: &[&str], script: Vec<Answer>) -> Self {
+    pub(super) async fn new(tokens: &[&str], script: Vec<Answer>) -> Self {
         let rig = Rig::new().await;
         let vendor = Arc::new(Vendor { script: Mutex::new(script.into()), ..Vendor::default() });
         let channel = rig.channels.plant(APP, &BATCHES, vendor.clone()).await;
@@ -105,14 +107,62 @@ impl Batches {
         Self { rig, vendor, channel, targets: made.iter().map(|device| device.seq).collect() }
     }
 
-    fn asked(&self) -> Vec<(Vec<String>, u128, u32)> {
+    pub(super) fn asked(&self) -> Vec<(Vec<String>, u128, u32)> {
         self.vendor.asked.lock().unwrap().clone()
     }
 
     /// Waits until a target is recorded so.
-    async fn is(&self, message: Id, at: usize, state: State, reason: Option<Reason>) {
-        let fits = |d: &crate::delivery::state::Delivery| (d.state, d.reason) == (state, reason);
+    pub(super) async fn is(&self, message: Id, at: usize, state: State, reason: Option<Reason>) {
+        let fits = |d: &Delivery| (d.state, d.reason) == (state, reason);
         self.rig.until(message, self.targets[at], fits).await;
+    }
+
+    /// Waits until a target's row fits.
+    pub(super) async fn row(&self, message: Id, at: usize, fits: impl Fn(&Delivery) -> bool) -> Delivery {
+        self.rig.until(message, self.targets[at], fits).await
+    }
+
+    /// Waits until a target is in this state, looking again and again.
+    pub(super) async fn until_looking(&self, message: Id, at: usize, state: State, look: impl Fn()) {
+        let target = [self.targets[at]];
+        for _ in 0..600 {
+            let rows = self.rig.store.deliveries_of(message, &target).await.unwrap();
+            if rows.iter().any(|row| row.state == state) {
+                return;
+            }
+            look();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{:?}", self.rig.store.deliveries_of(message, &target).await);
+    }
+
+    /// Waits until work of this kind waits in the store.
+    pub(super) async fn until_due(&self, kind: WorkKind, channel: i64) {
+        for _ in 0..3000 {
+            if self.rig.store.next_due(kind, channel).await.unwrap().is_some() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("nothing waits");
+    }
+
+    /// Waits until the vendor was asked so often.
+    pub(super) async fn until_asked(&self, times: usize) {
+        for _ in 0..3000 {
+            if self.asked().len() >= times {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{:?}", self.asked());
+    }
+
+    /// The next life on the same data: what the one before has in hand stays there for good, as after a kill.
+    pub(super) async fn next_life(&self) -> Pipeline {
+        let before = &self.rig.pipeline.inner.parts;
+        let parts = Parts { tasks: Tasks::default(), hub: Hub::default(), ..before.clone() };
+        Pipeline::start(parts).await.unwrap()
     }
 
     /// Lets what waits be due.
@@ -127,7 +177,7 @@ impl Batches {
     }
 
     /// Σ counters = rows, in both views.
-    async fn adds_up(&self, message: Id) {
+    pub(super) async fn adds_up(&self, message: Id) {
         let rows = self.rig.store.deliveries_of(message, &self.targets).await.unwrap();
         let counters = self.rig.store.counters(message).await.unwrap();
         let now = counters.iter().filter(|c| c.view == crate::delivery::state::View::Now).map(|c| c.n);
@@ -209,27 +259,8 @@ async fn an_answer_that_died_with_the_process_is_learned_from_the_same_request_a
     let answer = vec![(0, Verdict::Accepted), (1, no(Reason::InvalidToken)), (2, Verdict::Accepted)];
     let world = Batches::new(&["a", "b", "c"], vec![None, Some(answer)]).await;
     let message = world.rig.send(&["a", "b", "c"], 3600).await;
-    for _ in 0..3000 {
-        if !world.asked().is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    let again = Pipeline::start(Parts {
-        node: 0,
-        clock: world.rig.clock.clone(),
-        ids: Arc::new(IdMaker::new(0)),
-        codec: Arc::new(IdCodec::new(&[0; 32])),
-        store: world.rig.store.clone(),
-        channels: world.rig.channels.clone(),
-        hub: crate::direct::Hub::default(),
-        metrics: Arc::default(),
-        tasks: crate::tasks::Tasks::default(),
-        own_wait_seconds: 20,
-        callback_urls: world.rig.callback_urls.clone(),
-    })
-    .await
-    .unwrap();
+    world.until_asked(1).await;
+    let _again = world.next_life().await;
     world.is(message, 0, State::Accepted, None).await;
     world.is(message, 1, State::Failed, Some(Reason::InvalidToken)).await;
     world.is(message, 2, State::Accepted, None).await;
@@ -239,5 +270,4 @@ async fn an_answer_that_died_with_the_process_is_learned_from_the_same_request_a
     let retired = world.rig.store.devices(APP, &DeviceFilter::default(), 0, 100).await.unwrap().remove(1);
     assert_eq!(retired.addresses.len(), 1, "retired once: {retired:?}");
     world.adds_up(message).await;
-    drop(again);
 }

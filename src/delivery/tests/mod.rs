@@ -4,6 +4,7 @@ mod batches;
 mod beside;
 mod collapse;
 mod late;
+mod once;
 mod paid;
 mod promises;
 mod quotas;
