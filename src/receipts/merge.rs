@@ -211,8 +211,12 @@ impl Worker {
         if ended > 0 || !changes.receipts.is_empty() || !changes.late.is_empty() || !changes.events.is_empty()
         {
             let work = changes.work.clone();
+            #[cfg(debug_assertions)]
+            let late = !changes.late.is_empty();
             failpoint!("receipts.before_merge");
+            failpoint!("receipts.before_late_failure", late);
             self.inner.parts.store.commit(changes).await?;
+            failpoint!("receipts.after_late_failure", late);
             failpoint!("receipts.after_merge");
             pipeline.announce(&work);
             let left = self.inner.rows.load(Ordering::Relaxed).saturating_sub(ended);

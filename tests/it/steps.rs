@@ -30,7 +30,8 @@ async fn sent_to_vendor(world: &World, id: &str) -> u64 {
     ledger["accepted_distinct"].as_u64().unwrap()
 }
 
-async fn trail(world: &World, id: &str) -> Vec<Value> {
+/// What became of a message's first delivery.
+pub(crate) async fn trail(world: &World, id: &str) -> Vec<Value> {
     let delivery = world.deliveries(id).await.remove(0);
     let path = format!("/v1/messages/{id}/deliveries/{}", delivery["id"].as_str().unwrap());
     world.api(Method::GET, &path, None).await.body["trail"].as_array().unwrap().clone()

@@ -153,10 +153,12 @@ impl World {
         let batch = channels.plant(apps[0], &BY_TOKEN, Arc::new(Played)).await;
         let foreign = channels.plant(apps[1], &BY_PARAM, Arc::new(Played)).await;
         let (tasks, codec) = (Tasks::default(), Arc::new(IdCodec::new(&[7; 32])));
+        let ids = Arc::new(IdMaker::new(0));
+        ids.go_on_after(store.last_id().await.unwrap());
         let pipeline = Pipeline::start(delivery::Parts {
             node: 0,
             clock: clock.clone(),
-            ids: Arc::new(IdMaker::new(0)),
+            ids,
             codec: Arc::clone(&codec),
             store: Arc::clone(&store),
             channels: channels.clone(),
