@@ -10,7 +10,7 @@ use crate::delivery::record;
 use crate::delivery::state::State;
 use crate::delivery::trail::{Next, TrailEntry};
 use crate::direct;
-use crate::store::{Changes, NewInbox, NewWork, StoreError, WorkKind};
+use crate::store::{Changes, NewInbox, NewWork, Refusable, StoreError, WorkKind, WorkUpdate};
 
 /// Puts a page into inboxes, in one transaction with its records, and wakes the phones that are connected.
 pub(super) async fn send(mut hand: InHand<'_>) -> Result<(), StoreError> {
@@ -37,10 +37,13 @@ pub(super) async fn send(mut hand: InHand<'_>) -> Result<(), StoreError> {
     if !stay.is_empty() {
         changes.work.push(expiry(&hand, &stay));
         changes.work.extend(onward::armed(&hand, &stay));
+        changes.refusable.push(refusable(&hand, &stay));
     }
     let devices: Vec<_> = stay.iter().map(|entry| entry.target).collect();
     if leave.is_empty() {
         changes.append(record::done(hand.item.id));
+    } else if !stay.is_empty() {
+        changes.work_updates.push(shorter(&hand, &leave));
     }
     let recorded = hand.inner.recorder.push_in_turn(changes, hand.urgent()).await;
     hand.turn = None;
@@ -73,6 +76,28 @@ fn expiry(hand: &InHand<'_>, stay: &[Entry]) -> NewWork {
     let page = Page { entries: stay.iter().map(bare).collect(), ..Page::default() };
     let work = hand.inner.page_work(&hand.job, 0, &page, hand.job.ends_at(), 0);
     NewWork { kind: WorkKind::Expire, ..work }
+}
+
+/// Those whose inbox is full are decided about again, at once and without this channel; whether there is anybody the
+/// store finds out in the same transaction.
+fn refusable(hand: &InHand<'_>, stay: &[Entry]) -> Refusable {
+    let page = Page { wait: None, ..hand.page.with(stay.iter().map(|entry| hand.left(entry)).collect()) };
+    let bare = Page::default();
+    let work = hand.inner.page_work(&hand.job, 0, &bare, hand.inner.now_ms(), 0);
+    Refusable { work: NewWork { kind: WorkKind::Escalate, ..work }, page }
+}
+
+/// The page without those that the transaction settles: after a crash it must not speak for them once more.
+fn shorter(hand: &InHand<'_>, leave: &[Entry]) -> WorkUpdate {
+    let page = Page { entries: leave.to_vec(), ..hand.page.clone() };
+    WorkUpdate {
+        id: hand.item.id,
+        epoch: hand.item.epoch,
+        due_at: hand.item.due_at,
+        attempt: hand.item.attempt,
+        payload: Some(page.encode()),
+        lease_until: i64::MAX as u64,
+    }
 }
 
 fn attempted(hand: &InHand<'_>, reason: Option<Reason>) -> TrailEntry {

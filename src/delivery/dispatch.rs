@@ -134,6 +134,13 @@ impl InHand<'_> {
         }
     }
 
+    /// An entry behind this page's channel.
+    pub(super) fn left(&self, entry: &Entry) -> Entry {
+        let mut tried = entry.tried.clone();
+        tried.push(self.item.channel);
+        Entry { decision: None, tried, counted: None, ..entry.clone() }
+    }
+
     /// Ends one target of the page by the gateway's own doing. Where an earlier step of the route still has it, the
     /// store leaves it that ([`crate::delivery::state::apply`]).
     pub(super) fn ended(&self, entry: &Entry, state: State, reason: Reason) -> Event {

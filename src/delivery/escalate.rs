@@ -96,7 +96,8 @@ async fn again(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
             Turn::Gone => {}
         }
     }
-    let mut round = Round { job: &job, wait: page.wait, plan: Plan::default(), events: Vec::new() };
+    let mut round =
+        Round { job: &job, wait: page.wait, held: page.held, plan: Plan::default(), events: Vec::new() };
     if !open.is_empty() {
         let channels = inner.parts.channels.of_app(job.record.app);
         let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
@@ -140,6 +141,8 @@ fn turn(page: &Page, entry: &Entry, row: Option<&Delivery>) -> Turn {
         return match row.state {
             State::Pending if standing::is_under_way(row) => Turn::Later,
             State::Pending => Turn::Mine,
+            // An inbox had no room for a further step of it.
+            _ if page.held.is_some() && !standing::is_settled(row, page.held) => Turn::Mine,
             _ => Turn::Gone,
         };
     };
@@ -156,6 +159,8 @@ fn turn(page: &Page, entry: &Entry, row: Option<&Delivery>) -> Turn {
 struct Round<'a> {
     job: &'a Job,
     wait: Option<Wait>,
+    /// What an earlier step waits for that still has it.
+    held: Option<State>,
     plan: Plan,
     events: Vec<Event>,
 }
@@ -169,7 +174,8 @@ impl Round<'_> {
         device: Option<&RouteDevice>,
     ) {
         // Where a channel has accepted it, its state stands whatever comes of the next step.
-        let held = row.filter(|row| row.state != State::Pending).and(self.wait.map(|wait| wait.until));
+        let waited = self.wait.map(|wait| wait.until);
+        let held = row.filter(|row| row.state != State::Pending).and(waited.or(self.held));
         let at_ms = self.job.at_ms(planner.now_ms);
         let mut event = Event {
             message: self.job.id,
@@ -181,7 +187,7 @@ impl Round<'_> {
             at_ms,
             trail: Vec::new(),
         };
-        if let (Some(until), Some(channel)) = (held, entry.tried.last()) {
+        if let (Some(_), Some(until), Some(channel)) = (held, waited, entry.tried.last()) {
             event.trail.push(TrailEntry::Waited { at_ms, channel: *channel, until });
         }
         let decision = device.map(|device| planner.again(device, &entry.tried));

@@ -124,12 +124,7 @@ pub(super) async fn finish(
 pub(super) fn armed(hand: &InHand<'_>, entries: &[Entry]) -> Option<NewWork> {
     let wait = hand.page.wait.filter(|wait| wait.until != State::Accepted && !entries.is_empty())?;
     let due_at = hand.inner.now_ms() + u64::from(wait.seconds) * 1000;
-    let tried = |entry: &Entry| {
-        let mut tried = entry.tried.clone();
-        tried.push(hand.item.channel);
-        Entry { decision: None, tried, counted: None, ..entry.clone() }
-    };
-    let page = hand.page.with(entries.iter().map(tried).collect());
+    let page = hand.page.with(entries.iter().map(|entry| hand.left(entry)).collect());
     let work = hand.inner.page_work(&hand.job, 0, &page, due_at, 0);
     (due_at < hand.job.ends_at()).then_some(NewWork { kind: WorkKind::Escalate, ..work })
 }

@@ -19,7 +19,8 @@ pub use records::{
     AcceptAnswer, Ack, AddressVerdict, AppRecord, CategoryRecord, Changes, ChannelRecord, Counter,
     DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease,
     MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk,
-    QuotaBack, QuotaLimit, SendAddress, StoredAddress, TargetDevice, WorkItem, WorkKind, WorkUpdate,
+    QuotaBack, QuotaLimit, Refusable, SendAddress, StoredAddress, TargetDevice, WorkItem, WorkKind,
+    WorkUpdate,
 };
 
 use crate::delivery::page::Page;

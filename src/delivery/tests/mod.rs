@@ -3,6 +3,7 @@
 mod batches;
 mod beside;
 mod collapse;
+mod inbox;
 mod late;
 mod once;
 mod paid;

@@ -81,6 +81,7 @@ macro_rules! conformance_tests {
                 positions_grow_in_commit_order_even_through_an_empty_inbox,
                 the_oldest_marketing_gives_way_in_a_full_inbox,
                 an_inbox_full_of_what_people_wait_for_refuses,
+                who_finds_no_room_goes_on_where_there_is_work_for_that,
                 a_phone_speaks_only_for_its_own_deliveries,
                 a_repeated_report_changes_nothing,
                 a_dismissal_is_told_once_and_ends_the_inbox_entry,

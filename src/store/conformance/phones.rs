@@ -2,11 +2,12 @@
 
 use anypush_providers::contract::{Class, Reason, Witness};
 
-use super::samples::{NOW, app, count, device, event, events, id, inbox, message, put_in_inbox};
+use super::samples::{NOW, app, count, device, event, events, id, inbox, message, put_in_inbox, work};
+use crate::delivery::page::{Entry, Page};
 use crate::delivery::state::{Delivery, State, View};
 use crate::delivery::trail::{self, TrailEntry};
 use crate::ids::Id;
-use crate::store::{Ack, Changes, NewInbox, NewMessage, PhoneEvent, Store};
+use crate::store::{Ack, Changes, NewInbox, NewMessage, NewWork, PhoneEvent, Refusable, Store, WorkKind};
 
 async fn row(store: &dyn Store, n: i64, device: u64) -> Delivery {
     store.deliveries_of(id(n), &[device]).await.unwrap().remove(0)
@@ -144,6 +145,38 @@ pub(in crate::store) async fn an_inbox_full_of_what_people_wait_for_refuses(stor
         assert_eq!(count(&counters, View::Reached, State::Accepted), 0, "it was never in the inbox");
     }
     assert_eq!(waiting(store, 7).await.len(), 1000);
+}
+
+pub(in crate::store) async fn who_finds_no_room_goes_on_where_there_is_work_for_that(store: &dyn Store) {
+    fill(store, Class::Transactional, 1000).await;
+    store.accept(message(1, 1), Changes::default()).await.unwrap();
+    store.accept(message(1, 2), Changes::default()).await.unwrap();
+    let entry = |target| Entry { target, tried: vec![1], ..Entry::default() };
+    let page = Page { entries: vec![entry(6), entry(7), entry(8)], ..Page::default() };
+    let escalate = |n, message| NewWork { kind: WorkKind::Escalate, ..work(n, message, 0, NOW) };
+    let refusable = Refusable { work: escalate(50, id(1)), page: page.clone() };
+    let all_fit = Page { entries: vec![entry(6), entry(8)], ..Page::default() };
+    let unused = Refusable { work: escalate(51, id(2)), page: all_fit };
+    let each = |message: Id| [6, 7, 8].map(|device| inbox(device, message, Class::Transactional));
+    let accepted = |message: Id| [6, 7, 8].map(|device| event(message, device, State::Accepted, 5));
+    let changes = Changes {
+        inbox: each(id(1)).into_iter().chain(each(id(2)).into_iter().filter(|e| e.device != 7)).collect(),
+        events: accepted(id(1))
+            .into_iter()
+            .chain(accepted(id(2)).into_iter().filter(|e| e.target != 7))
+            .collect(),
+        refusable: vec![refusable, unused],
+        ..Changes::default()
+    };
+    store.commit(changes).await.unwrap();
+    let row = row(store, 1, 7).await;
+    assert_eq!((row.state, row.reason, row.reached_ms), (State::Pending, Some(Reason::InboxFull), [None; 4]));
+    assert_eq!(count(&store.counters(id(1)).await.unwrap(), View::Now, State::Accepted), 2);
+    assert_eq!(count(&store.counters(id(1)).await.unwrap(), View::Now, State::Failed), 0);
+    assert_eq!(store.backlog().await.unwrap(), [(WorkKind::Escalate, 0, 1)]);
+    let left = Page { entries: vec![entry(7)], ..Page::default() };
+    assert_eq!(store.pending_pages(id(1), 9).await.unwrap(), [left]);
+    assert!(store.pending_pages(id(2), 9).await.unwrap().is_empty());
 }
 
 fn says(n: i64, state: State) -> PhoneEvent {

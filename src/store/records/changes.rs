@@ -1,9 +1,20 @@
 //! What is applied whole or not at all.
 
+use crate::delivery::page::Page;
 use crate::delivery::state::{Event, LateFailure};
 use crate::ids::Id;
 use crate::store::VendorReceipt;
 use crate::store::records::{AddressVerdict, NewInbox, NewTarget, NewWork, QuotaBack, WorkUpdate};
+
+/// What is to be done with the targets of a page that find no room in their inbox: in the same transaction their
+/// deliveries are left pending, and the work is added for them alone. Where all find room there is none of it.
+#[derive(Debug, Clone)]
+pub struct Refusable {
+    /// The work; its payload is made of the page.
+    pub work: NewWork,
+    /// The whole page.
+    pub page: Page,
+}
 
 /// A set of changes that is applied whole or not at all.
 #[derive(Debug, Clone, Default)]
@@ -22,6 +33,8 @@ pub struct Changes {
     pub work_done: Vec<Id>,
     /// Inbox entries to add. One that the device has already for this message is left alone.
     pub inbox: Vec<NewInbox>,
+    /// Work for those of `inbox` that find no room.
+    pub refusable: Vec<Refusable>,
     /// (device, message) pairs whose inbox entry ends without the phone.
     pub inbox_done: Vec<(u64, Id)>,
     /// What vendors say about addresses.
@@ -48,6 +61,7 @@ impl Changes {
         self.work_updates.extend(later.work_updates);
         self.work_done.extend(later.work_done);
         self.inbox.extend(later.inbox);
+        self.refusable.extend(later.refusable);
         self.inbox_done.extend(later.inbox_done);
         self.addresses.extend(later.addresses);
         self.receipts.extend(later.receipts);

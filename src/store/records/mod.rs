@@ -8,7 +8,7 @@ mod quotas;
 mod tenants;
 mod work;
 
-pub use changes::Changes;
+pub use changes::{Changes, Refusable};
 pub use devices::{
     AddressVerdict, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, NewAddress, SendAddress,
     StoredAddress, TargetDevice,

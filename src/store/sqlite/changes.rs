@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, HashSet};
 
 use anypush_providers::contract::Reason;
 
-use super::deliveries::{self, Happening};
+use super::deliveries::{self, Happening, Pair, Refused};
 use super::inbox::{self, Positions};
 use super::session::{Session, Sql, int, json};
 use super::work;
 use super::writer::PhoneCall;
 use super::{journal, quotas};
+use crate::delivery::page::Entry;
 use crate::ids::Id;
-use crate::store::{AddressVerdict, Changes};
+use crate::store::{AddressVerdict, Changes, NewWork, Refusable};
 
 /// What a group brings besides messages.
 pub(super) struct Batch<'j> {
@@ -41,7 +42,27 @@ pub(super) async fn apply(
     let filled = inbox::fill(session, positions, batch, &acknowledged).await?;
     let mut happenings: Vec<Happening> = acknowledged.into_iter().map(|a| a.happening).collect();
     happenings.extend(filled.ended);
-    deliveries::apply(session, batch, &filled.refused, happenings).await
+    let refused = refuse(session, batch, filled.refused).await?;
+    deliveries::apply(session, batch, &refused, happenings).await
+}
+
+/// Adds the work for those who found no room, where their sets have any.
+async fn refuse(session: &mut Session, batch: &Batch<'_>, pairs: HashSet<Pair>) -> Sql<Refused> {
+    let mut refused = Refused { pairs, ..Refused::default() };
+    if refused.pairs.is_empty() {
+        return Ok(refused);
+    }
+    let mut added = Vec::new();
+    for Refusable { work, page } in batch.sets.iter().flat_map(|set| &set.refusable) {
+        let is_refused = |entry: &&Entry| refused.pairs.contains(&(work.message, entry.target));
+        let entries: Vec<_> = page.entries.iter().filter(is_refused).cloned().collect();
+        if !entries.is_empty() {
+            refused.going.extend(entries.iter().map(|entry| (work.message, entry.target)));
+            added.push(NewWork { payload: page.with(entries).encode(), ..work.clone() });
+        }
+    }
+    work::insert(session, &added.iter().collect::<Vec<_>>()).await?;
+    Ok(refused)
 }
 
 async fn insert_targets(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {

@@ -17,6 +17,14 @@ use crate::store::VendorReceipt;
 /// A delivery's key.
 pub(super) type Pair = (Id, u64);
 
+/// Those of a group that find no room in their inbox.
+#[derive(Debug, Default)]
+pub(super) struct Refused {
+    pub(super) pairs: HashSet<Pair>,
+    /// Those of them that work was added for.
+    pub(super) going: HashSet<Pair>,
+}
+
 /// Something that the store itself finds out: a phone's or a vendor's word, or an inbox without room. Unlike an
 /// [`Event`] it knows the time of day but not the message's age, and most not the channel; both are read in the same
 /// transaction.
@@ -89,7 +97,7 @@ impl Book {
 pub(super) async fn apply(
     session: &mut Session,
     batch: &Batch<'_>,
-    refused: &HashSet<Pair>,
+    refused: &Refused,
     mut happenings: Vec<Happening>,
 ) -> Sql<Vec<u64>> {
     happenings.extend(reported(batch));
@@ -104,8 +112,9 @@ pub(super) async fn apply(
     let rows = load(session, &pairs, &batch.fresh).await?;
     let mut book = Book { rows, touched: BTreeSet::new(), counters: BTreeMap::new() };
     for event in batch.sets.iter().flat_map(|set| &set.events) {
-        if refused.contains(&(event.message, event.target)) && event.state == State::Accepted {
-            book.apply(&refusal(event));
+        let pair = (event.message, event.target);
+        if refused.pairs.contains(&pair) && event.state == State::Accepted {
+            book.apply(&refusal(event, refused.going.contains(&pair)));
         } else {
             book.apply(event);
         }
@@ -178,17 +187,20 @@ fn returned(receipt: &VendorReceipt) -> Happening {
     Happening { pair, what, now_ms: receipt.received_at, call: None, only_news: true, own: false }
 }
 
-/// "Stored in the inbox" becomes "no room": the trail keeps how it came to this channel.
-fn refusal(event: &Event) -> Event {
+/// "Stored in the inbox" becomes "no room": the trail keeps how it came to this channel. Where it goes on to a further
+/// step it is pending until then; what another channel has stays that channel's.
+fn refusal(event: &Event, goes_on: bool) -> Event {
     let mut event = event.clone();
-    event.state = State::Failed;
+    event.state = if goes_on { State::Pending } else { State::Failed };
     event.reason = Some(Reason::InboxFull);
     for entry in &mut event.trail {
         if let TrailEntry::Attempted { reason: reason @ None, .. } = entry {
             *reason = Some(Reason::InboxFull);
         }
     }
-    event.trail.push(TrailEntry::Ended { at_ms: event.at_ms, reason: Reason::InboxFull });
+    if !goes_on {
+        event.trail.push(TrailEntry::Ended { at_ms: event.at_ms, reason: Reason::InboxFull });
+    }
     event
 }
 
