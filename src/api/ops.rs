@@ -37,6 +37,11 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Answer<impl 
     let waiting = gateway.store.backlog().await?.iter().map(|(_, _, n)| n).sum();
     let gauges = [
         ("work_waiting", "Work items that wait", waiting),
+        (
+            "work_set_aside",
+            "Work items that cannot be read and wait for the next start",
+            gateway.pipeline.set_aside(),
+        ),
         ("phones_connected", "Phones connected to this node", gateway.hub.connected() as u64),
         ("receipts_journal_rows", "Callbacks that wait to be merged", gateway.receipts.journal_rows()),
         ("receipts_lag_seconds", "Age of the oldest callback not read yet", gateway.receipts.lag_seconds()),

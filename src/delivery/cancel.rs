@@ -10,6 +10,7 @@ use std::time::Duration;
 use anypush_providers::contract::{Gate, Pass, Reason};
 use async_trait::async_trait;
 
+use crate::delivery::aside;
 use crate::delivery::job::Job;
 use crate::delivery::page::Page;
 use crate::delivery::pipeline::{Inner, Pipeline};
@@ -114,9 +115,9 @@ async fn sweep(inner: &Arc<Inner>, message: Id) -> Result<(), StoreError> {
         }
         for item in items {
             if let (Some(job), Some(page)) = (inner.job(message).await?, Page::decode(&item.payload)) {
-                end_open(inner, &job, &item, &page).await?;
+                end_cancelled(inner, &job, &item, &page).await?;
             } else {
-                tracing::error!(work.id = item.id.0, "a page cannot be read");
+                aside::unreadable(inner, &item).await?;
             }
         }
     }
@@ -124,18 +125,29 @@ async fn sweep(inner: &Arc<Inner>, message: Id) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Ends a page of a cancelled message: targets that nobody has end cancelled, those whose request may be under way
-/// unknown, all others stay as they are.
-pub(super) async fn end_open(
+/// Ends a page of a cancelled message.
+pub(super) async fn end_cancelled(
     inner: &Arc<Inner>,
     job: &Job,
     item: &WorkItem,
     page: &Page,
 ) -> Result<(), StoreError> {
-    let targets: Vec<_> = page.entries.iter().map(|entry| entry.target).collect();
-    let rows = inner.parts.store.deliveries_of(job.id, &targets).await?;
-    let rows: HashMap<u64, State> = rows.into_iter().map(|row| (row.target, row.state)).collect();
     let at_ms = job.at_ms(inner.now_ms());
+    end_open(inner, (job.id, at_ms), item, page, (State::Cancelled, Reason::Cancelled)).await
+}
+
+/// Ends a page of a message, at milliseconds since its creation: targets that nobody has end so, those whose request may
+/// be under way unknown, all others stay as they are.
+pub(super) async fn end_open(
+    inner: &Arc<Inner>,
+    (message, at_ms): (Id, u64),
+    item: &WorkItem,
+    page: &Page,
+    end: (State, Reason),
+) -> Result<(), StoreError> {
+    let targets: Vec<_> = page.entries.iter().map(|entry| entry.target).collect();
+    let rows = inner.parts.store.deliveries_of(message, &targets).await?;
+    let rows: HashMap<u64, State> = rows.into_iter().map(|row| (row.target, row.state)).collect();
     let mut changes = record::done(item.id);
     for entry in &page.entries {
         let row = rows.get(&entry.target);
@@ -148,11 +160,11 @@ pub(super) async fn end_open(
         let (state, reason) = if page.intent.contains(&entry.target) {
             (State::Unknown, Reason::VendorUnavailable)
         } else {
-            (State::Cancelled, Reason::Cancelled)
+            end
         };
         trail.push(TrailEntry::Ended { at_ms, reason });
         changes.events.push(Event {
-            message: job.id,
+            message,
             target: entry.target,
             state,
             reason: Some(reason),

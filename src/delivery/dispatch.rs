@@ -19,7 +19,7 @@ use crate::delivery::pipeline::Inner;
 use crate::delivery::standing::{self, Standing};
 use crate::delivery::state::{Delivery, Event, State};
 use crate::delivery::trail::TrailEntry;
-use crate::delivery::{cancel, direct_page, onward, record, sending};
+use crate::delivery::{aside, cancel, direct_page, onward, record, sending};
 use crate::routing::ChannelState;
 use crate::store::{Changes, StoreError, WorkItem, WorkUpdate};
 
@@ -62,12 +62,10 @@ pub(super) async fn page(inner: &Arc<Inner>, item: WorkItem, turn: Option<Turn>)
 
 async fn begin(inner: &Arc<Inner>, item: &WorkItem, turn: Option<Turn>) -> Result<(), StoreError> {
     let (Some(job), Some(page)) = (inner.job(item.message).await?, Page::decode(&item.payload)) else {
-        tracing::error!(work.id = item.id.0, "a page cannot be read and is put aside for an hour");
-        put_back(inner, item, None, 3_600_000).await;
-        return Ok(());
+        return aside::unreadable(inner, item).await;
     };
     if inner.is_stopped(&job) {
-        return cancel::end_open(inner, &job, item, &page).await;
+        return cancel::end_cancelled(inner, &job, item, &page).await;
     }
     let mut hand = InHand { inner, item, job, page, armed: Vec::new(), rest_until: 0, turn, claim: None };
     // A retry too: the phone may have told meanwhile that it has what the vendor's lost answer was about.

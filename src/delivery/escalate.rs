@@ -16,7 +16,7 @@ use crate::delivery::pipeline::Inner;
 use crate::delivery::plan::{Aim, Plan, Planner};
 use crate::delivery::state::{Delivery, Event, State};
 use crate::delivery::trail::{self, TrailEntry};
-use crate::delivery::{cancel, onward, record, standing};
+use crate::delivery::{aside, cancel, onward, record, standing};
 use crate::routing::{Route, RouteChannel, RouteDevice, Wait};
 use crate::store::{Changes, NewWork, StoreError, WorkItem, WorkKind, WorkUpdate};
 
@@ -73,15 +73,10 @@ async fn round(inner: &Arc<Inner>) -> Result<bool, StoreError> {
 
 async fn again(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
     let (Some(job), Some(page)) = (inner.job(item.message).await?, Page::decode(&item.payload)) else {
-        tracing::error!(
-            work.id = item.id.0,
-            "a further step cannot be read and is dropped: its message is gone"
-        );
-        inner.recorder.push(record::done(item.id), false).await;
-        return Ok(());
+        return aside::unreadable(inner, item).await;
     };
     if inner.is_stopped(&job) {
-        return cancel::end_open(inner, &job, item, &page).await;
+        return cancel::end_cancelled(inner, &job, item, &page).await;
     }
     let targets: Vec<_> = page.entries.iter().map(|entry| entry.target).collect();
     let rows = inner.parts.store.deliveries_of(job.id, &targets).await?;

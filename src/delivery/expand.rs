@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+use crate::delivery::aside;
 use crate::delivery::job::Job;
 use crate::delivery::pipeline::Inner;
 use crate::delivery::plan::Plan;
@@ -66,8 +67,7 @@ async fn expand(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
     let (Some(job), Ok(mut audience)) =
         (inner.job(item.message).await?, serde_json::from_slice(&item.payload))
     else {
-        tracing::error!(work.id = item.id.0, "an audience cannot be read");
-        return Err(StoreError::Busy("an audience cannot be read".into()));
+        return aside::unreadable(inner, item).await;
     };
     loop {
         let (changes, next) = step(inner, &job, audience).await?;

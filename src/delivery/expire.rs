@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anypush_providers::contract::Reason;
 
+use crate::delivery::aside;
 use crate::delivery::page::Page;
 use crate::delivery::pipeline::Inner;
 use crate::delivery::record;
@@ -20,6 +21,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Runs until the process stops.
 pub(super) async fn run(inner: Arc<Inner>) {
     while !inner.parts.tasks.is_stopping() {
+        for channel in inner.aside.over(inner.now_ms()) {
+            inner.desk(channel).nudge(0);
+        }
         let wait = match round(&inner).await {
             Ok(true) => continue,
             Ok(false) => LOOK_AGAIN,
@@ -51,7 +55,8 @@ async fn round(inner: &Arc<Inner>) -> Result<bool, StoreError> {
     let mut failed = Ok(more);
     for item in items {
         let changes = match expire(inner, &item).await {
-            Ok(changes) => changes,
+            Ok(Some(changes)) => changes,
+            Ok(None) => continue,
             Err(error) => {
                 failed = Err(error);
                 later(inner, &item)
@@ -75,23 +80,29 @@ fn later(inner: &Inner, item: &WorkItem) -> Changes {
     Changes { work_updates: vec![update], ..Changes::default() }
 }
 
-async fn expire(inner: &Arc<Inner>, item: &WorkItem) -> Result<Changes, StoreError> {
+/// What ends with an item; `None` where it cannot be read.
+async fn expire(inner: &Arc<Inner>, item: &WorkItem) -> Result<Option<Changes>, StoreError> {
     let mut changes = record::done(item.id);
-    let (Some(job), Some(page)) = (inner.job(item.message).await?, Page::decode(&item.payload)) else {
-        tracing::error!(work.id = item.id.0, "an expiry cannot be read and is dropped: its message is gone");
-        return Ok(changes);
+    let created_at = match inner.job(item.message).await? {
+        Some(job) => Some(job.record.created_at),
+        // What a newer version wants with the message does not matter here.
+        None => inner.parts.store.message(item.message).await?.map(|message| message.created_at),
+    };
+    let (Some(created_at), Some(page)) = (created_at, Page::decode(&item.payload)) else {
+        aside::unreadable(inner, item).await?;
+        return Ok(None);
     };
     let targets: Vec<_> = page.entries.iter().map(|entry| entry.target).collect();
-    let at_ms = job.at_ms(inner.now_ms());
-    for delivery in inner.parts.store.deliveries_of(job.id, &targets).await? {
+    let at_ms = inner.now_ms().saturating_sub(created_at);
+    for delivery in inner.parts.store.deliveries_of(item.message, &targets).await? {
         // Also where a further step has it by now: this message is over.
-        changes.inbox_done.push((delivery.target, job.id));
+        changes.inbox_done.push((delivery.target, item.message));
         let direct = inner.parts.channels.by_seq(delivery.channel).is_some_and(|channel| channel.is_direct());
         if delivery.state != State::Accepted || !direct {
             continue;
         }
         changes.events.push(Event {
-            message: job.id,
+            message: item.message,
             target: delivery.target,
             state: State::Expired,
             reason: Some(Reason::Expired),
@@ -101,5 +112,5 @@ async fn expire(inner: &Arc<Inner>, item: &WorkItem) -> Result<Changes, StoreErr
             trail: vec![TrailEntry::Ended { at_ms, reason: Reason::Expired }],
         });
     }
-    Ok(changes)
+    Ok(Some(changes))
 }

@@ -68,8 +68,13 @@ impl Job {
 
     /// When its time is over, in Unix milliseconds.
     pub(super) fn ends_at(&self) -> u64 {
-        self.record.deadline_at.max(self.record.created_at + ONE_ATTEMPT_MS)
+        ends_at(&self.record)
     }
+}
+
+/// When a message's time is over, in Unix milliseconds.
+pub(super) fn ends_at(record: &MessageRecord) -> u64 {
+    record.deadline_at.max(record.created_at + ONE_ATTEMPT_MS)
 }
 
 /// How long a message with TTL 0 may take to be handed over.

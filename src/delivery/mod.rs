@@ -20,6 +20,7 @@
 //! Nothing here knows a vendor's name, and nothing here waits for one thing per delivery.
 
 mod accept;
+mod aside;
 mod brake;
 mod cancel;
 mod collapse;

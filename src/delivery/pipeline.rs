@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::channels::{Channel, Channels};
 use crate::clock::Clock;
+use crate::delivery::aside::Aside;
 use crate::delivery::brake::Brakes;
 use crate::delivery::collapse::Claims;
 use crate::delivery::desk::Desk;
@@ -78,6 +79,8 @@ pub(super) struct Inner {
     pub(super) generations: Cache<Id, u32>,
     /// Grows with each cancel: those who wait at a gate look up.
     pub(super) cancels: watch::Sender<u64>,
+    /// Work that cannot be read.
+    pub(super) aside: Aside,
     /// Rung when there is something to expand.
     pub(super) expand_bell: Notify,
     /// Rung when something will expire.
@@ -120,6 +123,7 @@ impl Pipeline {
                 .build(),
             generations: Cache::builder().max_capacity(1 << 20).time_to_live(GENERATION_LIFE).build(),
             cancels: watch::Sender::new(0),
+            aside: Aside::default(),
             expand_bell: Notify::new(),
             expire_bell: Notify::new(),
             escalate_bell: Notify::new(),
@@ -163,6 +167,11 @@ impl Pipeline {
         all.into_iter()
             .filter_map(|channel| self.inner.gates.seen(&channel).map(|seen| (channel, seen)))
             .collect()
+    }
+
+    /// How many work items are set aside because they cannot be read.
+    pub fn set_aside(&self) -> u64 {
+        self.inner.aside.count()
     }
 
     /// Waits for requests in flight (at most this long), writes what they brought, and returns what was not begun.

@@ -1,5 +1,6 @@
 //! The whole way of a message over a real store and a played provider, on a clock that stands still.
 
+mod aside;
 mod batches;
 mod beside;
 mod collapse;
