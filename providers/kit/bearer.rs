@@ -9,8 +9,8 @@ use crate::kit::echo;
 
 /// An access token, ready for the header.
 pub struct Bearer {
-    /// Not marked sensitive: HPACK then keeps it in its table, and each request carries one byte instead of some
-    /// thousand. The connection is ours alone, so nobody can probe that table.
+    /// Marked sensitive, so that no `Debug` shows it. That costs nothing on the wire: `h2` never puts this header into
+    /// HPACK's table, and each request carries it in full, marked or not.
     pub header: HeaderValue,
     /// For scrubbing it from a vendor's words.
     pub secret: String,
@@ -34,7 +34,8 @@ pub struct AuthError {
 impl Bearer {
     /// `None`: no header can hold it.
     pub fn new(secret: String) -> Option<Self> {
-        let header = HeaderValue::try_from(format!("Bearer {secret}")).ok()?;
+        let mut header = HeaderValue::try_from(format!("Bearer {secret}")).ok()?;
+        header.set_sensitive(true);
         Some(Self { header, secret })
     }
 }
@@ -44,5 +45,17 @@ impl AuthError {
     pub fn channel(reason: Reason, why: &str, secrets: &[&str]) -> Self {
         let vendor = VendorEcho { words: echo::words(why, secrets), ..VendorEcho::default() };
         Self { failure: Failure::channel(reason), vendor }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_the_token_nor_its_header_is_shown_by_debug() {
+        let bearer = Bearer::new("canary".to_owned()).unwrap();
+        assert_eq!(bearer.header, "Bearer canary");
+        assert!(!format!("{bearer:?} {:?}", bearer.header).contains("canary"));
     }
 }

@@ -18,7 +18,7 @@ use crate::state::{random_bytes, write_whole};
 /// Apps that a sandbox plays at most.
 const MAX_APPS: usize = 1000;
 /// The day of a quota begins at midnight in China.
-const CHINA_OFFSET_MS: u64 = 8 * 3_600_000;
+pub(super) const CHINA_OFFSET_MS: u64 = 8 * 3_600_000;
 const DAY_MS: u64 = 86_400_000;
 
 /// Which class of messages a channel carries (D1656).

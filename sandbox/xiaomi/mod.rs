@@ -93,6 +93,7 @@ impl Twin for Xiaomi {
                 .route(&path("/v2/multi_messages/regids"), post(send::multi))
                 .route(&path("/v1/trace/message/status"), get(status))
                 .route(&path("/v1/trace/messages/status"), get(statuses))
+                .route(&path("/v1/stats/message/counters"), get(counters))
         };
         let router = with_region(with_region(Router::new(), ""), "/xiaomi/{region}");
         router.layer(DefaultBodyLimit::max(MAX_BODY)).with_state(self)
@@ -189,6 +190,23 @@ async fn statuses(State(twin): State<Arc<Xiaomi>>, uri: Uri, headers: HeaderMap)
     traced(&twin, &headers, &uri, |app, form| {
         let time = |name| form.get(name).and_then(|text| text.parse().ok()).ok_or(Refusal::new(10_008));
         Ok(twin.traces.between(&app.package, time("begin_time")?, time("end_time")?).into())
+    })
+    .await
+}
+
+/// What an app sent, day by day.
+async fn counters(State(twin): State<Arc<Xiaomi>>, uri: Uri, headers: HeaderMap) -> Response {
+    traced(&twin, &headers, &uri, |app, form| {
+        let day = |name| {
+            let text: Option<&str> = form.get(name);
+            let is_day = |text: &&str| text.len() == 8 && text.bytes().all(|byte| byte.is_ascii_digit());
+            text.filter(is_day).ok_or(Refusal::new(10_008))
+        };
+        let package = form.get("restricted_package_name").ok_or(Refusal::new(10_008))?;
+        if !app.has_package(package) {
+            return Err(Refusal::new(22_022));
+        }
+        Ok(twin.traces.by_day(package, day("start_date")?, day("end_date")?).into())
     })
     .await
 }

@@ -1,11 +1,13 @@
-//! What became of messages, for whoever asks: `/v1/trace/…`.
+//! What became of messages, for whoever asks: `/v1/trace/…`, and day by day `/v1/stats/message/counters`.
 //!
 //! `data` inside `data` is real, and so are rates as texts (two third-party clients read them so).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
+
+use super::apps::CHINA_OFFSET_MS;
 
 /// Messages that can be asked about; the oldest are forgotten first.
 const MAX_TRACED: usize = 10_000;
@@ -65,6 +67,45 @@ impl Traces {
             |trace: &&Trace| trace.package == package && (begin_ms..=end_ms).contains(&trace.created_ms);
         all.iter().rev().filter(own).take(MAX_LISTED).map(view).collect()
     }
+
+    /// What an app sent on each day in China from the first to the last (`yyyyMMdd`), as far as it is remembered. Days
+    /// without a message are left out (UNVERIFIED).
+    pub(super) fn by_day(&self, package: &str, first: &str, last: &str) -> Vec<Value> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut days: BTreeMap<String, (u64, u64, u64)> = BTreeMap::new();
+        for trace in all.iter().filter(|trace| trace.package == package) {
+            let date = day(trace.created_ms);
+            if (first..=last).contains(&date.as_str()) {
+                let (sent, received, clicked) = days.entry(date).or_default();
+                *sent += trace.resolved;
+                *received += trace.delivered;
+                *clicked += trace.clicked;
+            }
+        }
+        days.into_iter()
+            .map(|(date, (sent, received, clicked))| counters(&date, sent, received, clicked))
+            .collect()
+    }
+}
+
+/// A day in China, as the vendor writes it.
+fn day(at_ms: u64) -> String {
+    let local = crate::state::rfc3339(at_ms + CHINA_OFFSET_MS);
+    local.chars().take(10).filter(char::is_ascii_digit).collect()
+}
+
+/// Only regids are played: everything was sent to those.
+fn counters(date: &str, sent: u64, received: u64, clicked: u64) -> Value {
+    json!({
+        "date": date,
+        "regid_recipients": sent,
+        "alias_recipients": 0,
+        "useraccount_recipients": 0,
+        "broadcast_recipients": 0,
+        "single_recipients": sent,
+        "received": received,
+        "click": clicked,
+    })
 }
 
 fn view(trace: &Trace) -> Value {
@@ -108,5 +149,23 @@ mod tests {
         let listed = traces.between("p", 0, 20);
         assert_eq!(listed.iter().map(|trace| trace["id"].as_str().unwrap()).collect::<Vec<_>>(), ["b", "a"]);
         assert!(traces.between("p", 11, 19).is_empty());
+    }
+
+    #[test]
+    fn a_days_counters_are_those_of_a_day_in_china_and_of_one_app() {
+        let traces = Traces::default();
+        // 2023-11-14T15:59:59.999Z, a millisecond before midnight in China, and midnight.
+        for (id, created_ms) in [("a", 1_699_977_599_999), ("b", 1_699_977_600_000), ("c", 1_699_977_600_001)]
+        {
+            let (id, package) = (id.to_owned(), "p".to_owned());
+            traces.add(Trace { id, package, created_ms, resolved: 2, ..Trace::default() });
+        }
+        traces.count("b", 3);
+        let found = traces.by_day("p", "20231115", "20231116");
+        assert_eq!(found.len(), 1);
+        assert_eq!((&found[0]["date"], &found[0]["regid_recipients"]), (&"20231115".into(), &4.into()));
+        assert_eq!((&found[0]["received"], &found[0]["click"]), (&1.into(), &1.into()));
+        assert_eq!(traces.by_day("p", "20231114", "20231115").len(), 2);
+        assert!(traces.by_day("q", "20231114", "20231115").is_empty());
     }
 }

@@ -59,7 +59,7 @@ fn a_certificate_for_another_app_or_for_development_is_told_of() {
     assert!(development.warnings(now(), "com.example.app", Stage::Sandbox).is_empty());
 }
 
-fn by_certificate(base_url: &str, days: i64) -> (Value, String) {
+pub(super) fn by_certificate(base_url: &str, days: i64) -> (Value, String) {
     let (chain, key, _) = certificate("com.example.app", "Apple Push Services: com.example.app", days);
     let secret = key.lines().nth(1).unwrap().to_owned();
     let config = json!({

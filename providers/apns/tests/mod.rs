@@ -5,6 +5,7 @@ mod certificates;
 mod configuration;
 mod connections;
 mod payloads;
+mod recorded;
 mod sending;
 mod witness;
 

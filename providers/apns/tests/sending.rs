@@ -28,7 +28,7 @@ fn tokens(vendor: &FakeVendor) -> Vec<String> {
     vendor.requests().iter().map(|seen| seen.header("authorization").to_owned()).collect()
 }
 
-fn claims(authorization: &str) -> (Value, Value) {
+pub(super) fn claims(authorization: &str) -> (Value, Value) {
     let token = authorization.strip_prefix("bearer ").unwrap();
     let mut parts = token.split('.').map(|part| URL_SAFE_NO_PAD.decode(part).unwrap());
     let mut next = || serde_json::from_slice(&parts.next().unwrap()).unwrap();

@@ -8,6 +8,7 @@ mod documented;
 mod garbage;
 mod payloads;
 mod previews;
+mod recorded;
 mod sending;
 
 use std::collections::BTreeMap;

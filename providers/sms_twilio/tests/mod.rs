@@ -4,6 +4,7 @@ mod answers;
 mod callbacks;
 mod configuration;
 mod payloads;
+mod recorded;
 mod sending;
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ mod configuration;
 mod garbage;
 mod payloads;
 mod previews;
+mod recorded;
 mod sending;
 
 use std::collections::BTreeMap;

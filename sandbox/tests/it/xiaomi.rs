@@ -405,3 +405,38 @@ async fn a_phone_shows_the_newest_of_an_id_and_the_first_of_a_job_and_reports_ta
     let heard = hearing.wait_for(before + 2).await;
     assert_eq!(told(&heard[before + 1]).as_object().unwrap().values().next().unwrap()["type"], 1024);
 }
+
+/// Asks for an app's counters.
+async fn counters(world: &World, query: &str, secret: &str) -> Value {
+    let request = world.http.get(format!("{}/v1/stats/message/counters?{query}", world.url));
+    let answer = request.header("authorization", format!("key={secret}")).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    answer.json().await.unwrap()
+}
+
+#[tokio::test]
+async fn the_counters_of_a_day_prove_secret_and_package_and_count_what_was_sent() {
+    let world = start(json!({})).await;
+    let of =
+        |package: &str| format!("start_date=20200101&end_date=29991231&restricted_package_name={package}");
+    let none = counters(&world, &of(PACKAGE), SECRET).await;
+    assert_eq!(
+        (&none["result"], &none["code"], &none["data"]["data"]),
+        (&json!("ok"), &json!(0), &json!([]))
+    );
+    send(&world, &form("a,b,c")).await;
+    let days = counters(&world, &of(PACKAGE), SECRET).await["data"]["data"].take();
+    let sent: u64 =
+        days.as_array().unwrap().iter().map(|day| day["regid_recipients"].as_u64().unwrap()).sum();
+    assert_eq!(sent, 3, "{days}");
+    assert_eq!(days[0]["date"].as_str().unwrap().len(), 8);
+    for (query, secret, code) in [
+        (of(PACKAGE), "another", 21301),
+        (of("com.example.other"), SECRET, 22022),
+        (of(PACKAGE).replace("20200101", "2020-01-01"), SECRET, 10008),
+        (of(PACKAGE).replace("end_date", "until"), SECRET, 10008),
+    ] {
+        let answer = counters(&world, &query, secret).await;
+        assert_eq!((&answer["result"], &answer["code"]), (&json!("error"), &json!(code)), "{query}");
+    }
+}
