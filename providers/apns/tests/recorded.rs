@@ -204,7 +204,12 @@ async fn every_recorded_request_is_sent_as_the_client_sent_it() {
                 (recorded["method"].as_str().unwrap(), recorded["path"].as_str().unwrap()),
                 "{case}"
             );
-            assert_eq!(seen.json(), recorded["body"], "{case}");
+            let mut body = seen.json();
+            if recorded["body"].get("aps").is_none() {
+                // Apple's page gives every payload an `aps`; the client leaves out an empty one.
+                assert_eq!(body.as_object_mut().unwrap().remove("aps"), Some(json!({})), "{case}");
+            }
+            assert_eq!(body, recorded["body"], "{case}");
             compare_headers(&case, recorded, &seen);
             compared += 1;
         }

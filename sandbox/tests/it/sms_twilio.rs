@@ -217,3 +217,20 @@ async fn an_account_that_sends_too_much_is_told_429_and_nothing_was_processed() 
         .unwrap();
     assert_eq!(list["messages"].as_array().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_message_that_does_not_exist_is_not_found_by_who_may_ask_and_by_nobody_else() {
+    let world = World::start().await;
+    let twilio = Twilio::open(&world).await;
+    let path = format!("{ACCOUNT}/Messages/SM{:032}.json", 0);
+    let answer = twilio.request(Method::GET, &path).send().await.unwrap();
+    assert_eq!(answer.status(), 404);
+    assert_eq!(answer.json::<Value>().await.unwrap()["code"], 20404);
+    let url = format!("{}/2010-04-01/Accounts/{path}", world.url);
+    let stranger = world.http.get(url).basic_auth(ACCOUNT, Some("another"));
+    let answer = stranger.send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap()["code"].clone()),
+        (401, json!(20003))
+    );
+}
