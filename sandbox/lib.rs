@@ -10,11 +10,6 @@
 //! What comes in: vendor requests and the control API under `/_sandbox`. What goes out: vendor answers, and the
 //! requests that played phones make to a gateway. It must never reach a real vendor.
 
-#![expect(
-    dead_code,
-    reason = "vendors that report, or bind credentials to a connection, are played from #4 on"
-)]
-
 mod callbacks;
 mod connection;
 mod control;

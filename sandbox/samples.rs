@@ -13,7 +13,7 @@ use crate::twin::Place;
 
 /// `GET /_sandbox/samples`
 pub(crate) async fn samples(State(control): State<Control>, headers: HeaderMap, uri: Uri) -> Response {
-    let place = Place::of(&headers, &uri, control.sandbox.ca_pem.clone());
+    let place = Place::of(&headers, &uri);
     // Making a key may take a tenth of a second: not on a thread that serves others.
     let made = tokio::task::spawn_blocking(move || {
         control.twins.iter().map(|(_, twin)| twin.sample(&place)).collect::<anyhow::Result<Vec<Value>>>()

@@ -58,7 +58,7 @@ pub(crate) trait Twin: Send + Sync {
 
     /// A token that this vendor takes, by number; each number has its own, always the same.
     fn token(&self, number: usize) -> String {
-        format!("ok-{number}")
+        format!("ok-{number:029}")
     }
 
     /// Somebody enters a callback URL in this vendor's console, for the account of the sample. Nothing to do for
@@ -107,20 +107,11 @@ pub(crate) const fn coded(
 pub(crate) struct Place {
     /// `http://host:port`
     pub(crate) base_url: String,
-    /// `https://host:port`, behind the sandbox's certificate.
-    pub(crate) secure_base_url: String,
-    /// The authority that signed it, PEM; `None` where the certificate was given from outside.
-    pub(crate) ca_pem: Option<String>,
 }
 
 impl Place {
-    pub(crate) fn of(headers: &HeaderMap, uri: &Uri, ca_pem: Option<String>) -> Self {
-        let authority = authority(headers, uri);
-        Self {
-            base_url: format!("http://{authority}"),
-            secure_base_url: format!("https://{authority}"),
-            ca_pem,
-        }
+    pub(crate) fn of(headers: &HeaderMap, uri: &Uri) -> Self {
+        Self { base_url: format!("http://{}", authority(headers, uri)) }
     }
 }
 

@@ -64,12 +64,6 @@ impl Frames {
         }
     }
 
-    /// Whether the client knows of less than the full limit.
-    pub(crate) fn is_low(&self) -> bool {
-        let inner = self.lock();
-        inner.full_limit.is_some() && !inner.raise
-    }
-
     /// Puts words into the GOAWAY that ends the connection.
     pub(crate) fn say(&self, words: &str) {
         self.lock().words = words.as_bytes().to_vec();

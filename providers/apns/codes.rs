@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use super::wire::Refused;
 use crate::contract::{Failure, Hint, Reason, VendorEcho, Verdict};
-use crate::kit::echo;
 use crate::kit::failure::TransportError;
 use crate::kit::retry_after::retry_after;
+use crate::kit::{echo, json};
 
 /// What an answer says.
 #[derive(Debug)]
@@ -184,7 +184,7 @@ fn failure(ruling: Ruling, asked: Asked, hint: Hint) -> Failure {
 
 /// The reason, and since when a token is dead.
 fn refused(body: &[u8]) -> (Option<String>, Option<jiff::Timestamp>) {
-    let Ok(Refused { reason: Value::String(reason), timestamp }) = serde_json::from_slice(body) else {
+    let Some(Refused { reason: Value::String(reason), timestamp }) = json::object(body) else {
         return (None, None);
     };
     let since = timestamp.as_i64().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());

@@ -11,7 +11,7 @@ use crate::kit::bearer::{AuthError, Bearer};
 use crate::kit::failure::TransportErrorKind;
 use crate::kit::retry_after::retry_after;
 use crate::kit::token::Minted;
-use crate::kit::{echo, http as kit_http};
+use crate::kit::{echo, http as kit_http, json};
 
 /// The smallest scope that sends. Python's SDK asks for cloud-platform and more; we want no more than we use.
 const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
@@ -67,7 +67,7 @@ pub(super) async fn mint(
 }
 
 fn accepted(body: &[u8]) -> Option<Minted<Bearer>> {
-    let token: AccessToken = serde_json::from_slice(body).ok()?;
+    let token: AccessToken = json::object(body)?;
     if token.access_token.is_empty() {
         return None;
     }
@@ -78,7 +78,7 @@ fn accepted(body: &[u8]) -> Option<Minted<Bearer>> {
 
 fn refused(answer: &http::Response<bytes::Bytes>, assertion: &str, now: SystemTime) -> AuthError {
     let status = answer.status();
-    let said: Option<TokenRefused> = serde_json::from_slice(answer.body()).ok();
+    let said: Option<TokenRefused> = json::object(answer.body());
     let wait = retry_after(answer.headers(), now).map_or(Hint::None, Hint::RetryAfter);
     let failure = match status.as_u16() {
         429 => Failure::channel(Reason::RateLimited).hint(wait),

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use super::wire::{Accepted, Refused};
 use crate::contract::{Failure, Hint, Reason, VendorEcho, Verdict};
-use crate::kit::echo;
 use crate::kit::retry_after::retry_after;
+use crate::kit::{echo, json};
 
 /// Without `Retry-After` a 429 is left alone this long (Firebase "scale-fcm" guide; UNVERIFIED in its reference).
 const RATE_LIMIT_PAUSE: Duration = Duration::from_mins(1);
@@ -99,7 +99,7 @@ pub(super) fn read(
     if status.is_success() {
         return read_success(status.as_u16(), answer.body(), secrets);
     }
-    let error = serde_json::from_slice::<Refused>(answer.body()).map_or(Value::Null, |refused| refused.error);
+    let error = json::object::<Refused>(answer.body()).map_or(Value::Null, |refused| refused.error);
     if status.is_redirection() || status.is_informational() {
         // Not followed: it would carry the access token along.
         let failure = Failure::channel(Reason::ProtocolError).doubtful();
@@ -131,7 +131,7 @@ impl Reading {
 
 /// Only a name says that the message was taken. Anything else under a 200 is doubtful: it may have been.
 fn read_success(status: u16, body: &[u8], secrets: &[&str]) -> Reading {
-    let accepted = serde_json::from_slice::<Accepted>(body).ok().filter(|accepted| !accepted.name.is_empty());
+    let accepted = json::object::<Accepted>(body).filter(|accepted| !accepted.name.is_empty());
     if let Some(Accepted { name }) = accepted.filter(|_| status == 200) {
         let vendor =
             VendorEcho { id: echo::words(&name, secrets), status: Some(status), ..VendorEcho::default() };

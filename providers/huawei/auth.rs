@@ -11,7 +11,7 @@ use crate::kit::bearer::{AuthError, Bearer};
 use crate::kit::failure::TransportErrorKind;
 use crate::kit::retry_after::retry_after;
 use crate::kit::token::Minted;
-use crate::kit::{echo, http as kit_http};
+use crate::kit::{echo, http as kit_http, json};
 
 /// The vendor's demos renew five minutes early.
 pub(super) const RENEW_EARLY: Duration = Duration::from_mins(5);
@@ -73,7 +73,7 @@ async fn buy(
 }
 
 fn bought(body: &[u8]) -> Option<Minted<Bearer>> {
-    let token: AccessToken = serde_json::from_slice(body).ok()?;
+    let token: AccessToken = json::object(body)?;
     if token.access_token.is_empty() || token.expires_in == 0 {
         return None;
     }

@@ -8,8 +8,8 @@ use http::Response;
 
 use super::wire::{Partial, Reply};
 use crate::contract::{Failure, Hint, Reason, VendorEcho, Verdict};
-use crate::kit::echo;
 use crate::kit::retry_after::retry_after;
+use crate::kit::{echo, json};
 
 const SUCCESS: &str = "80000000";
 const PARTIAL: &str = "80100000";
@@ -94,7 +94,7 @@ pub(super) fn read(
     bearer: &str,
     now: SystemTime,
 ) -> Reading {
-    let reply = serde_json::from_slice::<Reply>(answer.body()).unwrap_or_default();
+    let reply = json::object::<Reply>(answer.body()).unwrap_or_default();
     let status = answer.status().as_u16();
     let secrets: Vec<&str> = tokens.iter().copied().chain([bearer]).collect();
     let code = reply.code();

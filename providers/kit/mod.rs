@@ -19,6 +19,7 @@ pub mod failure;
 pub mod group;
 pub mod h2;
 pub mod http;
+pub mod json;
 pub mod merge;
 pub mod retry_after;
 pub mod settings;

@@ -7,7 +7,7 @@ use http::Method;
 
 use super::{SmsTwilio, codes, wire};
 use crate::contract::{CheckReport, Failure, Reason, SendContext, VendorEcho, Verdict};
-use crate::kit::echo;
+use crate::kit::{echo, json};
 
 /// A message that no account has.
 const NOBODYS: &str = "SM00000000000000000000000000000000";
@@ -30,7 +30,7 @@ pub(super) async fn check(channel: &SmsTwilio, context: &SendContext) -> CheckRe
             return report(channel, Some(reason), format!("{}: {said}", remedy(reason)));
         }
     };
-    let refused: wire::Refused = serde_json::from_slice(answer.body()).unwrap_or_default();
+    let refused: wire::Refused = json::object(answer.body()).unwrap_or_default();
     let found = answer.status().is_success() && codes::is_message(answer.body());
     if found || (answer.status() == 404 && wire::code(&refused.code) == Some(NOT_FOUND)) {
         return report(

@@ -11,8 +11,8 @@ use http::Response;
 
 use super::wire::{self, Message, Refused};
 use crate::contract::{Failure, Hint, Reason, VendorEcho, Verdict};
-use crate::kit::echo;
 use crate::kit::retry_after::retry_after;
+use crate::kit::{echo, json};
 
 /// What an answer says.
 #[derive(Debug)]
@@ -76,7 +76,7 @@ pub(super) fn read(answer: &Response<Bytes>, now: SystemTime, secrets: &[&str]) 
     if answer.status().is_success() {
         return read_success(status, answer.body(), secrets);
     }
-    let refused: Refused = serde_json::from_slice(answer.body()).unwrap_or_default();
+    let refused: Refused = json::object(answer.body()).unwrap_or_default();
     let code = wire::code(&refused.code);
     let mut failure = code.and_then(by_code).unwrap_or_else(|| by_http(status, code.is_some()));
     // The account's own trouble is told by status even where the code is another.
@@ -99,7 +99,7 @@ pub(super) fn read(answer: &Response<Bytes>, now: SystemTime, secrets: &[&str]) 
 
 /// Only a message with an id has been taken. Anything else under a 2xx is doubtful: it may have been.
 fn read_success(status: u16, body: &[u8], secrets: &[&str]) -> Reading {
-    let message = serde_json::from_slice::<Message>(body).ok().filter(|message| is_sid(&message.sid));
+    let message = json::object::<Message>(body).filter(|message| is_sid(&message.sid));
     let Some(message) = message.filter(|_| status == 201 || status == 200) else {
         let said = echo::words(&String::from_utf8_lossy(body), secrets);
         let words = Some(said.unwrap_or_else(|| "an empty answer".to_owned()));
@@ -129,5 +129,5 @@ pub(super) fn is_sid(text: &str) -> bool {
 
 /// Whether a body is a message of the vendor's.
 pub(super) fn is_message(body: &[u8]) -> bool {
-    serde_json::from_slice::<Message>(body).is_ok_and(|message| is_sid(&message.sid))
+    json::object::<Message>(body).is_some_and(|message| is_sid(&message.sid))
 }

@@ -42,7 +42,7 @@ use crate::contract::{
 use crate::kit::failure::{TransportError, Unsendable};
 use crate::kit::http::{HttpOptions, client};
 use crate::kit::sign::fingerprint;
-use crate::kit::{echo, http as kit_http};
+use crate::kit::{echo, http as kit_http, json};
 
 /// Requests in flight for one account; beyond some number the vendor answers 429 (100 is UNVERIFIED).
 const MAX_IN_FLIGHT: u32 = 100;
@@ -184,8 +184,8 @@ impl SmsTwilio {
                 Verdict::Accepted => Ok(None),
             };
         }
-        match serde_json::from_slice::<wire::Message>(answer.body()) {
-            Ok(message) if message.sid == sid => Ok(receipts::polled(&message)),
+        match json::object::<wire::Message>(answer.body()) {
+            Some(message) if message.sid == sid => Ok(receipts::polled(&message)),
             _ => Err(Failure::channel(Reason::ProtocolError)),
         }
     }

@@ -117,6 +117,7 @@ pub(super) fn dropped(content: &Content) -> Vec<Dropped> {
         ("/notification/actions_category", shown.actions_category.is_some()),
         ("/notification/click", shown.click.is_some()),
         ("/data", !content.data.is_empty()),
+        ("/collapse_key", content.collapse_key.is_some()),
     ];
     let why = "a text message has no place for it, unless the category's template names it";
     left_out

@@ -8,9 +8,9 @@ use jiff::tz::TimeZone;
 use super::wire::{COUNTERS_PATH, Reply};
 use super::{Xiaomi, codes};
 use crate::contract::{CheckReport, Reason, SendContext};
-use crate::kit::echo;
 use crate::kit::http as kit_http;
 use crate::kit::retry_after::retry_after;
+use crate::kit::{echo, json};
 
 /// Tries the credentials and says what to mend.
 pub(super) async fn check(channel: &Xiaomi, context: &SendContext) -> CheckReport {
@@ -32,7 +32,7 @@ pub(super) async fn check(channel: &Xiaomi, context: &SendContext) -> CheckRepor
             return report(channel, Some(reason), format!("{}: {error}", remedy(reason)));
         }
     };
-    let reply = serde_json::from_slice::<Reply>(answer.body()).unwrap_or_default();
+    let reply = json::object::<Reply>(answer.body()).unwrap_or_default();
     let status = answer.status().as_u16();
     if status == 200 && reply.is_ok() {
         return report(channel, None, format!("region {region} takes this secret for {package}"));

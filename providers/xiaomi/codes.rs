@@ -12,8 +12,8 @@ use http::Response;
 
 use super::wire::Reply;
 use crate::contract::{Failure, Hint, Reason, Scope, VendorEcho, Verdict};
-use crate::kit::echo;
 use crate::kit::retry_after::retry_after;
+use crate::kit::{echo, json};
 
 /// What an answer says about the targets of its request.
 #[derive(Debug)]
@@ -147,7 +147,7 @@ pub(super) struct Asked<'a> {
 
 /// Reads the answer to a send.
 pub(super) fn read(answer: &Response<bytes::Bytes>, asked: &Asked<'_>, now: SystemTime) -> Reading {
-    let reply = serde_json::from_slice::<Reply>(answer.body()).unwrap_or_default();
+    let reply = json::object::<Reply>(answer.body()).unwrap_or_default();
     let status = answer.status().as_u16();
     let mut secrets = vec![asked.app_secret];
     secrets.extend(asked.tokens);

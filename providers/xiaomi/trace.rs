@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::wire::{Reply, TRACE_PATH};
 use super::{Xiaomi, codes};
 use crate::contract::{Failure, Receipt, ReceiptEvent, SendContext, VendorEcho, Witness};
-use crate::kit::http as kit_http;
 use crate::kit::retry_after::retry_after;
+use crate::kit::{http as kit_http, json};
 
 /// "Message not found".
 const NOT_FOUND: i64 = 65028;
@@ -39,7 +39,7 @@ async fn one(channel: &Xiaomi, id: &str, context: &SendContext) -> Result<Vec<Re
     // A message of another region is unknown there and left out.
     let request = channel.get(channel.config.region, TRACE_PATH, &[("msg_id", id)]);
     let answer = kit_http::send(request).await.map_err(|error| error.to_failure())?;
-    let reply = serde_json::from_slice::<Reply>(answer.body()).unwrap_or_default();
+    let reply = json::object::<Reply>(answer.body()).unwrap_or_default();
     if answer.status() == 200 && reply.is_ok() {
         return Ok(read(id, &reply.data));
     }

@@ -38,7 +38,6 @@ const DEFAULT_STORAGE_MS: u64 = 30 * 24 * 3600 * 1000;
 /// A request that was read.
 #[derive(Debug)]
 pub(super) struct Push {
-    pub(super) topic: String,
     /// The bundle id: the topic without what its push type adds.
     pub(super) bundle: String,
     pub(super) kind: Option<&'static str>,
@@ -91,7 +90,6 @@ pub(super) fn read(
         return Err(reason::BadCollapseId);
     }
     Ok(Push {
-        topic: topic.to_owned(),
         bundle: bundle.to_owned(),
         kind: push_type,
         collapse_id: collapse_id.map(str::to_owned),

@@ -173,7 +173,7 @@ async fn put_app(
     if let Some(problem) = change.problem() {
         return refused(&problem);
     }
-    let base_url = Place::of(&headers, &uri, None).base_url;
+    let base_url = Place::of(&headers, &uri).base_url;
     // Making a key takes a tenth of a second: not on a thread that serves others.
     let made = tokio::task::spawn_blocking(move || twin.apps.change(&app, change)).await;
     match made.map_err(anyhow::Error::from).and_then(|made| made) {

@@ -34,6 +34,7 @@ pub(super) fn sample(apps: &Apps, place: &Place) -> anyhow::Result<Value> {
         "provider": HUAWEI,
         "channel_config": {
             "app_id": app.facts.app_id, "app_secret": app.facts.app_secret,
+            "badge_class": "com.example.demo.MainActivity",
             "callback_user": RECEIPT_USER, "callback_secret": RECEIPT_SECRET,
             "base_url": place.base_url, "token_url": format!("{}/oauth2/v3/token", place.base_url),
         },

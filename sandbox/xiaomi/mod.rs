@@ -254,7 +254,7 @@ async fn put_app(
         Ok(change) => change,
         Err(error) => return refused(&format!("reading the app: {error}")),
     };
-    let place = Place::of(&headers, &uri, None);
+    let place = Place::of(&headers, &uri);
     match twin.apps.change(&package, change) {
         Ok(app) => Json(app.view(&place.base_url)).into_response(),
         Err(error) => crate::control::failed(&error),
