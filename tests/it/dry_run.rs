@@ -63,7 +63,8 @@ async fn a_dry_run_tells_each_targets_way_and_what_would_be_sent_and_sends_nothi
         fcm["preview"]["dropped"].as_array().unwrap().iter().map(|d| d["field"].clone()).collect();
     assert_eq!(dropped, ["/notification/badge", "/notification/actions_category"]);
     let token = fcm["preview"]["payload"]["message"]["token"].as_str().unwrap();
-    assert!(token.starts_with("ok-bot…"), "the token is cut: {token}");
+    // Of which of the two phones depends on who was registered first.
+    assert!(token.starts_with("ok-") && token.contains("…("), "the token is cut: {token}");
     assert!(fcm["preview"]["bytes"].as_u64() < fcm["preview"]["max_bytes"].as_u64(), "{fcm:#}");
     let own = channel(&run, "direct");
     assert_eq!(own["preview"]["payload"]["notification"]["title"], "Hello", "{own:#}");

@@ -14,12 +14,17 @@ async fn with_vendor(provider: &str) -> World {
     world.start_gateway().await;
     let samples = world.sandbox(Method::GET, "/samples", None).await;
     let of_it = |sample: &&Value| sample["provider"] == provider;
-    let sample = samples["samples"].as_array().unwrap().iter().find(of_it).unwrap().clone();
+    put_channel_of(&world, samples["samples"].as_array().unwrap().iter().find(of_it).unwrap()).await;
+    world
+}
+
+/// Puts the channel of a played vendor, named as its provider.
+pub(crate) async fn put_channel_of(world: &World, sample: &Value) {
+    let provider = sample["provider"].as_str().unwrap();
     let body = json!({"provider": provider, "config": sample["channel_config"]});
     let path = format!("/v1/apps/{}/channels/{provider}", world.app_id);
     let made = world.call(&world.admin_key, Method::PUT, &path, Some(body)).await;
     assert!(made.status.is_success(), "{} {:#}", made.status, made.body);
-    world
 }
 
 /// Sends to a phone with these addresses through these channels, until the last of them has it; what the trail tells.

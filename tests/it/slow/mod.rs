@@ -19,4 +19,5 @@ mod pace;
 mod proxy;
 mod stops;
 mod thousand;
+mod vendors;
 mod waiting;
