@@ -119,6 +119,11 @@ impl World {
         }
     }
 
+    /// Whether the gateway has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.gateway.as_mut().is_none_or(|gateway| gateway.try_wait().unwrap().is_some())
+    }
+
     /// Waits until the gateway has ended by itself.
     pub(crate) async fn ended(&mut self) -> std::process::ExitStatus {
         let mut gateway = self.gateway.take().expect("a running gateway");
