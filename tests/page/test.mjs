@@ -96,13 +96,16 @@ await step("one message lights up every phone that can light up, and the counts 
   assert.equal(targeted, demo.devices.length);
   assert.equal(sum, targeted);
   assert.equal(await page.locator("#sum").getAttribute("data-ok"), "true");
-  const failed = Object.entries(now).filter(([state]) => ["failed", "suppressed"].includes(state))
-    .reduce((n, [, count]) => n + count, 0);
-  await until("phones are lit", async () => (await lit()) === targeted - failed);
-  assert.ok(failed >= 1, "the dead token must show");
+  assert.ok((now.failed ?? 0) >= 1, "the dead tokens must show");
+  // Some vendors say later that a phone is gone: the counts move on after the message is done.
+  const reached = async () => {
+    const { now } = await counts();
+    return targeted - (now.failed ?? 0) - (now.suppressed ?? 0);
+  };
+  await until("phones are lit", async () => (await lit()) === (await reached()));
   for (const id of direct) assert.equal(await outcome(id), "delivered", id);
   const shown = page.locator(".note b", { hasText: "First light" });
-  await until("notifications are on the screens", async () => (await shown.count()) === targeted - failed);
+  await until("notifications are on the screens", async () => (await shown.count()) === (await reached()));
   await shoot("2-sent");
 });
 
