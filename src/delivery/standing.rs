@@ -18,22 +18,24 @@ pub(super) enum Standing {
     Lost,
 }
 
-/// Where a target of a page stands. `begun`: the page says that its request may be under way.
+/// Where a target of a page stands. `begun`: the page says that its request may be under way. What the trail tells then is
+/// no proof that the request was answered: a page that is resumed goes on with the same number of tries, so the
+/// answer may be that of an earlier life.
 pub(super) fn of(row: Option<&Delivery>, item: &WorkItem, page: &Page, begun: bool) -> Standing {
-    let lost = |row| begun && !is_told(row, item);
-    let Some(row) = row else { return if begun { Standing::Lost } else { Standing::Open } };
+    let open = if begun { Standing::Lost } else { Standing::Open };
+    let Some(row) = row else { return open };
     if row.state == State::Pending && is_accepted_by(row, item.channel) {
         // The channel had it and failed it later: another item decides again, and never for the same channel.
         return Standing::Over;
     }
     if row.state == State::Pending {
-        return if lost(row) { Standing::Lost } else { Standing::Open };
+        return open;
     }
     if is_settled(row, page.held) || (page.held.is_some() && is_accepted_by(row, item.channel)) {
         let waits = page.wait.is_some_and(|wait| !is_settled(row, Some(wait.until)));
         return if waits && row.channel == item.channel { Standing::Accepted } else { Standing::Over };
     }
-    if lost(row) { Standing::Lost } else { Standing::Open }
+    open
 }
 
 /// Whether a delivery needs no further step: it has ended, or reached the state that was waited for.
@@ -51,14 +53,6 @@ pub(super) fn is_under_way(row: &Delivery) -> bool {
         _ => None,
     };
     trail::decode(&row.trail).into_iter().filter_map(said).next_back().unwrap_or(false)
-}
-
-/// Whether the trail knows the outcome of this try.
-fn is_told(row: &Delivery, item: &WorkItem) -> bool {
-    trail::decode(&row.trail).iter().any(|entry| {
-        matches!(entry, TrailEntry::Attempted { channel, attempt, .. }
-            if *channel == item.channel && *attempt == item.attempt + 1)
-    })
 }
 
 fn is_accepted_by(row: &Delivery, channel: i64) -> bool {
@@ -166,12 +160,13 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_may_have_gone_out_is_lost_unless_its_outcome_is_told() {
+    fn a_request_that_may_have_gone_out_is_lost_whatever_an_earlier_life_was_told() {
         let page = Page::default();
         let refused = [(2, Some(Reason::RateLimited))];
         assert_eq!(of(None, &item(), &page, true), Standing::Lost);
         assert_eq!(ask(&row(State::Pending, 2, &[]), &page, true), Standing::Lost);
-        assert_eq!(ask(&row(State::Pending, 2, &refused), &page, true), Standing::Open);
+        assert_eq!(ask(&row(State::Pending, 2, &refused), &page, true), Standing::Lost);
+        assert_eq!(ask(&row(State::Pending, 2, &refused), &page, false), Standing::Open);
         let held = Page { held: Some(State::Delivered), ..Page::default() };
         assert_eq!(ask(&row(State::Accepted, 1, &[(1, None)]), &held, true), Standing::Lost);
     }

@@ -34,7 +34,6 @@ const ONCE: usize = 4;
 const EARLY: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "finds at-most-once targets that are sent twice: docs/reliability.md, \"The kill loop\" (#3)"]
 async fn a_gateway_that_is_killed_again_and_again_loses_nothing_and_repeats_little() {
     let kills = setting("ANYPUSH_KILLS", 20) as usize;
     let seed = setting("ANYPUSH_SEED", rand::random::<u32>().into());
