@@ -104,16 +104,24 @@ async fn a_dead_target_is_told_apart(stage: Stage) -> Found {
 
 async fn a_repeat_is_the_same_request(stage: Stage) -> Found {
     let batch = stage.batch(&hello(), &stage.tokens(2).await?);
-    let (_, first) = stage.watch(stage.send(batch.clone())).await?;
-    let (_, again) = stage.watch(stage.send(batch)).await?;
-    ensure(!first.is_empty(), || "the twin saw no request".into())?;
     // Requests of one-token vendors run side by side: their order is nobody's promise.
     let sorted = |mut seen: Vec<_>| {
         seen.sort_by_key(|seen| format!("{seen:?}"));
         seen
     };
-    let (first, again) = (sorted(first), sorted(again));
-    ensure(first == again, || format!("first {first:#?}\nagain {again:#?}"))
+    // A time to live that a vendor wants as the end of it, in seconds, is another text where a second ends in between.
+    let mut found = Err("not sent".into());
+    for _ in 0..3 {
+        let (_, first) = stage.watch(stage.send(batch.clone())).await?;
+        let (_, again) = stage.watch(stage.send(batch.clone())).await?;
+        ensure(!first.is_empty(), || "the twin saw no request".into())?;
+        let (first, again) = (sorted(first), sorted(again));
+        found = ensure(first == again, || format!("first {first:#?}\nagain {again:#?}"));
+        if found.is_ok() {
+            break;
+        }
+    }
+    found
 }
 
 async fn garbage_is_never_accepted(stage: Stage) -> Found {
