@@ -58,9 +58,6 @@ pub struct Gateway {
     address: Arc<OnceLock<SocketAddr>>,
 }
 
-/// How often the store is asked whether it is still sound.
-const WATCH: Duration = Duration::from_secs(5);
-
 impl Gateway {
     /// The address that users see, without a slash at the end.
     pub fn url(&self) -> String {
@@ -159,8 +156,9 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
     }))
 }
 
-/// Serves until `shutdown` resolves or the store breaks, then ends in order: no new connections, requests finish,
-/// the pipeline writes what it knows, the store closes. `Err`: something broke on the way.
+/// Serves until `shutdown` resolves, then ends in order: no new connections, requests finish, the pipeline writes what
+/// it knows, the store closes. `Err`: the store broke. Then it ends at once and closes nothing: no answer that is given
+/// now could be kept, and to close a database is to write to it.
 pub async fn serve(
     gateway: Arc<Gateway>,
     listener: TcpListener,
@@ -182,36 +180,33 @@ pub async fn serve_with(
     let grace = Duration::from_secs(gateway.settings.shutdown_seconds);
     let router = api::router(&gateway).merge(more);
     let connections = api::listen::accept(listener, router);
-    let broken = tokio::select! {
-        () = shutdown => None,
-        // Nobody asked for it: the recorder met a broken database and logged why.
-        () = gateway.tasks.stopped() => Some(StoreError::Broken("see the log".into())),
-        cause = watch(&gateway) => Some(cause),
-        never = connections.run() => match never {},
-    };
-    tracing::info!("stopping");
-    // Phones are told first: a held poll would otherwise use up the whole grace.
-    gateway.tasks.stop();
-    if !connections.drain(grace).await {
-        tracing::warn!("some requests were still under way after {} s and were cut off", grace.as_secs());
-    }
-    gateway.pipeline.stop(grace).await;
-    if !gateway.tasks.wait(grace).await {
-        tracing::warn!("some background work did not end in time");
-    }
-    gateway.store.close().await;
-    match broken {
-        Some(cause) => bail!("{cause}; the gateway stopped so as not to go on writing"),
-        None => Ok(()),
-    }
-}
-
-/// Resolves when the store is broken: nothing that is answered then could be kept.
-async fn watch(gateway: &Gateway) -> StoreError {
-    loop {
-        tokio::time::sleep(WATCH).await;
-        if let Err(error @ StoreError::Broken(_)) = gateway.store.backlog().await {
-            return error;
+    let life = async {
+        let was_asked = tokio::select! {
+            () = shutdown => true,
+            // Whoever met a writer that is gone has logged so.
+            () = gateway.tasks.stopped() => false,
+            never = connections.run() => match never {},
+        };
+        tracing::info!("stopping");
+        // Phones are told first: a held poll would otherwise use up the whole grace.
+        gateway.tasks.stop();
+        if !connections.drain(grace).await {
+            tracing::warn!("some requests were still under way after {} s and were cut off", grace.as_secs());
         }
+        gateway.pipeline.stop(grace).await;
+        if !gateway.tasks.wait(grace).await {
+            tracing::warn!("some background work did not end in time");
+        }
+        gateway.store.close().await;
+        was_asked
+    };
+    tokio::select! {
+        biased;
+        cause = gateway.store.broke() => {
+            let advice = "the gateway ended at once and wrote nothing more. What was answered with 202 is kept: look \
+                at the disk, then start again";
+            Err(anyhow::Error::new(StoreError::Broken(cause)).context(advice))
+        }
+        was_asked = life => if was_asked { Ok(()) } else { bail!("the gateway stopped by itself; its log says why") },
     }
 }

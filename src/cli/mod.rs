@@ -19,6 +19,7 @@ use clap::{Parser, Subcommand};
 pub(crate) use self::serve::{bind, terminated};
 use crate::demo;
 use crate::settings::{Mistakes, Settings};
+use crate::store::StoreError;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -83,6 +84,10 @@ pub async fn run(cli: Cli) -> ExitCode {
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
     complain(&error);
+    if matches!(error.downcast_ref(), Some(StoreError::Broken(_))) {
+        // Not even what is left open is closed: the database would be written to, and its fsync tried again.
+        std::process::exit(1);
+    }
     ExitCode::from(if error.is::<Mistakes>() { 64 } else { 1 })
 }
 

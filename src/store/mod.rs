@@ -55,8 +55,10 @@ pub trait Store: Send + Sync {
 
     /// A fact about the installation, made with `default` where it is not there yet.
     async fn meta(&self, key: &str, default: &[u8]) -> Result<Vec<u8>>;
-    /// Waits for what is under way, writes everything out and closes.
+    /// Waits for what is under way, writes everything out and closes. What is broken is left as it is.
     async fn close(&self);
+    /// Resolves once nothing can be written any more, however long that takes: why.
+    async fn broke(&self) -> String;
     /// Statements that wrote, since start: the gateway's proof that it works in batches.
     fn write_statements(&self) -> u64;
 
@@ -171,6 +173,13 @@ pub trait Store: Send + Sync {
 
     /// Stores a message with its first changes in one transaction, or answers from its idempotency key.
     async fn accept(&self, message: NewMessage, changes: Changes) -> Result<AcceptAnswer>;
+    /// What [`Self::accept`] would answer a call with this key and body (hashes of both); `None` where the key is new.
+    async fn used_key(
+        &self,
+        app: i64,
+        hashes: ([u8; 32], [u8; 32]),
+        now_ms: u64,
+    ) -> Result<Option<AcceptAnswer>>;
     /// Marks a message as cancelled and raises its generation, once; its generation, `None` where there is none.
     async fn cancel(&self, message: Id, now_ms: u64) -> Result<Option<u32>>;
     /// Takes back some inbox entries of a message that were never handed out; their deliveries end cancelled. Returns

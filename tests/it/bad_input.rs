@@ -5,6 +5,8 @@ use std::process::Command;
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::trouble::{phone, to_phone};
 use crate::world::{Answer, World};
@@ -177,6 +179,32 @@ async fn what_another_app_has_looks_as_if_it_were_not_there() {
     assert_eq!(gone.status, StatusCode::NOT_FOUND);
     let kept = world.api(Method::GET, "/v1/devices/phone", None).await;
     assert_eq!((kept.status, &kept.body["addresses"][0]["state"]), (StatusCode::OK, &json!("active")));
+}
+
+/// A21.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_no_header_is_refused_and_nothing_is_stored() {
+    let world = World::start().await;
+    let body = to_phone().to_string();
+    let long = "k".repeat(1 << 20);
+    // A header that ends in its middle, one that goes on in the next line, a bare end of line, and far too long a one.
+    for key in ["a\r\nb", "a\r\n b", "a\nb", "a\rb", &long] {
+        let head = format!(
+            "POST {SEND} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {}\r\nIdempotency-Key: {key}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            world.api_key,
+            body.len()
+        );
+        let mut socket = TcpStream::connect(&world.url["http://".len()..]).await.unwrap();
+        // It may hang up before it has read all of that.
+        let _ = socket.write_all(head.as_bytes()).await;
+        let mut answer = Vec::new();
+        let _ = socket.read_to_end(&mut answer).await;
+        let answer = String::from_utf8_lossy(&answer);
+        let refused = answer.starts_with("HTTP/1.1 400") || answer.starts_with("HTTP/1.1 431");
+        assert!(refused, "{:.20}: {answer}", key.escape_debug().to_string());
+    }
+    assert_nothing_stored(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

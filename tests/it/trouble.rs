@@ -97,6 +97,32 @@ async fn a_call_that_is_repeated_with_its_key_sends_once_even_after_a_crash() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_hears_the_first_answer_although_the_channel_that_it_names_is_gone() {
+    let world = World::start().await;
+    phone(&world, "ok-phone").await;
+    let made = world.put_fcm_channel(&world.app_id, "spare", "spare-project").await;
+    assert!(made.status.is_success(), "{}", made.body);
+    let mut body = to_phone();
+    body["route"] = json!({"steps": [{"use": "spare"}]});
+    let call = || {
+        let request = world.http.post(format!("{}/v1/messages", world.url)).bearer_auth(&world.api_key);
+        request.header("Idempotency-Key", "order-42").json(&body).send()
+    };
+    let first: Value = call().await.unwrap().json().await.unwrap();
+    world.done(first["id"].as_str().unwrap()).await;
+    let spare = format!("/v1/apps/{}/channels/spare", world.app_id);
+    assert!(world.api(Method::DELETE, &spare, None).await.status.is_success());
+    let again = call().await.unwrap();
+    assert_eq!(
+        (again.status(), &again.headers()["Idempotency-Replayed"]),
+        (StatusCode::ACCEPTED, &"true".parse().unwrap())
+    );
+    assert_eq!(again.json::<Value>().await.unwrap(), first);
+    let new = world.api(Method::POST, "/v1/messages", Some(body.clone())).await;
+    assert_eq!(new.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", new.body);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_gateway_on_the_same_data_refuses_to_start_and_says_why() {
     let world = World::start().await;
     let second = Command::new(env!("CARGO_BIN_EXE_anypush"))

@@ -20,9 +20,9 @@ use crate::app::Gateway;
 use crate::clock::rfc3339;
 use crate::delivery::spec::Spec;
 use crate::delivery::state::{State as Stage, View};
-use crate::delivery::{AcceptError, SendRequest};
+use crate::delivery::{AcceptError, Accepted, SendRequest};
 use crate::ids::{Id, Kind};
-use crate::store::MessageRecord;
+use crate::store::{AcceptAnswer, MessageRecord};
 
 /// Longest Idempotency-Key.
 const KEY_BYTES: usize = 255;
@@ -44,13 +44,25 @@ pub(super) async fn send(
         digest::digest(&digest::SHA256, bytes).as_ref().try_into().unwrap_or_default()
     };
     let idempotency = key.map(|key| (sha256(key.as_bytes()), sha256(&body.raw)));
-    let read::Message { spec, audience, label } = read::message(&gateway, app, body.value).await?;
+    let read::Message { spec, audience, label } = match read::message(&gateway, app, body.value).await {
+        Ok(message) => message,
+        // What it names may have been deleted since it was taken: a repeat hears what the first call heard.
+        Err(problem) => match idempotency.filter(|_| !is_dry) {
+            Some(hashes) => return earlier(&gateway, app, hashes, problem).await,
+            None => return Err(problem),
+        },
+    };
     let request = SendRequest { app, spec, audience, label, idempotency };
     if is_dry {
         let run = gateway.pipeline.dry_run(request).await.map_err(refused)?;
         return Ok(Json(dry_run::view(&gateway, &run)).into_response());
     }
     let accepted = gateway.pipeline.accept(request).await.map_err(refused)?;
+    Ok(taken(&gateway, accepted))
+}
+
+/// The answer to a call whose message is durable.
+fn taken(gateway: &Gateway, accepted: Accepted) -> Response {
     let answer = json!({
         "id": gateway.codec.encode(Kind::Message, accepted.id),
         "state": "sending",
@@ -60,7 +72,22 @@ pub(super) async fn send(
     if accepted.replayed {
         response.headers_mut().insert(REPLAYED.clone(), HeaderValue::from_static("true"));
     }
-    Ok(response)
+    response
+}
+
+/// The answer to a call that cannot be taken now: that of an earlier one with the same key and body, else why not.
+async fn earlier(
+    gateway: &Gateway,
+    app: i64,
+    hashes: ([u8; 32], [u8; 32]),
+    problem: Problem,
+) -> Answer<Response> {
+    match gateway.store.used_key(app, hashes, gateway.clock.now_ms()).await? {
+        Some(AcceptAnswer::Replayed { id, created_at }) => {
+            Ok(taken(gateway, Accepted { id, created_at, replayed: true }))
+        }
+        _ => Err(problem),
+    }
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Answer<Option<&str>> {

@@ -176,6 +176,35 @@ async fn an_idempotency_key_makes_a_repeat_the_same_message() {
 }
 
 #[tokio::test]
+async fn a_repeat_hears_the_first_answer_although_its_category_is_gone() {
+    let world = World::new().await;
+    let category = format!("/v1/apps/{}/categories/order", world.app);
+    assert_eq!(world.own("PUT", &category, Some(json!({}))).await.status, 201);
+    let mut body = simple();
+    body["category"] = json!("order");
+    let body = body.to_string();
+    let first = with_key(&world, "order-1", &body).await;
+    assert_eq!(first.status, 202, "{}", first.text);
+    assert_eq!(world.own("DELETE", &category, None).await.status, 204);
+    let again = with_key(&world, "order-1", &body).await;
+    assert_eq!((again.status.as_u16(), &again.text), (202, &first.text));
+    assert_eq!(again.headers["idempotency-replayed"], "true");
+    let new = with_key(&world, "order-2", &body).await;
+    assert_eq!(new.told(), (422, "invalid_field".into()), "a new call may not name it");
+    let other = with_key(&world, "order-1", &format!("{body} ")).await;
+    assert_eq!(other.status, 422, "another body is another call: {}", other.text);
+    let path = "/v1/messages?dry_run=true";
+    let dry = Request::post(path)
+        .header("authorization", format!("Bearer {}", world.key))
+        .header("content-type", "application/json")
+        .header("idempotency-key", "order-1");
+    let dry = world.send(dry.body(Body::from(body.clone())).unwrap()).await;
+    assert_eq!(dry.status, 422, "a dry run tells what would be said now: {}", dry.text);
+    world.gateway.clock.advance(std::time::Duration::from_hours(24));
+    assert_eq!(with_key(&world, "order-1", &body).await.status, 422, "keys are kept for a day");
+}
+
+#[tokio::test]
 async fn messages_are_listed_newest_first_by_label_and_time() {
     let world = World::new().await;
     for label in ["a", "b", "a"] {

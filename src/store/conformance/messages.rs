@@ -69,6 +69,19 @@ pub(in crate::store) async fn a_key_of_another_app_or_of_the_day_before_does_not
     assert_eq!(accept(store, replay).await, AcceptAnswer::Replayed { id: id(3), created_at: NOW + day });
 }
 
+pub(in crate::store) async fn a_used_key_is_found_without_a_message_to_store(store: &dyn Store) {
+    let day = 24 * 60 * 60 * 1000;
+    let used = async |app, body, now| store.used_key(app, ([7; 32], [body; 32]), now).await.unwrap();
+    assert_eq!(used(1, 1, NOW).await, None);
+    assert_eq!(accept(store, keyed(1, 1, 7, 1)).await, AcceptAnswer::Stored);
+    let replayed = AcceptAnswer::Replayed { id: id(1), created_at: NOW };
+    assert_eq!(used(1, 1, NOW).await, Some(replayed.clone()));
+    assert_eq!(used(1, 2, NOW).await, Some(AcceptAnswer::KeyReused));
+    assert_eq!(used(2, 1, NOW).await, None, "another app's");
+    assert_eq!(used(1, 1, NOW + day - 1).await, Some(replayed));
+    assert_eq!(used(1, 1, NOW + day).await, None);
+}
+
 pub(in crate::store) async fn messages_are_listed_newest_first_by_app_and_label(store: &dyn Store) {
     for n in 1..=6 {
         let label = (n % 2 == 0).then(|| "even".to_owned());

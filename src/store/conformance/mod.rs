@@ -52,6 +52,7 @@ macro_rules! conformance_tests {
                 the_same_key_and_body_is_answered_with_the_first_message,
                 the_same_key_with_another_body_is_refused,
                 a_key_of_another_app_or_of_the_day_before_does_not_count,
+                a_used_key_is_found_without_a_message_to_store,
                 messages_are_listed_newest_first_by_app_and_label,
                 events_become_rows_and_counters,
                 a_receipt_never_lowers_the_rank_and_its_trail_grows,

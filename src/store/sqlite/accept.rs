@@ -59,20 +59,28 @@ pub(super) async fn store<'j>(
     })
 }
 
+impl Used {
+    /// What a later call with the same key hears; `None`: so much later that the key is new again.
+    fn answer(self, body: [u8; 32], now_ms: u64) -> Option<AcceptAnswer> {
+        match self {
+            Self { created_at, .. } if created_at + KEY_LIFE_MS <= now_ms => None,
+            Self { message: id, created_at, .. } if self.body == body => {
+                Some(AcceptAnswer::Replayed { id, created_at })
+            }
+            _ => Some(AcceptAnswer::KeyReused),
+        }
+    }
+}
+
 /// Decides one accept; what it stores is known to the next of its group.
 fn answer(used: &mut HashMap<Key, Used>, message: &NewMessage) -> AcceptAnswer {
     let Some((key, body)) = message.idempotency else { return AcceptAnswer::Stored };
     let key = (message.app, key);
-    match used.get(&key).filter(|used| used.created_at + KEY_LIFE_MS > message.created_at) {
-        Some(used) if used.body == body => {
-            AcceptAnswer::Replayed { id: used.message, created_at: used.created_at }
-        }
-        Some(_) => AcceptAnswer::KeyReused,
-        None => {
-            used.insert(key, Used { body, message: message.id, created_at: message.created_at });
-            AcceptAnswer::Stored
-        }
+    if let Some(answer) = used.get(&key).and_then(|used| used.answer(body, message.created_at)) {
+        return answer;
     }
+    used.insert(key, Used { body, message: message.id, created_at: message.created_at });
+    AcceptAnswer::Stored
 }
 
 /// The keys of a group that were used before, in one read.
@@ -84,12 +92,27 @@ async fn used_keys(session: &mut Session, accepts: &[(&NewMessage, &Changes)]) -
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
+    find_keys(session, &keys).await
+}
+
+/// What a call with this key and body would be answered.
+pub(super) async fn used_key(
+    session: &mut Session,
+    app: i64,
+    (key, body): ([u8; 32], [u8; 32]),
+    now_ms: u64,
+) -> Sql<Option<AcceptAnswer>> {
+    let used = find_keys(session, &[(app, hex(&key))]).await?;
+    Ok(used.get(&(app, key)).and_then(|used| used.answer(body, now_ms)))
+}
+
+async fn find_keys(session: &mut Session, keys: &[(i64, String)]) -> Sql<HashMap<Key, Used>> {
     let query = sqlx::query(
         "SELECT i.app, i.key_hash, i.body_hash, i.message, i.created_at
          FROM json_each(?1) AS k CROSS JOIN idempotency AS i
          ON i.app = k.value ->> 0 AND i.key_hash = unhex(k.value ->> 1)",
     );
-    let found = session.rows(query.bind(json(&keys))).await?;
+    let found = session.rows(query.bind(json(keys))).await?;
     let mut used = HashMap::with_capacity(found.len());
     for row in &found {
         use sqlx::Row as _;

@@ -7,12 +7,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::sync::SetOnce;
 
 use super::session::Sql;
 
@@ -29,7 +30,7 @@ pub(super) async fn run(
     connect: SqliteConnectOptions,
     data_dir: PathBuf,
     stop: Arc<AtomicBool>,
-    broken: Arc<OnceLock<String>>,
+    broken: Arc<SetOnce<String>>,
 ) {
     let began = Instant::now();
     let found = match look(&connect, &stop).await {

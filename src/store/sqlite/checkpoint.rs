@@ -3,15 +3,19 @@
 //! The writer tells how much it wrote; the checkpointer copies every second, or sooner when much was written, and
 //! truncates the log once it is quiet. It gives way: PASSIVE never waits for anybody. But where somebody always writes
 //! the log would never begin anew; once it is long, writers wait for the copy of the few pages that are left.
+//!
+//! After a failed fsync, the writer's or its own, it does nothing more, and does not even close its connection: SQLite
+//! would copy the log back then. The system may have forgotten what it could not write and say yes the next time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Row as _};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, SetOnce, oneshot};
 
-use super::session::Sql;
+use super::session::{Fault, Sql, cause, fault};
 
 const EVERY: Duration = Duration::from_secs(1);
 /// Pages of a log that must begin anew.
@@ -43,12 +47,15 @@ impl Written {
 /// Runs until `stop` is dropped or used, then writes everything back one last time.
 pub(super) async fn run(
     mut connection: SqliteConnection,
-    written: std::sync::Arc<Written>,
+    written: Arc<Written>,
+    broken: Arc<SetOnce<String>>,
     mut stop: oneshot::Receiver<()>,
 ) {
     let mut quiet = 0;
     loop {
         let stopping = tokio::select! {
+            biased;
+            _ = broken.wait() => break,
             _ = &mut stop => true,
             () = written.much.notified() => false,
             () = tokio::time::sleep(EVERY) => false,
@@ -71,13 +78,20 @@ pub(super) async fn run(
             // Somebody read or wrote just then: what is left is copied with the next round.
             Ok(state) if !state.whole => drop(written.pages.fetch_add(1, Ordering::Relaxed)),
             Ok(_) => {}
+            Err(error) if fault(&error) == Fault::Broken => {
+                let cause = cause(&error);
+                tracing::error!("writing the log back failed, nothing more is written: {cause}");
+                let _ = broken.set(cause);
+            }
             Err(error) => tracing::warn!("writing the log back into the database failed: {error}"),
         }
         if stopping {
             break;
         }
     }
-    if let Err(error) = connection.close().await {
+    if broken.get().is_some() {
+        std::mem::forget(connection);
+    } else if let Err(error) = connection.close().await {
         tracing::warn!("closing the checkpoint connection failed: {error}");
     }
 }

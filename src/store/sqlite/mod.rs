@@ -36,12 +36,12 @@ mod tests;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use sqlx::SqlitePool;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::sync::{Mutex, Semaphore, SetOnce, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -66,7 +66,7 @@ pub struct SqliteStore {
     pool: SqlitePool,
     statements: Arc<AtomicU64>,
     /// Why nothing is written any more.
-    broken: Arc<OnceLock<String>>,
+    broken: Arc<SetOnce<String>>,
     /// How long a caller waits for a place in the writer's inbox.
     patience: Duration,
     /// How long an accept may wait until it is begun.

@@ -171,6 +171,7 @@ impl SqliteStore {
         };
         let (stop, stopped) = oneshot::channel();
         let held = Arc::clone(&lock);
+        let unsound = Arc::clone(&broken);
         #[expect(clippy::disallowed_methods, reason = "close() waits for it, after everybody who writes")]
         let writer = tokio::spawn(async move {
             writer.run().await;
@@ -178,7 +179,7 @@ impl SqliteStore {
         });
         #[expect(clippy::disallowed_methods, reason = "close() waits for it, after the writer")]
         let copier = tokio::spawn(async move {
-            checkpoint::run(copying, written, stopped).await;
+            checkpoint::run(copying, written, unsound, stopped).await;
             drop(lock);
         });
         let leave_off = Arc::<AtomicBool>::default();

@@ -161,6 +161,19 @@ pub(super) fn coded(code: u32) -> Fault {
     }
 }
 
+/// Why nothing is written any more, in words for who has to look at the machine.
+pub(super) fn cause(error: &sqlx::Error) -> String {
+    let code = match error {
+        sqlx::Error::Database(e) => e.code().and_then(|code| code.parse().ok()).unwrap_or(0),
+        _ => 0,
+    };
+    match code {
+        // IOERR_FSYNC, IOERR_DIR_FSYNC
+        1034 | 1290 => format!("the disk does not confirm what was written (fsync failed): {error}"),
+        _ => error.to_string(),
+    }
+}
+
 /// Whether a row's key is there already.
 pub(super) fn is_taken(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(e) if e.is_unique_violation())

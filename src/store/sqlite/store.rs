@@ -7,8 +7,8 @@ use async_trait::async_trait;
 
 use super::writer::Job;
 use super::{
-    SqliteStore, addresses, admin, audience, categories, deliveries, devices, inbox, journal, quotas, reads,
-    work,
+    SqliteStore, accept, addresses, admin, audience, categories, deliveries, devices, inbox, journal, quotas,
+    reads, work,
 };
 use crate::delivery::page::Page;
 use crate::delivery::spec::Expression;
@@ -337,6 +337,19 @@ impl Store for SqliteStore {
 
     async fn begin_epoch(&self, node: u8) -> Result<u64> {
         self.call(move |s| Box::pin(async move { work::begin_epoch(s, node).await.map(Ok) })).await
+    }
+
+    async fn broke(&self) -> String {
+        self.broken.wait().await.clone()
+    }
+
+    async fn used_key(
+        &self,
+        app: i64,
+        hashes: ([u8; 32], [u8; 32]),
+        now_ms: u64,
+    ) -> Result<Option<AcceptAnswer>> {
+        self.read(async |s| accept::used_key(s, app, hashes, now_ms).await).await
     }
 
     async fn last_id(&self) -> Result<Id> {

@@ -7,18 +7,18 @@
 //! for another's mistake; where the disk or the database fails, all are told. After a failed fsync nothing that the
 //! database says can be believed, so nothing is written any more until a new start has recovered.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{SetOnce, mpsc, oneshot};
 
 use super::accept;
 use super::changes::{self, Batch};
 use super::checkpoint::Written;
 use super::inbox::{self, Positions};
 use super::journal;
-use super::session::{Fault, Session, Sql, fault, told};
+use super::session::{Fault, Session, Sql, cause, fault, told};
 use crate::clock::Clock;
 use crate::failpoint::failpoint;
 use crate::ids::Id;
@@ -207,7 +207,7 @@ pub(super) struct Writer {
     /// When old idempotency keys are looked for next.
     pub(super) prune_at: u64,
     /// Set once the disk or the database failed; the store's front door looks at it too.
-    pub(super) broken: Arc<OnceLock<String>>,
+    pub(super) broken: Arc<SetOnce<String>>,
 }
 
 /// What is answered to each job of a group; calls keep their own.
@@ -226,7 +226,10 @@ impl Writer {
                 self.serve(group).await;
             }
         }
-        if let Err(error) = self.session.close().await {
+        if self.broken.get().is_some() {
+            // The last connection that closes copies the log back, with an fsync: see `checkpoint`.
+            std::mem::forget(self.session);
+        } else if let Err(error) = self.session.close().await {
             tracing::warn!("closing the database's writing end failed: {error}");
         }
     }
@@ -283,8 +286,9 @@ impl Writer {
         }
         let told = told(error);
         if fault(error) == Fault::Broken {
-            tracing::error!("the database failed, nothing more is written until a new start: {error}");
-            let _ = self.broken.set(error.to_string());
+            let cause = cause(error);
+            tracing::error!("the database failed, nothing more is written until a new start: {cause}");
+            let _ = self.broken.set(cause);
         }
         told
     }

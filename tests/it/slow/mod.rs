@@ -6,6 +6,7 @@ mod clock;
 mod crash;
 mod crash_points;
 mod factor;
+mod failing_fsync;
 mod faults_http2;
 mod faults_local;
 mod faults_network;
