@@ -10,7 +10,7 @@ use anypush_providers::contract::Environment;
 use axum::Router;
 use tokio::net::TcpListener;
 
-use crate::api::{self, auth::Auth};
+use crate::api::{self, auth::Auth, refusals::Refusals};
 use crate::channels::Channels;
 use crate::clock::Clock;
 use crate::delivery::{self, Pipeline};
@@ -50,6 +50,8 @@ pub struct Gateway {
     pub receipts: Receipts,
     /// Where vendors are told to report to.
     pub callback_urls: CallbackUrls,
+    /// Who was turned away.
+    pub refusals: Arc<Refusals>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What shutdown waits for.
@@ -150,6 +152,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         pipeline,
         receipts,
         callback_urls,
+        refusals: Arc::default(),
         metrics,
         tasks,
         address: Arc::default(),

@@ -216,6 +216,7 @@ impl Channels {
             None => Map::new(),
         };
         let (plain, given) = split_secrets(registration, put.config);
+        let names = given.keys().cloned().collect();
         secrets.extend(given);
         let mut whole = plain.clone();
         whole.extend(secrets.clone());
@@ -242,7 +243,7 @@ impl Channels {
             updated_at: now,
             deleted_at: None,
         };
-        let record = self.store.put_channel(record).await?;
+        let record = self.store.put_channel(record, names).await?;
         Ok((self.insert(record), old.is_none()))
     }
 
@@ -278,7 +279,18 @@ impl Channels {
     ) -> Result<(), StoreError> {
         let _turn = self.changing.lock().await;
         let Some(channel) = self.by_seq(seq) else { return Ok(()) };
-        self.change_state(&channel, state, info).await
+        let action = if state == ChannelState::Paused { "channel.pause" } else { "channel.resume" };
+        self.change_state(&channel, state, info, Some(action)).await
+    }
+
+    /// Tells people on a channel that works that its dead addresses are kept (`None`: retired again).
+    pub async fn hold_removals(&self, seq: i64, why: Option<String>) -> Result<(), StoreError> {
+        let _turn = self.changing.lock().await;
+        let Some(channel) = self.by_seq(seq).filter(|now| now.route.state == ChannelState::Ok) else {
+            return Ok(());
+        };
+        let action = if why.is_some() { "channel.hold_removals" } else { "channel.allow_removals" };
+        self.change_state(&channel, ChannelState::Ok, why, Some(action)).await
     }
 
     /// Changes a channel's state by what a vendor answered to `used`. It says nothing about a configuration that was
@@ -295,7 +307,7 @@ impl Channels {
         if other || now.route.state == ChannelState::Paused || now.route.state == state {
             return Ok(false);
         }
-        self.change_state(&now, state, info).await?;
+        self.change_state(&now, state, info, None).await?;
         Ok(true)
     }
 
@@ -304,12 +316,14 @@ impl Channels {
         channel: &Channel,
         state: ChannelState,
         info: Option<String>,
+        action: Option<&'static str>,
     ) -> Result<(), StoreError> {
         if channel.route.state == state && channel.record.state_info == info {
             return Ok(());
         }
         let now = self.clock.now_ms();
-        self.store.set_channel_state(channel.record.seq, state as u8, info.clone(), now).await?;
+        let store = &self.store;
+        store.set_channel_state(channel.record.seq, state as u8, info.clone(), action, now).await?;
         let mut record = channel.record.clone();
         (record.state, record.state_info, record.updated_at) = (state as u8, info, now);
         let mut route = channel.route.clone();
@@ -379,7 +393,7 @@ impl Channels {
             updated_at: 0,
             deleted_at: None,
         };
-        let record = self.store.put_channel(record).await.unwrap();
+        let record = self.store.put_channel(record, Vec::new()).await.unwrap();
         let channel = Arc::new(Channel::new(record, descriptor, Some(provider)));
         self.place(Arc::clone(&channel));
         channel

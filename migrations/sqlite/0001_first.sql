@@ -55,6 +55,30 @@ CREATE TABLE channels (
 -- A deleted channel keeps its row, so that old trails still name it; its name is free again.
 CREATE UNIQUE INDEX channels_by_name ON channels (app, name) WHERE deleted_at IS NULL;
 
+-- Who changed what: written in the transaction of the change, never changed or deleted. Each row's hash covers the row
+-- and the hash before it; the last number and hash stand in `meta` too.
+CREATE TABLE audit (
+    seq        INTEGER PRIMARY KEY,
+    at         INTEGER NOT NULL,
+    -- NULL: the installation's own
+    app        INTEGER,
+    actor      TEXT    NOT NULL,
+    action     TEXT    NOT NULL,
+    object     TEXT    NOT NULL,
+    -- fingerprints, never the thing itself
+    before     TEXT,
+    after      TEXT,
+    details    TEXT,
+    ip         TEXT,
+    request_id TEXT,
+    hash       BLOB    NOT NULL
+) STRICT;
+CREATE INDEX audit_by_app ON audit (app, seq);
+CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is only ever appended to'); END;
+CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
+    BEGIN SELECT RAISE(ABORT, 'the audit log is only ever appended to'); END;
+
 -- What an app's messages are about, and what each vendor is told of that. Messages carry a copy.
 CREATE TABLE categories (
     app        INTEGER NOT NULL,

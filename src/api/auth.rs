@@ -14,6 +14,7 @@ use moka::future::Cache;
 use super::key;
 use super::problem::{Answer, Problem};
 use crate::app::Gateway;
+use crate::audit::Who;
 use crate::clock::Clock;
 use crate::ids::{Id, IdCodec, Kind};
 use crate::secrets::Vault;
@@ -76,6 +77,17 @@ impl Caller {
                 "an admin key says for which app it acts: send the header `Anypush-App` with the app's id or name",
             )
         })
+    }
+
+    /// In whose name it changes something.
+    pub(super) fn who(&self) -> Who {
+        let id = self.key_id.clone();
+        if self.admin { Who::AdminKey(id) } else { Who::Key(id) }
+    }
+
+    /// The app's number; `None` for an admin key that names no app.
+    pub(super) fn any_app(&self) -> Option<i64> {
+        self.app.as_ref().map(|app| app.seq)
     }
 
     /// The app's number.
@@ -166,7 +178,7 @@ impl Auth {
         self.find_app(fits).await
     }
 
-    async fn app_by_seq(&self, seq: i64) -> Result<Option<Arc<AppRecord>>, StoreError> {
+    pub(super) async fn app_by_seq(&self, seq: i64) -> Result<Option<Arc<AppRecord>>, StoreError> {
         self.find_app(|app| app.seq == seq).await
     }
 
@@ -231,7 +243,6 @@ pub async fn authenticate(
     let admin = record.app.is_none();
     let named = single(headers, "anypush-app")?;
     if !admin && named.is_some() {
-        tracing::warn!(key.id = %record.id, "a key that is no admin key sent Anypush-App");
         return Err(Problem::forbidden("only an admin key may send the header `Anypush-App`"));
     }
     let app = match (record.app, path_app.or(named)) {

@@ -307,7 +307,8 @@ pub(super) async fn restore_addresses(
     let since = since(body.value)?;
     let (app, provider) = (channel.record.app, channel.descriptor.address.provider);
     let now = gateway.clock.now_ms();
-    let restored = gateway.store.restore_addresses(app, provider, since, now).await?;
+    let of = (channel.record.name.as_str(), provider);
+    let restored = gateway.store.restore_addresses(app, of, since, now).await?;
     Ok(Json(json!({"restored": restored})))
 }
 

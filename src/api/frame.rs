@@ -12,17 +12,24 @@ use futures_util::FutureExt as _;
 
 use super::auth::{self, Access};
 use super::extract::Names;
+use super::listen::Peer;
 use super::problem::Problem;
+use super::refusals;
 use crate::app::Gateway;
+use crate::audit::{self, Actor};
 use crate::secrets::token;
 
 /// Longest time that a request may take. Phones that wait for messages have their own.
 const DEADLINE: Duration = Duration::from_secs(30);
 
+/// What of a request the audit log and the log of refusals name it by.
+#[derive(Debug, Clone)]
+struct RequestId(String);
+
 static REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// Around everything, unknown paths too.
-pub(super) async fn outer(request: Request, next: Next) -> Response {
+pub(super) async fn outer(State(gateway): State<Arc<Gateway>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     // Made here and never taken from outside: what a client can choose is no evidence.
     let id = format!("req_{}", token::random_of(b"0123456789abcdefghjkmnpqrstvwxyz", 20));
@@ -32,6 +39,8 @@ pub(super) async fn outer(request: Request, next: Next) -> Response {
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
+    let asked = refusals::Asked::of(&request);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
         response
     } else {
@@ -41,6 +50,7 @@ pub(super) async fn outer(request: Request, next: Next) -> Response {
     let status = response.status().as_u16();
     let ms = started.elapsed().as_millis() as u64;
     tracing::info!(request.id = %id, %method, path, status, ms, "request");
+    gateway.refusals.note(&gateway, &asked, response.status(), &id);
     let headers = response.headers_mut();
     if let Ok(value) = HeaderValue::try_from(id) {
         headers.insert(REQUEST_ID.clone(), value);
@@ -101,8 +111,12 @@ async fn admit(
     let names = Names::from_request_parts(&mut parts, gateway).await?;
     let app = Some(names.get("app")).filter(|name| !name.is_empty());
     let caller = auth::authenticate(gateway, &parts.headers, parts.uri.query(), app, access).await?;
-    if let Some(caller) = caller {
-        parts.extensions.insert(caller);
-    }
-    Ok(next.run(Request::from_parts(parts, body)).await)
+    let Some(caller) = caller else { return Ok(next.run(Request::from_parts(parts, body)).await) };
+    let actor = Actor {
+        who: caller.who(),
+        ip: parts.extensions.get::<Peer>().map(|peer| peer.0),
+        request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()),
+    };
+    parts.extensions.insert(caller);
+    Ok(audit::acting(actor, next.run(Request::from_parts(parts, body))).await)
 }

@@ -1,15 +1,18 @@
 //! The listener: HTTP/1.1 and HTTP/2 (h2c) on one port, with limits on what a peer may hold.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::Request;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
 
 /// Longest time until the head of a request is whole.
 const HEAD_TIME: Duration = Duration::from_secs(10);
@@ -19,6 +22,10 @@ const HEAD_BYTES: u32 = 16 * 1024;
 const STREAMS: u32 = 100;
 /// Resets that a peer may have unanswered: the bound on "rapid reset".
 const RESETS: usize = 20;
+
+/// Who is at the other end of the connection that a request came by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 /// Connections and the way to end them.
 pub struct Connections {
@@ -39,9 +46,10 @@ impl Connections {
     pub async fn run(&self) -> Infallible {
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let _ = stream.set_nodelay(true);
-                    self.tracker.spawn(serve(stream, self.router.clone(), self.end.clone()));
+                    let router = self.router.clone();
+                    self.tracker.spawn(serve(stream, Peer(peer.ip()), router, self.end.clone()));
                 }
                 Err(error) => {
                     // Out of file descriptors: those in use will be given back; spinning would only burn the CPU.
@@ -61,7 +69,7 @@ impl Connections {
     }
 }
 
-async fn serve(stream: TcpStream, router: Router, end: CancellationToken) {
+async fn serve(stream: TcpStream, peer: Peer, router: Router, end: CancellationToken) {
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES as usize);
     builder
@@ -72,7 +80,10 @@ async fn serve(stream: TcpStream, router: Router, end: CancellationToken) {
         .max_pending_accept_reset_streams(RESETS)
         .keep_alive_interval(Duration::from_mins(1))
         .keep_alive_timeout(Duration::from_secs(20));
-    let service = TowerToHyperService::new(router);
+    let service = TowerToHyperService::new(router.map_request(move |mut request: Request<_>| {
+        request.extensions_mut().insert(peer);
+        request
+    }));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {

@@ -10,6 +10,7 @@ pub mod problem;
 
 pub(crate) mod address;
 mod apps;
+mod audit;
 mod callbacks;
 mod categories;
 mod channels;
@@ -26,6 +27,7 @@ pub mod keys;
 mod messages;
 pub mod ops;
 mod providers;
+pub(crate) mod refusals;
 mod story;
 
 use std::sync::Arc;
@@ -99,6 +101,7 @@ pub fn routes() -> Vec<Route> {
         get("/v1/apps/{app}/keys", Admin, keys::list),
         post("/v1/apps/{app}/keys", Admin, keys::create),
         delete("/v1/apps/{app}/keys/{id}", Admin, keys::revoke),
+        get("/v1/audit", Access::Scope("audit:read"), audit::list),
         get("/healthz", Public, ops::healthz),
         get("/readyz", Public, ops::readyz),
         get("/metrics", Public, ops::metrics),
@@ -118,7 +121,7 @@ pub fn router(gateway: &Arc<Gateway>) -> Router {
         .merge(direct::routes())
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn(frame::outer))
+        .layer(middleware::from_fn_with_state(Arc::clone(gateway), frame::outer))
         .with_state(Arc::clone(gateway))
 }
 

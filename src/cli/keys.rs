@@ -10,6 +10,7 @@ use super::{Config, say};
 use crate::api::auth::{Auth, NewKey, SCOPES};
 use crate::api::keys::view;
 use crate::app;
+use crate::audit::{self, Who};
 use crate::clock::Clock;
 
 /// Make, list and revoke API keys.
@@ -88,6 +89,10 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn in_directory(action: &Action, place: &Place) -> anyhow::Result<Value> {
+    audit::acting(Who::CommandLine.into(), in_its_name(action, place)).await
+}
+
+async fn in_its_name(action: &Action, place: &Place) -> anyhow::Result<Value> {
     let settings = place.config.load(Vec::new())?;
     let clock = Clock::system();
     let (store, vault) = app::open(&settings, &clock).await?;

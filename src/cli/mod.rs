@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 it failed (one sentence says how to mend it), 2 the command was misspelled, 64 the
 //! configuration is wrong.
 
+mod audit;
 mod client;
 mod dry_run;
 mod keys;
@@ -43,6 +44,7 @@ enum Command {
     Sandbox(sandbox::Args),
     Send(send::Args),
     Keys(keys::Args),
+    Audit(audit::Args),
     Openapi(misc::OpenapiArgs),
     Migrate(misc::MigrateArgs),
 }
@@ -76,6 +78,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Send(args) => send::run(args).await,
         Command::Keys(args) => keys::run(args).await,
+        Command::Audit(args) => audit::run(args).await,
         Command::Openapi(args) => {
             misc::openapi(&args);
             Ok(())

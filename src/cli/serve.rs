@@ -8,6 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Config;
 use crate::app;
+use crate::audit::{self, Who};
 use crate::clock::Clock;
 use crate::routing::ChannelState;
 use crate::settings::Settings;
@@ -66,7 +67,9 @@ async fn pause(settings: &Settings, clock: &Clock) -> anyhow::Result<()> {
     let (store, _) = app::open(settings, clock).await?;
     for channel in store.channels().await? {
         let why = Some("started with --paused".to_owned());
-        store.set_channel_state(channel.seq, ChannelState::Paused as u8, why, clock.now_ms()).await?;
+        let (paused, now) = (ChannelState::Paused as u8, clock.now_ms());
+        let done = store.set_channel_state(channel.seq, paused, why, Some("channel.pause"), now);
+        audit::acting(Who::CommandLine.into(), done).await?;
     }
     store.close().await;
     tracing::warn!("all channels are paused; resume each when it may send");

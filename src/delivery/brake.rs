@@ -8,7 +8,6 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::channels::Channel;
 use crate::delivery::pipeline::Inner;
-use crate::routing::ChannelState;
 
 /// The time that is looked at, in minutes.
 const MINUTES: u64 = 10;
@@ -100,11 +99,8 @@ impl Inner {
                 None
             }
         };
-        let channels = &self.parts.channels;
         // The channel works; only what it says about addresses is doubted.
-        if channels.by_seq(seq).is_some_and(|now| now.route.state == ChannelState::Ok)
-            && let Err(error) = channels.set_state(seq, ChannelState::Ok, info).await
-        {
+        if let Err(error) = self.parts.channels.hold_removals(seq, info).await {
             tracing::warn!("a channel's state could not be kept: {error}");
         }
         brake.is_open()

@@ -17,7 +17,7 @@ use crate::delivery::pipeline::{Inner, Pipeline};
 use crate::delivery::record;
 use crate::delivery::state::{Event, State, View};
 use crate::delivery::trail::TrailEntry;
-use crate::ids::Id;
+use crate::ids::{Id, Kind};
 use crate::store::{Lease, StoreError, WorkItem, WorkKind};
 
 /// Pages that are ended in one transaction.
@@ -32,7 +32,8 @@ impl Pipeline {
     /// than a second are still pending and are settled in the background.
     pub async fn cancel(&self, message: Id) -> Result<(), StoreError> {
         let inner = &self.inner;
-        let Some(generation) = inner.parts.store.cancel(message, inner.now_ms()).await? else {
+        let public_id = inner.parts.codec.encode(Kind::Message, message);
+        let Some(generation) = inner.parts.store.cancel(message, &public_id, inner.now_ms()).await? else {
             return Ok(());
         };
         inner.generations.insert(message, generation);

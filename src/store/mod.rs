@@ -16,11 +16,11 @@ use async_trait::async_trait;
 
 pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
-    AcceptAnswer, Ack, AddressVerdict, AppRecord, CategoryRecord, Changes, ChannelRecord, Counter,
-    DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease,
-    MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk,
-    QuotaBack, QuotaLimit, Refusable, SendAddress, StoredAddress, TargetDevice, WorkItem, WorkKind,
-    WorkUpdate,
+    AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord,
+    Changes, ChannelRecord, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord,
+    InboxEntry, KeyRecord, Lease, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork,
+    PhoneEvent, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, SendAddress, StoredAddress,
+    TargetDevice, WorkItem, WorkKind, WorkUpdate,
 };
 
 use crate::delivery::page::Page;
@@ -62,6 +62,12 @@ pub trait Store: Send + Sync {
     /// Statements that wrote, since start: the gateway's proof that it works in batches.
     fn write_statements(&self) -> u64;
 
+    // --- audit ---
+
+    /// The audit log before a row, newest first. Its rows are written by the changes that they tell of: a write of
+    /// apps, keys, channels, categories, devices, … in the name of [`crate::audit::actor`]. None is ever changed.
+    async fn audit(&self, filter: &AuditFilter, before: Option<u64>, limit: usize) -> Result<Vec<AuditRow>>;
+
     // --- apps, keys, channels ---
 
     /// Makes an app; its `direct` channel is made with it. `Exists` where the name is taken.
@@ -76,15 +82,22 @@ pub trait Store: Send + Sync {
     async fn keys(&self, app: Option<i64>) -> Result<Vec<KeyRecord>>;
     /// Revokes a key of an app; `false` where there is none.
     async fn revoke_key(&self, app: Option<i64>, id: &str, now_ms: u64) -> Result<bool>;
-    /// Makes or replaces a channel by (app, name). Secrets come sealed, bound to
-    /// app and name.
-    async fn put_channel(&self, channel: ChannelRecord) -> Result<ChannelRecord>;
+    /// Makes or replaces a channel by (app, name). Secrets come sealed, bound to app and name; `given` are the names of
+    /// those that are new.
+    async fn put_channel(&self, channel: ChannelRecord, given: Vec<String>) -> Result<ChannelRecord>;
     /// All channels of all apps, deleted ones too (old trails name them).
     async fn channels(&self) -> Result<Vec<ChannelRecord>>;
     /// Deletes a channel; `false` where there is none.
     async fn delete_channel(&self, app: i64, name: &str, now_ms: u64) -> Result<bool>;
-    /// Changes a channel's state.
-    async fn set_channel_state(&self, seq: i64, state: u8, info: Option<String>, now_ms: u64) -> Result<()>;
+    /// Changes a channel's state. `action` is what the audit log calls it; what vendors' answers say is not in there.
+    async fn set_channel_state(
+        &self,
+        seq: i64,
+        state: u8,
+        info: Option<String>,
+        action: Option<&'static str>,
+        now_ms: u64,
+    ) -> Result<()>;
 
     /// Makes the secret in a channel's callback URL a new one; `false` where there is none.
     async fn rotate_callback(&self, app: i64, name: &str, now_ms: u64) -> Result<bool>;
@@ -153,8 +166,8 @@ pub trait Store: Send + Sync {
     async fn targets_by_number(&self, app: i64, devices: &[u64]) -> Result<Vec<TargetDevice>>;
     /// Active addresses of these devices for one provider: what a page needs, in one range read.
     async fn send_addresses(&self, app: i64, provider: &str, devices: &[u64]) -> Result<Vec<SendAddress>>;
-    /// Takes back into use what was retired since a time, of one provider's addresses; how many.
-    async fn restore_addresses(&self, app: i64, provider: &str, since_ms: u64, now_ms: u64) -> Result<u64>;
+    /// Takes back into use what was retired since a time, of the addresses of one (channel's, provider); how many.
+    async fn restore_addresses(&self, app: i64, of: (&str, &str), since_ms: u64, now_ms: u64) -> Result<u64>;
     /// Targets given in the call, by index.
     async fn given_targets(&self, message: Id, indexes: &[u64]) -> Result<Vec<(u64, NewTarget)>>;
 
@@ -180,8 +193,9 @@ pub trait Store: Send + Sync {
         hashes: ([u8; 32], [u8; 32]),
         now_ms: u64,
     ) -> Result<Option<AcceptAnswer>>;
-    /// Marks a message as cancelled and raises its generation, once; its generation, `None` where there is none.
-    async fn cancel(&self, message: Id, now_ms: u64) -> Result<Option<u32>>;
+    /// Marks a message as cancelled and raises its generation, once; its generation, `None` where there is none. The
+    /// audit log has it under this public id.
+    async fn cancel(&self, message: Id, public_id: &str, now_ms: u64) -> Result<Option<u32>>;
     /// Takes back some inbox entries of a message that were never handed out; their deliveries end cancelled. Returns
     /// how many entries; 0 = there are none left.
     async fn withdraw(&self, message: Id, now_ms: u64) -> Result<u64>;

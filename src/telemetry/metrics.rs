@@ -37,6 +37,15 @@ pub struct ReceiptLabels {
     pub result: &'static str,
 }
 
+/// Labels of requests that were turned away.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// Who came: `backend` or `phone`.
+    pub plane: &'static str,
+    /// `unauthenticated` (401) or `forbidden` (403).
+    pub why: &'static str,
+}
+
 /// All metrics and their registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -49,6 +58,8 @@ pub struct Metrics {
     pub unclassified: Family<VendorCode, Counter>,
     /// What became of vendors' receipts.
     pub receipts: Family<ReceiptLabels, Counter>,
+    /// Requests that were turned away.
+    pub refusals: Family<RefusalLabels, Counter>,
     /// Addresses that were not retired because too many were to be.
     pub removals_held: Counter,
 }
@@ -62,12 +73,18 @@ impl Default for Metrics {
         let receipts = Family::<ReceiptLabels, Counter>::default();
         registry.register("messages_accepted", "Messages accepted", messages_accepted.clone());
         registry.register("outcomes", "Outcomes of targets", outcomes.clone());
+        let refusals = Family::<RefusalLabels, Counter>::default();
+        registry.register(
+            "refusals",
+            "Requests without a good key, or with one that may not",
+            refusals.clone(),
+        );
         let removals_held = Counter::default();
         let help = "Addresses that vendors called dead and that were kept because unusually many were";
         registry.register("address_removals_held", help, removals_held.clone());
         registry.register("unclassified_codes", "Vendor codes that no table knows", unclassified.clone());
         registry.register("receipts", "What became of vendors' receipts", receipts.clone());
-        Self { registry, messages_accepted, outcomes, unclassified, receipts, removals_held }
+        Self { registry, messages_accepted, outcomes, unclassified, receipts, refusals, removals_held }
     }
 }
 

@@ -3,4 +3,4 @@
 pub mod log;
 mod metrics;
 
-pub use metrics::{LabelledGauge, Metrics, OutcomeLabels, ReceiptLabels, VendorCode};
+pub use metrics::{LabelledGauge, Metrics, OutcomeLabels, ReceiptLabels, RefusalLabels, VendorCode};

@@ -117,7 +117,8 @@ pub(crate) async fn check(world: &World, bounds: Bounds) -> Report {
     report
 }
 
-/// The part that needs the database alone: counters equal rows, and every target is counted or stands in a page.
+/// The part that needs the database alone: counters equal rows, every target is counted or stands in a page, and the
+/// audit log is whole.
 /// Blocks, because it is for `Drop`.
 pub(crate) fn check_rows(data_dir: &Path) {
     let data_dir = data_dir.to_owned();
@@ -125,8 +126,9 @@ pub(crate) fn check_rows(data_dir: &Path) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let mut db = open(&data_dir).await;
-            let findings = counters(&mut db).await;
+            let mut findings = counters(&mut db).await;
             db.close().await.unwrap();
+            findings.extend(anypush::store::sqlite::verify_audit(&data_dir, None).await.unwrap().1);
             findings
         })
     });

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on must stop")]
 
 mod api_apps;
+mod api_audit;
 mod api_categories;
 mod api_channels;
 mod api_devices;

@@ -207,7 +207,7 @@ async fn a_cancel_that_a_crash_cut_short_is_finished_at_the_start() {
     let message = rig.send(&["a"], 3600).await;
     rig.accepted(message, target).await;
     // As far as it got: the message is marked, nothing is withdrawn.
-    rig.store.cancel(message, rig.clock.now_ms()).await.unwrap();
+    rig.store.cancel(message, "msg_x", rig.clock.now_ms()).await.unwrap();
     assert_eq!(rig.store.half_cancelled().await.unwrap(), [message]);
     let inner = &rig.pipeline.inner;
     inner.parts.tasks.stop();

@@ -76,23 +76,25 @@ pub(in crate::store) async fn a_channel_that_is_put_again_keeps_its_number_and_g
     store: &dyn Store,
 ) {
     let shop = app(store, "shop").await.seq;
-    let first = store.put_channel(channel(shop, "fcm")).await.unwrap();
+    let first = store.put_channel(channel(shop, "fcm"), Vec::new()).await.unwrap();
     assert_eq!(ChannelRecord { seq: first.seq, ..channel(shop, "fcm") }, first);
-    store.set_channel_state(first.seq, 2, Some("refused".into()), NOW + 1).await.unwrap();
+    store.set_channel_state(first.seq, 2, Some("refused".into()), None, NOW + 1).await.unwrap();
     assert_eq!(store.channels().await.unwrap()[1].state_info.as_deref(), Some("refused"));
     let again = ChannelRecord { public_id: "chn_new".into(), updated_at: NOW + 9, ..channel(shop, "fcm") };
-    let second = store.put_channel(again).await.unwrap();
+    let second = store.put_channel(again, Vec::new()).await.unwrap();
     assert_eq!((second.seq, &second.public_id, second.version), (first.seq, &first.public_id, 2));
     assert_eq!((second.state, second.created_at, second.updated_at), (0, NOW, NOW + 9));
 }
 
 pub(in crate::store) async fn a_deleted_channel_frees_its_name_and_still_names_old_trails(store: &dyn Store) {
     let shop = app(store, "shop").await.seq;
-    let old = store.put_channel(channel(shop, "fcm")).await.unwrap();
+    let old = store.put_channel(channel(shop, "fcm"), Vec::new()).await.unwrap();
     assert!(store.delete_channel(shop, "fcm", NOW + 1).await.unwrap());
     assert!(!store.delete_channel(shop, "fcm", NOW + 2).await.unwrap());
-    let new =
-        store.put_channel(ChannelRecord { public_id: "chn_2".into(), ..channel(shop, "fcm") }).await.unwrap();
+    let new = store
+        .put_channel(ChannelRecord { public_id: "chn_2".into(), ..channel(shop, "fcm") }, Vec::new())
+        .await
+        .unwrap();
     assert_ne!(new.seq, old.seq);
     let all = store.channels().await.unwrap();
     let kept = all.iter().find(|channel| channel.seq == old.seq).unwrap();

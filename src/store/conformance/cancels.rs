@@ -14,9 +14,9 @@ pub(in crate::store) async fn a_cancel_raises_the_generation_once_and_frees_its_
     let changes = Changes { work: vec![work(2, id(1), 5, NOW + 60_000), later], ..Changes::default() };
     store.accept(message(1, 1), changes).await.unwrap();
     store.commit(Changes { work: vec![work(4, id(7), 5, NOW)], ..Changes::default() }).await.unwrap();
-    assert_eq!(store.cancel(id(1), NOW).await.unwrap(), Some(1));
-    assert_eq!(store.cancel(id(1), NOW).await.unwrap(), Some(1));
-    assert_eq!(store.cancel(id(99), NOW).await.unwrap(), None);
+    assert_eq!(store.cancel(id(1), "msg_1", NOW).await.unwrap(), Some(1));
+    assert_eq!(store.cancel(id(1), "msg_1", NOW).await.unwrap(), Some(1));
+    assert_eq!(store.cancel(id(99), "msg_99", NOW).await.unwrap(), None);
     let stored = store.message(id(1)).await.unwrap().unwrap();
     assert_eq!((stored.state, stored.generation), (2, 1));
     assert_eq!(store.next_due(WorkKind::Escalate, 0).await.unwrap(), Some(NOW));
@@ -99,8 +99,8 @@ pub(in crate::store) async fn retired_addresses_come_back_for_one_provider_and_s
     let (fcm, apns) = (&phone.addresses[1], &phone.addresses[0]);
     let addresses = vec![verdict("fcm", fcm.version), verdict("apns", apns.version)];
     store.commit(Changes { addresses, ..Changes::default() }).await.unwrap();
-    assert_eq!(store.restore_addresses(1, "fcm", u64::MAX >> 1, NOW).await.unwrap(), 0);
-    assert_eq!(store.restore_addresses(1, "fcm", 0, NOW).await.unwrap(), 1);
+    assert_eq!(store.restore_addresses(1, ("main", "fcm"), u64::MAX >> 1, NOW).await.unwrap(), 0);
+    assert_eq!(store.restore_addresses(1, ("main", "fcm"), 0, NOW).await.unwrap(), 1);
     let found = store.send_addresses(1, "fcm", &[phone.seq]).await.unwrap();
     assert_eq!((found.len(), found[0].version), (1, fcm.version));
     assert!(store.send_addresses(1, "apns", &[phone.seq]).await.unwrap().is_empty());

@@ -4,6 +4,7 @@
 
 pub(in crate::store) mod administration;
 pub(in crate::store) mod audience;
+pub(in crate::store) mod audit;
 pub(in crate::store) mod cancels;
 pub(in crate::store) mod messages;
 pub(in crate::store) mod phones;
@@ -33,6 +34,11 @@ macro_rules! conformance_tests {
                 a_channel_that_is_put_again_keeps_its_number_and_gets_a_new_version,
                 a_deleted_channel_frees_its_name_and_still_names_old_trails,
                 a_category_belongs_to_its_app_and_keeps_its_age;
+            audit:
+                what_was_changed_is_told_in_the_name_of_who_acts,
+                what_came_to_nothing_is_not_told,
+                a_cancel_is_told_once_and_a_token_that_moves_each_time,
+                the_log_is_read_by_app_time_action_and_object;
             audience:
                 devices_come_back_in_the_order_given_with_all_they_were_given,
                 a_device_that_is_put_again_keeps_number_secret_and_unchanged_addresses,

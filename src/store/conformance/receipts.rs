@@ -142,9 +142,9 @@ pub(in crate::store) async fn tokens_lead_to_devices_even_when_retired_and_to_gi
 
 pub(in crate::store) async fn a_new_callback_secret_outlives_a_put(store: &dyn Store) {
     let shop = app(store, "shop").await.seq;
-    let first = store.put_channel(channel(shop, "x")).await.unwrap();
+    let first = store.put_channel(channel(shop, "x"), Vec::new()).await.unwrap();
     assert!(store.rotate_callback(shop, "x", NOW + 1).await.unwrap());
     assert!(!store.rotate_callback(shop, "none", NOW + 1).await.unwrap());
-    let again = store.put_channel(channel(shop, "x")).await.unwrap();
+    let again = store.put_channel(channel(shop, "x"), Vec::new()).await.unwrap();
     assert_eq!((first.callback, again.callback), (0, 1));
 }

@@ -1,5 +1,6 @@
 //! What goes into the store and comes out of it.
 
+mod audit;
 mod changes;
 mod devices;
 mod inbox;
@@ -8,6 +9,7 @@ mod quotas;
 mod tenants;
 mod work;
 
+pub use audit::{Audit, AuditChain, AuditFilter, AuditRow};
 pub use changes::{Changes, Refusable};
 pub use devices::{
     AddressVerdict, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, NewAddress, SendAddress,

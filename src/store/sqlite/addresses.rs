@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use aws_lc_rs::digest;
 
-use super::rows;
 use super::session::{Session, Sql, hex, int, json};
-use crate::store::{DeviceRecord, NewAddress, StoredAddress};
+use super::{audience, audit, rows};
+use crate::store::{Audit, DeviceRecord, NewAddress, StoredAddress};
 
 /// What is indexed of a token: the first 16 bytes of its SHA-256.
 pub(super) fn token_hash(token: &str) -> Vec<u8> {
@@ -138,20 +138,42 @@ async fn elsewhere(
     let asked: Vec<_> =
         owner.keys().map(|(provider, kind, token)| (provider, kind, hex(&token_hash(token)))).collect();
     let query = sqlx::query(
-        "SELECT a.provider, a.device, a.version FROM json_each(?2) AS t CROSS JOIN addresses AS a
+        "SELECT a.provider, a.device, a.version, a.kind, a.token, d.id
+         FROM json_each(?2) AS t CROSS JOIN addresses AS a
          ON a.app = ?1 AND a.provider = t.value ->> 0 AND a.kind = t.value ->> 1
-            AND a.token_hash = unhex(t.value ->> 2)",
+            AND a.token_hash = unhex(t.value ->> 2)
+         LEFT JOIN devices AS d ON d.seq = a.device",
     );
     let devices: HashSet<u64> = devices.iter().copied().collect();
-    let mut gone = Vec::new();
+    let (mut gone, mut moved) = (Vec::new(), Vec::new());
     for row in &session.rows(query.bind(app).bind(json(&asked))).await? {
         use sqlx::Row as _;
         let device = rows::number(row, 1)?;
         if !devices.contains(&device) {
-            gone.push((row.try_get(0)?, device, rows::number(row, 2)? as u32));
+            let provider: String = row.try_get(0)?;
+            let to = owner.get(&key(&provider, row.try_get(3)?, row.try_get(4)?)).copied();
+            moved.push((to.unwrap_or(0), provider.clone(), row.try_get::<Option<String>, _>(5)?));
+            gone.push((provider, device, rows::number(row, 2)? as u32));
         }
     }
+    note_moved(session, app, moved).await?;
     Ok(gone)
+}
+
+/// A token under another device may be a phone that was handed on, or one that somebody else wants the messages of:
+/// (the device that has it now, provider, the one that had it).
+async fn note_moved(session: &mut Session, app: i64, moved: Vec<(u64, String, Option<String>)>) -> Sql<()> {
+    if moved.is_empty() {
+        return Ok(());
+    }
+    let now: Vec<u64> = moved.iter().map(|(to, ..)| *to).collect();
+    let ids: HashMap<u64, String> = audience::ids(session, &now).await?.into_iter().collect();
+    let change = |(to, provider, from): (u64, String, Option<String>)| {
+        let object = format!("devices/{}", ids.get(&to).map_or("", String::as_str));
+        Audit::new(app, "address.move", object)
+            .details(serde_json::json!({"provider": provider, "from": from}))
+    };
+    audit::note(session, &moved.into_iter().map(change).collect::<Vec<_>>()).await
 }
 
 async fn delete(session: &mut Session, app: i64, gone: &[Row]) -> Sql<()> {
@@ -186,7 +208,7 @@ async fn insert(session: &mut Session, app: i64, come: &[(u64, u32, &NewAddress)
 pub(super) async fn restore(
     session: &mut Session,
     app: i64,
-    provider: &str,
+    (channel, provider): (&str, &str),
     since_ms: u64,
     now_ms: u64,
 ) -> Sql<u64> {
@@ -194,5 +216,9 @@ pub(super) async fn restore(
         "UPDATE addresses SET state = 0, strikes = 0, state_reason = NULL, updated_at = ?4
          WHERE app = ?1 AND provider = ?2 AND state = 1 AND updated_at >= ?3",
     );
-    session.run(query.bind(app).bind(provider).bind(int(since_ms)).bind(int(now_ms))).await
+    let restored = session.run(query.bind(app).bind(provider).bind(int(since_ms)).bind(int(now_ms))).await?;
+    let told = serde_json::json!({"provider": provider, "since_ms": since_ms, "restored": restored});
+    let change = Audit::new(app, "channel.restore_addresses", format!("channels/{channel}")).details(told);
+    audit::note(session, &[change]).await?;
+    Ok(restored)
 }

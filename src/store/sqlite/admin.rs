@@ -1,10 +1,11 @@
 //! What ops and the console change: apps, keys, channels, facts about the installation.
 
+use serde_json::{Value, json};
 use sqlx::Row as _;
 
-use super::rows;
-use super::session::{Session, Sql, int, is_taken, json};
-use crate::store::{AppRecord, ChannelRecord, KeyRecord, Result, StoreError};
+use super::session::{Session, Sql, int, is_taken, json as text};
+use super::{audit, rows};
+use crate::store::{AppRecord, Audit, ChannelRecord, KeyRecord, Result, StoreError};
 
 /// The columns that [`rows::channel`] reads.
 macro_rules! channel_columns {
@@ -42,6 +43,8 @@ pub(super) async fn create_app(
          VALUES (?1, ?2, 'direct', 'direct', '{}', ?3, ?3)",
     );
     session.run(query.bind(channel_id).bind(app.seq).bind(int(now_ms))).await?;
+    let change = Audit::new(app.seq, "app.create", format!("apps/{app_id}"));
+    audit::note(session, &[change.after(Some(json!({"name": name})))]).await?;
     Ok(Ok(app))
 }
 
@@ -62,14 +65,17 @@ pub(super) async fn create_key(session: &mut Session, key: &KeyRecord) -> Sql<Re
         .bind(key.app)
         .bind(&key.name)
         .bind(&key.mac)
-        .bind(json(&key.scopes))
+        .bind(text(&key.scopes))
         .bind(int(key.created_at))
         .bind(key.expires_at.map(int))
         .bind(key.revoked_at.map(int));
     match session.run(query).await {
-        Err(error) if is_taken(&error) => Ok(Err(StoreError::Exists(format!("key {}", key.id)))),
-        other => other.map(|_| Ok(())),
-    }
+        Err(error) if is_taken(&error) => return Ok(Err(StoreError::Exists(format!("key {}", key.id)))),
+        other => other?,
+    };
+    let shown = json!({"name": key.name, "scopes": key.scopes, "expires_at": key.expires_at});
+    let change = Audit::new(key.app, "key.create", format!("keys/{}", key.id)).after(Some(shown.clone()));
+    audit::note(session, &[change.details(shown)]).await.map(Ok)
 }
 
 /// A key by id.
@@ -91,16 +97,36 @@ pub(super) async fn keys(session: &mut Session, app: Option<i64>) -> Sql<Vec<Key
 
 /// Revokes a key; the first time counts.
 pub(super) async fn revoke_key(session: &mut Session, app: Option<i64>, id: &str, now_ms: u64) -> Sql<bool> {
-    let query =
-        sqlx::query("UPDATE api_keys SET revoked_at = coalesce(revoked_at, ?3) WHERE id = ?2 AND app IS ?1");
-    Ok(session.run(query.bind(app).bind(id).bind(int(now_ms))).await? > 0)
+    let Some(old) = key(session, id).await?.filter(|key| key.app == app) else { return Ok(false) };
+    if old.revoked_at.is_none() {
+        let query = sqlx::query("UPDATE api_keys SET revoked_at = ?2 WHERE id = ?1");
+        session.run(query.bind(id).bind(int(now_ms))).await?;
+        audit::note(session, &[Audit::new(app, "key.revoke", format!("keys/{id}"))]).await?;
+    }
+    Ok(true)
+}
+
+/// What of a channel the audit log has a fingerprint of.
+fn shown(channel: &ChannelRecord) -> Value {
+    json!({"provider": channel.provider, "config": channel.config, "limits": channel.limits})
+}
+
+/// An app's channel by name.
+async fn channel(session: &mut Session, app: i64, name: &str) -> Sql<Option<ChannelRecord>> {
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        channel_columns!(),
+        " FROM channels WHERE app = ?1 AND name = ?2 AND deleted_at IS NULL"
+    ));
+    session.row(query.bind(app).bind(name)).await?.as_ref().map(rows::channel).transpose()
 }
 
 /// Makes or replaces a channel. A replaced one keeps its number, its public id and its age.
 pub(super) async fn put_channel(
     session: &mut Session,
-    channel: &ChannelRecord,
+    (new, given): &(ChannelRecord, Vec<String>),
 ) -> Sql<Result<ChannelRecord>> {
+    let old = channel(session, new.app, &new.name).await?;
     let query = sqlx::query(concat!(
         "INSERT INTO channels (public_id, app, name, provider, config, secrets, limits, state, state_info,
             created_at, updated_at)
@@ -112,23 +138,29 @@ pub(super) async fn put_channel(
         channel_columns!()
     ));
     let query = query
-        .bind(&channel.public_id)
-        .bind(channel.app)
-        .bind(&channel.name)
-        .bind(&channel.provider)
-        .bind(json(&channel.config))
-        .bind(&channel.secrets)
-        .bind(json(&channel.limits))
-        .bind(i64::from(channel.state))
-        .bind(&channel.state_info)
-        .bind(int(channel.created_at))
-        .bind(int(channel.updated_at));
-    match session.rows(query).await {
+        .bind(&new.public_id)
+        .bind(new.app)
+        .bind(&new.name)
+        .bind(&new.provider)
+        .bind(text(&new.config))
+        .bind(&new.secrets)
+        .bind(text(&new.limits))
+        .bind(i64::from(new.state))
+        .bind(&new.state_info)
+        .bind(int(new.created_at))
+        .bind(int(new.updated_at));
+    let stored = match session.rows(query).await {
         Err(error) if is_taken(&error) => {
-            Ok(Err(StoreError::Exists(format!("channel id {}", channel.public_id))))
+            return Ok(Err(StoreError::Exists(format!("channel id {}", new.public_id))));
         }
-        found => rows::channel(found?.first().ok_or(sqlx::Error::RowNotFound)?).map(Ok),
-    }
+        found => rows::channel(found?.first().ok_or(sqlx::Error::RowNotFound)?)?,
+    };
+    let change = Audit::new(new.app, "channel.put", format!("channels/{}", new.name))
+        .before(old.as_ref().map(shown))
+        .after(Some(shown(&stored)))
+        .details(json!({"provider": stored.provider, "version": stored.version, "secrets_given": given}));
+    audit::note(session, &[change]).await?;
+    Ok(Ok(stored))
 }
 
 /// All channels, deleted ones too.
@@ -139,11 +171,15 @@ pub(super) async fn channels(session: &mut Session) -> Sql<Vec<ChannelRecord>> {
 
 /// Deletes a channel; its row stays for old trails, its secrets do not.
 pub(super) async fn delete_channel(session: &mut Session, app: i64, name: &str, now_ms: u64) -> Sql<bool> {
+    let Some(old) = channel(session, app, name).await? else { return Ok(false) };
     let query = sqlx::query(
         "UPDATE channels SET deleted_at = ?3, updated_at = ?3, secrets = NULL
          WHERE app = ?1 AND name = ?2 AND deleted_at IS NULL",
     );
-    Ok(session.run(query.bind(app).bind(name).bind(int(now_ms))).await? > 0)
+    session.run(query.bind(app).bind(name).bind(int(now_ms))).await?;
+    let change = Audit::new(app, "channel.delete", format!("channels/{name}")).before(Some(shown(&old)));
+    audit::note(session, &[change]).await?;
+    Ok(true)
 }
 
 /// Makes the secret in a channel's callback URL a new one.
@@ -152,7 +188,12 @@ pub(super) async fn rotate_callback(session: &mut Session, app: i64, name: &str,
         "UPDATE channels SET callback = callback + 1, updated_at = ?3
          WHERE app = ?1 AND name = ?2 AND deleted_at IS NULL",
     );
-    Ok(session.run(query.bind(app).bind(name).bind(int(now_ms))).await? > 0)
+    let found = session.run(query.bind(app).bind(name).bind(int(now_ms))).await? > 0;
+    if found {
+        let change = Audit::new(app, "channel.rotate_callback", format!("channels/{name}"));
+        audit::note(session, &[change]).await?;
+    }
+    Ok(found)
 }
 
 /// Changes a channel's state.
@@ -161,9 +202,16 @@ pub(super) async fn set_channel_state(
     seq: i64,
     state: u8,
     info: Option<&str>,
+    action: Option<&'static str>,
     now_ms: u64,
 ) -> Sql<()> {
-    let query =
-        sqlx::query("UPDATE channels SET state = ?2, state_info = ?3, updated_at = ?4 WHERE seq = ?1");
-    session.run(query.bind(seq).bind(i64::from(state)).bind(info).bind(int(now_ms))).await.map(drop)
+    let query = sqlx::query(
+        "UPDATE channels SET state = ?2, state_info = ?3, updated_at = ?4 WHERE seq = ?1 RETURNING app, name",
+    );
+    let query = query.bind(seq).bind(i64::from(state)).bind(info).bind(int(now_ms));
+    let found = session.rows(query).await?;
+    let (Some(row), Some(action)) = (found.first(), action) else { return Ok(()) };
+    let (app, name): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+    let change = Audit::new(app, action, format!("channels/{name}"));
+    audit::note(session, &[change.details(json!({"why": info}))]).await
 }

@@ -1,12 +1,13 @@
 //! Categories of apps.
 
 use anypush_providers::contract::Class;
+use serde_json::Value;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::rows;
 use super::session::{Session, Sql, int, json};
-use crate::store::CategoryRecord;
+use super::{audit, rows};
+use crate::store::{Audit, CategoryRecord};
 
 /// Makes or replaces a category. A replaced one keeps its age.
 pub(super) async fn put(session: &mut Session, category: &CategoryRecord) -> Sql<(CategoryRecord, bool)> {
@@ -17,7 +18,7 @@ pub(super) async fn put(session: &mut Session, category: &CategoryRecord) -> Sql
             updated_at = excluded.updated_at
          RETURNING app, name, class, providers, created_at, updated_at",
     );
-    let known = find(session, category.app, &category.name).await?.is_some();
+    let old = find(session, category.app, &category.name).await?;
     let query = query
         .bind(category.app)
         .bind(&category.name)
@@ -26,7 +27,17 @@ pub(super) async fn put(session: &mut Session, category: &CategoryRecord) -> Sql
         .bind(int(category.created_at))
         .bind(int(category.updated_at));
     let found = session.rows(query).await?;
-    Ok((record(found.first().ok_or(sqlx::Error::RowNotFound)?)?, !known))
+    let stored = record(found.first().ok_or(sqlx::Error::RowNotFound)?)?;
+    let change = Audit::new(stored.app, "category.put", format!("categories/{}", stored.name))
+        .before(old.as_ref().map(shown))
+        .after(Some(shown(&stored)));
+    audit::note(session, &[change]).await?;
+    Ok((stored, old.is_none()))
+}
+
+/// What of a category the audit log has a fingerprint of.
+fn shown(category: &CategoryRecord) -> Value {
+    serde_json::json!({"class": category.class, "providers": category.providers})
 }
 
 /// A category by name.
@@ -54,8 +65,12 @@ pub(super) async fn list(
 
 /// Deletes a category.
 pub(super) async fn delete(session: &mut Session, app: i64, name: &str) -> Sql<bool> {
+    let Some(old) = find(session, app, name).await? else { return Ok(false) };
     let query = sqlx::query("DELETE FROM categories WHERE app = ?1 AND name = ?2");
-    Ok(session.run(query.bind(app).bind(name)).await? > 0)
+    session.run(query.bind(app).bind(name)).await?;
+    let change = Audit::new(app, "category.delete", format!("categories/{name}")).before(Some(shown(&old)));
+    audit::note(session, &[change]).await?;
+    Ok(true)
 }
 
 fn record(row: &SqliteRow) -> Sql<CategoryRecord> {

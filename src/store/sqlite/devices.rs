@@ -9,10 +9,9 @@ use serde_json::Value;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use super::addresses;
-use super::rows;
 use super::session::{Session, Sql, int, is_taken, json};
-use crate::store::{DevicePatch, DevicePut, DeviceRecord, NewAddress, Result, StoreError};
+use super::{addresses, audit, rows};
+use crate::store::{Audit, DevicePatch, DevicePut, DeviceRecord, NewAddress, Result, StoreError};
 
 /// The columns that [`device`] reads.
 macro_rules! columns {
@@ -214,6 +213,7 @@ pub(super) async fn delete(session: &mut Session, app: i64, id: &str) -> Sql<boo
         session.run(query.bind(app).bind(json(&old.tags)).bind(seq)).await?;
     }
     session.run(sqlx::query("DELETE FROM devices WHERE seq = ?1").bind(seq)).await?;
+    audit::note(session, &[Audit::new(app, "device.delete", format!("devices/{id}"))]).await?;
     Ok(true)
 }
 
@@ -236,6 +236,7 @@ pub(super) async fn set_secret(
         other => other?,
     };
     let Some((record, _)) = by_id(session, app, &[id]).await?.remove(id) else { return Ok(Ok(None)) };
+    audit::note(session, &[Audit::new(app, "device.make_secret", format!("devices/{id}"))]).await?;
     let mut records = vec![record];
     addresses::attach(session, &mut records).await?;
     Ok(Ok(records.pop()))

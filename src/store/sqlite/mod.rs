@@ -3,7 +3,7 @@
 //! - [`writer`]: everything that waits becomes one transaction; the only connection that writes.
 //! - [`accept`], [`changes`], [`deliveries`], [`inbox`], [`journal`], [`work`]: the parts of such a transaction, one statement for
 //!   each kind of change of the whole group.
-//! - [`devices`], [`addresses`], [`admin`]: what is rare, a call at a time inside the same transactions.
+//! - [`devices`], [`addresses`], [`admin`], [`audit`]: what is rare, a call at a time inside the same transactions.
 //! - [`reads`], [`audience`]: what goes out, over read-only connections.
 //! - [`open`], [`check`], [`checkpoint`], [`session`], [`rows`]: files and schema, the log's way back, connections, columns.
 //!
@@ -14,6 +14,7 @@ mod accept;
 mod addresses;
 mod admin;
 mod audience;
+mod audit;
 mod categories;
 mod changes;
 mod check;
@@ -45,8 +46,10 @@ use tokio::sync::{Mutex, Semaphore, SetOnce, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
+pub use audit::{AuditLog, verify_audit};
 pub use open::{OpenError, SqliteOptions};
 
+pub(crate) use self::session::hex;
 use self::session::{Session, Sql, told};
 use self::writer::{Claim, Function, Inbox, Job};
 use crate::store::{AcceptAnswer, Changes, NewMessage, Result, StoreError};

@@ -11,6 +11,7 @@ use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
 use sqlx::{QueryBuilder, Sqlite};
 
+use crate::audit::Actor;
 use crate::store::StoreError;
 
 /// What the database answers, before it is told to a caller.
@@ -30,17 +31,37 @@ enum Handle {
 pub(super) struct Session {
     handle: Handle,
     statements: Arc<AtomicU64>,
+    /// In whose name it writes at this moment, and what time that is.
+    actor: Actor,
+    now_ms: u64,
 }
 
 impl Session {
     /// The writer's.
     pub(super) fn own(connection: SqliteConnection, statements: Arc<AtomicU64>) -> Self {
-        Self { handle: Handle::Own(Box::new(connection)), statements }
+        let handle = Handle::Own(Box::new(connection));
+        Self { handle, statements, actor: Actor::default(), now_ms: 0 }
     }
 
     /// A reader's; its statements are nobody's proof of anything.
     pub(super) fn pooled(connection: PoolConnection<Sqlite>) -> Self {
-        Self { handle: Handle::Pooled(connection), statements: Arc::default() }
+        let handle = Handle::Pooled(connection);
+        Self { handle, statements: Arc::default(), actor: Actor::default(), now_ms: 0 }
+    }
+
+    /// From now on it writes in this name.
+    pub(super) fn act(&mut self, actor: Actor) {
+        self.actor = actor;
+    }
+
+    /// The time of what it writes from now on.
+    pub(super) fn begin_at(&mut self, now_ms: u64) {
+        self.now_ms = now_ms;
+    }
+
+    /// In whose name it writes, and when.
+    pub(super) fn acts(&self) -> (Actor, u64) {
+        (self.actor.clone(), self.now_ms)
     }
 
     fn connection(&mut self) -> &mut SqliteConnection {
@@ -116,7 +137,7 @@ pub(super) fn int(number: u64) -> i64 {
 }
 
 /// A hash as it goes through JSON; `unhex` turns it back.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");

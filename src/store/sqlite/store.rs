@@ -7,18 +7,18 @@ use async_trait::async_trait;
 
 use super::writer::Job;
 use super::{
-    SqliteStore, accept, addresses, admin, audience, categories, deliveries, devices, inbox, journal, quotas,
-    reads, work,
+    SqliteStore, accept, addresses, admin, audience, audit, categories, deliveries, devices, inbox, journal,
+    quotas, reads, work,
 };
 use crate::delivery::page::Page;
 use crate::delivery::spec::Expression;
 use crate::delivery::state::Delivery;
 use crate::ids::Id;
 use crate::store::{
-    AcceptAnswer, Ack, AppRecord, CategoryRecord, Changes, ChannelRecord, Counter, DeliveryFilter,
-    DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease, MessageRecord,
-    NewMessage, NewTarget, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, Result, SendAddress, Store,
-    StoreError, TargetDevice, WorkItem, WorkKind,
+    AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, Counter,
+    DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease,
+    MessageRecord, NewMessage, NewTarget, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, Result, SendAddress,
+    Store, StoreError, TargetDevice, WorkItem, WorkKind,
 };
 
 #[async_trait]
@@ -38,6 +38,10 @@ impl Store for SqliteStore {
 
     fn write_statements(&self) -> u64 {
         self.statements()
+    }
+
+    async fn audit(&self, filter: &AuditFilter, before: Option<u64>, limit: usize) -> Result<Vec<AuditRow>> {
+        self.read(async |s| audit::list(s, filter, before, limit).await).await
     }
 
     async fn create_app(&self, name: &str, public_ids: (String, String), now_ms: u64) -> Result<AppRecord> {
@@ -79,8 +83,8 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn put_channel(&self, channel: ChannelRecord) -> Result<ChannelRecord> {
-        let given = Arc::new(channel);
+    async fn put_channel(&self, channel: ChannelRecord, given: Vec<String>) -> Result<ChannelRecord> {
+        let given = Arc::new((channel, given));
         self.call(move |s| {
             let given = Arc::clone(&given);
             Box::pin(async move { admin::put_channel(s, &given).await })
@@ -101,12 +105,19 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn set_channel_state(&self, seq: i64, state: u8, info: Option<String>, now_ms: u64) -> Result<()> {
+    async fn set_channel_state(
+        &self,
+        seq: i64,
+        state: u8,
+        info: Option<String>,
+        action: Option<&'static str>,
+        now_ms: u64,
+    ) -> Result<()> {
         self.call(move |s| {
             let info = info.clone();
-            Box::pin(
-                async move { admin::set_channel_state(s, seq, state, info.as_deref(), now_ms).await.map(Ok) },
-            )
+            Box::pin(async move {
+                admin::set_channel_state(s, seq, state, info.as_deref(), action, now_ms).await.map(Ok)
+            })
         })
         .await
     }
@@ -238,11 +249,19 @@ impl Store for SqliteStore {
         self.read(async |s| audience::send_addresses(s, app, provider, devices).await).await
     }
 
-    async fn restore_addresses(&self, app: i64, provider: &str, since_ms: u64, now_ms: u64) -> Result<u64> {
-        let provider = Arc::<str>::from(provider);
+    async fn restore_addresses(
+        &self,
+        app: i64,
+        (channel, provider): (&str, &str),
+        since_ms: u64,
+        now_ms: u64,
+    ) -> Result<u64> {
+        let given = Arc::new((channel.to_owned(), provider.to_owned()));
         self.call(move |s| {
-            let provider = Arc::clone(&provider);
-            Box::pin(async move { addresses::restore(s, app, &provider, since_ms, now_ms).await.map(Ok) })
+            let given = Arc::clone(&given);
+            Box::pin(async move {
+                addresses::restore(s, app, (&given.0, &given.1), since_ms, now_ms).await.map(Ok)
+            })
         })
         .await
     }
@@ -269,8 +288,13 @@ impl Store for SqliteStore {
         self.offer(message, changes).await
     }
 
-    async fn cancel(&self, message: Id, now_ms: u64) -> Result<Option<u32>> {
-        self.call(move |s| Box::pin(async move { work::cancel(s, message, now_ms).await.map(Ok) })).await
+    async fn cancel(&self, message: Id, public_id: &str, now_ms: u64) -> Result<Option<u32>> {
+        let public_id = Arc::<str>::from(public_id);
+        self.call(move |s| {
+            let public_id = Arc::clone(&public_id);
+            Box::pin(async move { work::cancel(s, message, &public_id, now_ms).await.map(Ok) })
+        })
+        .await
     }
 
     async fn withdraw(&self, message: Id, now_ms: u64) -> Result<u64> {

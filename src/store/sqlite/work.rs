@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
-use super::rows;
 use super::session::{ROWS, Session, Sql, int, json};
+use super::{audit, rows};
 use crate::ids::Id;
-use crate::store::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};
+use crate::store::{Audit, Lease, NewWork, WorkItem, WorkKind, WorkUpdate};
 
 /// Adds work.
 pub(super) async fn insert(session: &mut Session, work: &[&NewWork]) -> Sql<()> {
@@ -141,10 +141,19 @@ pub(super) async fn lease_of(session: &mut Session, message: Id, lease: &Lease) 
 }
 
 /// Marks a message as cancelled, once; what waits of it is due, so that a restart ends it too.
-pub(super) async fn cancel(session: &mut Session, message: Id, now_ms: u64) -> Sql<Option<u32>> {
-    let query =
-        sqlx::query("UPDATE messages SET state = 2, generation = generation + 1 WHERE id = ?1 AND state < 2");
-    session.run(query.bind(message.0)).await?;
+pub(super) async fn cancel(
+    session: &mut Session,
+    message: Id,
+    public_id: &str,
+    now_ms: u64,
+) -> Sql<Option<u32>> {
+    let query = sqlx::query(
+        "UPDATE messages SET state = 2, generation = generation + 1 WHERE id = ?1 AND state < 2 RETURNING app",
+    );
+    if let Some(row) = session.rows(query.bind(message.0)).await?.first() {
+        let app: i64 = row.try_get(0)?;
+        audit::note(session, &[Audit::new(app, "message.cancel", format!("messages/{public_id}"))]).await?;
+    }
     let query = sqlx::query(
         "UPDATE work SET due_at = ?2 WHERE message = ?1 AND kind IN (?3, ?4) AND owner = 0 AND due_at > ?2",
     );

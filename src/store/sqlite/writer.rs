@@ -19,6 +19,7 @@ use super::checkpoint::Written;
 use super::inbox::{self, Positions};
 use super::journal;
 use super::session::{Fault, Session, Sql, cause, fault, told};
+use crate::audit::{self, Actor};
 use crate::clock::Clock;
 use crate::failpoint::failpoint;
 use crate::ids::Id;
@@ -74,15 +75,16 @@ pub(super) trait Call: Send {
 
 /// A [`Call`] made of a function.
 pub(super) struct Function<F, T> {
+    actor: Actor,
     work: F,
     value: Option<Result<T>>,
     reply: Reply<T>,
 }
 
 impl<F, T> Function<F, T> {
-    /// A call that runs this function.
+    /// A call that runs this function, in the name of whom its caller acts for.
     pub(super) fn new(work: F, reply: Reply<T>) -> Self {
-        Self { work, value: None, reply }
+        Self { actor: audit::actor(), work, value: None, reply }
     }
 }
 
@@ -92,6 +94,7 @@ where
     T: Send,
 {
     fn run<'a>(&'a mut self, session: &'a mut Session) -> BoxFuture<'a, Sql<()>> {
+        session.act(self.actor.clone());
         let work = (self.work)(session);
         let value = &mut self.value;
         Box::pin(async move {
@@ -331,7 +334,9 @@ impl Writer {
         let accepted = accept::store(&mut self.session, &parts.accepts, &mut self.prune_at).await?;
         let mut sets = accepted.changes;
         sets.append(&mut parts.commits);
-        let batch = Batch { sets, fresh: accepted.fresh, phones: parts.phones, now_ms: self.clock.now_ms() };
+        let now_ms = self.clock.now_ms();
+        self.session.begin_at(now_ms);
+        let batch = Batch { sets, fresh: accepted.fresh, phones: parts.phones, now_ms };
         // First what was handed out: it cannot be withdrawn any more.
         if let Some(now) = parts.handed_at {
             inbox::hand_out(&mut self.session, &parts.handed, now).await?;

@@ -1,5 +1,6 @@
 //! The conformance suite, and what only this store promises.
 
+mod audit;
 mod counters;
 mod damage;
 mod files;

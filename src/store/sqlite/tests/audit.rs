@@ -1,0 +1,70 @@
+//! The log of changes on disk: appended to, and nothing else.
+
+use futures_util::future::join_all;
+use sqlx::Connection as _;
+use tempfile::TempDir;
+
+use super::{number, open, stranger};
+use crate::store::conformance::samples::{NOW, app};
+use crate::store::sqlite::verify_audit;
+use crate::store::{CategoryRecord, Store};
+
+async fn written(n: usize) -> TempDir {
+    let (store, directory) = open().await;
+    let shop = app(&*store, "shop").await.seq;
+    let put = |i| {
+        let category = CategoryRecord { app: shop, name: format!("c{i}"), ..CategoryRecord::default() };
+        store.put_category(category)
+    };
+    for done in join_all((0..n).map(put)).await {
+        done.unwrap();
+    }
+    store.close().await;
+    directory
+}
+
+async fn findings(directory: &TempDir) -> Vec<String> {
+    verify_audit(&directory.path().join("data"), None).await.unwrap().1
+}
+
+/// A72.
+#[tokio::test]
+async fn the_log_takes_no_change_and_one_that_was_forced_is_found() {
+    let directory = written(20).await;
+    assert_eq!(findings(&directory).await, Vec::<String>::new());
+    let mut hand = stranger(&directory.path().join("data")).await;
+    for sql in ["UPDATE audit SET actor = 'key:x' WHERE seq = 7", "DELETE FROM audit WHERE seq = 7"] {
+        let refused = sqlx::query(sql).execute(&mut hand).await.unwrap_err().to_string();
+        assert!(refused.contains("only ever appended"), "{refused}");
+    }
+    for trigger in ["DROP TRIGGER audit_is_never_changed", "DROP TRIGGER audit_is_never_deleted"] {
+        sqlx::query(trigger).execute(&mut hand).await.unwrap();
+    }
+    let by_hand: [(&'static str, &str); 3] = [
+        ("UPDATE audit SET details = '{}' WHERE seq = 7", "row 7 or the one before it was changed"),
+        ("DELETE FROM audit WHERE seq BETWEEN 10 AND 12", "rows 10 to 12 are missing"),
+        ("DELETE FROM audit WHERE seq > 19", "rows 20 to 21 are missing at the end"),
+    ];
+    let mut told = Vec::new();
+    for (sql, finding) in by_hand {
+        sqlx::query(sql).execute(&mut hand).await.unwrap();
+        told.push(finding);
+        assert_eq!(findings(&directory).await, told);
+    }
+    hand.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_that_fails_leaves_no_row_and_no_gap() {
+    let (store, directory) = open().await;
+    let names = ["shop", "shop", "news", "shop", "bank"];
+    let ids = |i: usize| (format!("app_{i}"), format!("chn_{i}"));
+    let made = join_all(names.iter().enumerate().map(|(i, name)| store.create_app(name, ids(i), NOW))).await;
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 3);
+    let mut reader = stranger(&directory.path().join("data")).await;
+    assert_eq!(number(&mut reader, "SELECT count(*) FROM audit").await, 3);
+    assert_eq!(number(&mut reader, "SELECT max(seq) FROM audit").await, 3);
+    // Also while the store is at work.
+    assert_eq!(findings(&directory).await, Vec::<String>::new());
+    store.close().await;
+}
