@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use anypush_providers::contract::Environment;
+use anypush_providers::kit::egress::Egress;
 use axum::Router;
 use tokio::net::TcpListener;
 
@@ -52,6 +53,8 @@ pub struct Gateway {
     pub callback_urls: CallbackUrls,
     /// Who was turned away.
     pub refusals: Arc<Refusals>,
+    /// Where it may call: the guard for addresses that users give.
+    pub egress: Egress,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What shutdown waits for.
@@ -104,8 +107,10 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
     ids.go_on_after(store.last_id().await?);
     let environment = Environment {
         user_agent: concat!("anypush/", env!("CARGO_PKG_VERSION")).into(),
+        egress: settings.egress.guard(),
         ..Environment::default()
     };
+    let egress = environment.egress.clone();
     let channels = Channels::load(Arc::clone(&store), Arc::clone(&vault), environment, clock.clone()).await?;
     let (hub, metrics, tasks) = (Hub::default(), Arc::new(Metrics::default()), Tasks::default());
     let callback_urls = CallbackUrls::new(Arc::clone(&vault));
@@ -153,6 +158,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         receipts,
         callback_urls,
         refusals: Arc::default(),
+        egress,
         metrics,
         tasks,
         address: Arc::default(),

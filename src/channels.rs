@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::Clock;
 use crate::direct;
+use crate::egress;
 use crate::routing::{ChannelState, RouteChannel};
 use crate::secrets::Vault;
 use crate::store::{ChannelRecord, Store, StoreError};
@@ -203,6 +204,12 @@ impl Channels {
     /// Makes or replaces a channel, after its configuration was built and so checked. `true`: it is new.
     pub async fn put(&self, put: PutChannel) -> Result<(Arc<Channel>, bool), ChannelError> {
         let registration = find(&put.provider).ok_or(ChannelError::UnknownProvider(put.provider.clone()))?;
+        // Before the turn is taken: names may take their time.
+        let schema = (registration.config_schema)();
+        let refused = egress::refused_now(&self.environment.egress, schema.as_value(), &put.config).await;
+        if !refused.is_empty() {
+            return Err(ChannelError::Config(refused));
+        }
         let _turn = self.changing.lock().await;
         let old = self.by_name(put.app, &put.name);
         if let Some(old) = &old
@@ -419,6 +426,12 @@ impl Channels {
             .ok_or_else(|| format!("this build has no provider `{}`", record.provider))?;
         let mut config = record.config.as_object().cloned().unwrap_or_default();
         config.extend(self.open(record)?);
+        // What is allowed may have changed since it was saved.
+        let schema = (registration.config_schema)();
+        let refused = egress::refused(&self.environment.egress, schema.as_value(), &config);
+        if let Some((at, why)) = refused.first() {
+            return Err(format!("{at} {why}"));
+        }
         (registration.build)(&Value::Object(config), &self.environment).map_err(|error| error.to_string())
     }
 

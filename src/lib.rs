@@ -14,6 +14,7 @@ pub mod clock;
 pub mod delivery;
 pub mod demo;
 pub mod direct;
+mod egress;
 mod failpoint;
 pub mod ids;
 pub mod pacing;

@@ -136,6 +136,7 @@ impl Apns {
             // A connection that brings a token may carry one request until that token is seen to be good.
             warmed_by: identity.is_none().then_some(codes::proves_credentials),
             identity,
+            egress: environment.egress.clone(),
             ..H2Options::default()
         };
         let origin = |(stage, url): &(Stage, url::Url)| {

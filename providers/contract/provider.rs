@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::batch::{Address, Batch, Category};
 use super::content::Content;
 use super::outcome::{Failure, Outcomes, Reason, VendorEcho};
+use crate::kit::egress::Egress;
 
 /// One configured vendor account. Built from a channel's configuration, shared by all its pages, kept until the
 /// channel changes. It keeps no queue, no retry loop, no database.
@@ -177,6 +178,8 @@ pub struct Environment {
     pub user_agent: String,
     /// A longest time for one vendor request; the adapter may use less. Default 15 s.
     pub request_timeout: Option<Duration>,
+    /// Where it may call. An adapter hands it on to its clients.
+    pub egress: Egress,
 }
 
 /// What is wrong with a channel's configuration: all mistakes at once, each with the JSON pointer of its field.

@@ -146,6 +146,7 @@ impl Fcm {
             ca_pem: config.ca_pem.clone(),
             max_connections: MAX_CONNECTIONS,
             request_timeout: environment.request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT),
+            egress: environment.egress.clone(),
             ..H2Options::default()
         };
         let pool =
@@ -155,6 +156,7 @@ impl Fcm {
             request_timeout: environment.request_timeout,
             ca_pem: config.ca_pem.clone(),
             without_tls: config.token_url.scheme() == "http",
+            egress: environment.egress.clone(),
         };
         let token_client = client(&token_options).map_err(|why| ConfigError::at("/token_url", why))?;
         let user_agent = HeaderValue::try_from(environment.user_agent.as_str()).ok();

@@ -153,6 +153,7 @@ impl Huawei {
             request_timeout: environment.request_timeout,
             ca_pem: config.ca_pem.clone(),
             without_tls: [&config.base_url, &config.token_url].iter().all(|url| url.scheme() == "http"),
+            egress: environment.egress.clone(),
         };
         let client = client(&options).map_err(|why| ConfigError::at("/base_url", why))?;
         let bearers = TokenCache::new(auth::RENEW_EARLY);

@@ -1,11 +1,12 @@
-//! The only place that builds a `reqwest::Client`: time-outs, no redirects, no proxy from the environment, and
-//! answers that are never read beyond a cap.
+//! The only place that builds a `reqwest::Client`: the guard of [`super::egress`], time-outs, no redirects, no proxy from
+//! the environment, and answers that are never read beyond a cap.
 
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use reqwest::redirect::Policy;
 
+use super::egress::Egress;
 use super::failure::{TransportError, TransportErrorKind, chain};
 use super::tls;
 
@@ -29,6 +30,8 @@ pub struct HttpOptions {
     pub ca_pem: Option<String>,
     /// Only `http` addresses will be called: works on a machine that has no authorities at all.
     pub without_tls: bool,
+    /// Where it may call. The default is the public Internet.
+    pub egress: Egress,
 }
 
 /// Builds a client. Redirects are not followed: they would carry our credentials along.
@@ -37,6 +40,8 @@ pub fn client(options: &HttpOptions) -> Result<reqwest::Client, String> {
     let mut builder = reqwest::Client::builder()
         .redirect(Policy::none())
         .no_proxy()
+        .proxy(options.egress.detour())
+        .dns_resolver(options.egress.resolver())
         .connect_timeout(CONNECT_TIMEOUT)
         .timeout(options.request_timeout.unwrap_or(DEFAULT_REQUEST_TIMEOUT))
         .pool_idle_timeout(Duration::from_mins(1))
@@ -58,6 +63,23 @@ pub fn client(options: &HttpOptions) -> Result<reqwest::Client, String> {
 
 /// Sends a request and reads the whole answer, [`MAX_BODY_BYTES`] at most (counted after decompression).
 pub async fn send(request: reqwest::RequestBuilder) -> Result<http::Response<Bytes>, TransportError> {
+    exchange(request, MAX_BODY_BYTES, true).await
+}
+
+/// Sends a request to whom we do not know, and reads the first `most` bytes of the answer (counted after decompression).
+/// What comes after them is left on the wire, and the connection with it.
+pub async fn send_cut(
+    request: reqwest::RequestBuilder,
+    most: usize,
+) -> Result<http::Response<Bytes>, TransportError> {
+    exchange(request, most, false).await
+}
+
+async fn exchange(
+    request: reqwest::RequestBuilder,
+    most: usize,
+    whole: bool,
+) -> Result<http::Response<Bytes>, TransportError> {
     let mut response = request.send().await.map_err(|error| transport_error(error, Phase::Head))?;
     let mut answer = http::Response::builder().status(response.status());
     if let Some(headers) = answer.headers_mut() {
@@ -65,10 +87,14 @@ pub async fn send(request: reqwest::RequestBuilder) -> Result<http::Response<Byt
     }
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| transport_error(error, Phase::Body))? {
-        if body.len() + chunk.len() > MAX_BODY_BYTES {
+        let room = most - body.len();
+        if chunk.len() > room && whole {
             return Err(too_long());
         }
-        body.extend_from_slice(&chunk);
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if chunk.len() > room {
+            break;
+        }
     }
     answer
         .body(body.freeze())
@@ -105,11 +131,12 @@ fn transport_error(error: reqwest::Error, phase: Phase) -> TransportError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kit::testing::{FakeVendor, Reply};
+    use crate::kit::testing::{FakeVendor, Reply, environment};
 
     fn plain() -> reqwest::Client {
-        client(&HttpOptions { request_timeout: Some(Duration::from_secs(1)), ..HttpOptions::default() })
-            .unwrap()
+        let egress = environment().egress;
+        let request_timeout = Some(Duration::from_secs(1));
+        client(&HttpOptions { request_timeout, egress, ..HttpOptions::default() }).unwrap()
     }
 
     #[tokio::test]
@@ -125,6 +152,16 @@ mod tests {
         let vendor = FakeVendor::start(|_| Reply::ok("x".repeat(MAX_BODY_BYTES + 1))).await;
         let error = send(plain().get(vendor.url("/"))).await.unwrap_err();
         assert_eq!(error.kind, TransportErrorKind::BadAnswer);
+    }
+
+    /// A41.
+    #[tokio::test]
+    async fn of_an_endless_answer_from_a_stranger_only_the_beginning_is_read() {
+        let vendor = FakeVendor::start(|_| Reply::status(500).body("x".repeat(3 * MAX_BODY_BYTES))).await;
+        let answer = send_cut(plain().get(vendor.url("/")), 64 * 1024).await.unwrap();
+        assert_eq!((answer.status().as_u16(), answer.body().len()), (500, 64 * 1024));
+        let short = FakeVendor::start(|_| Reply::ok("short")).await;
+        assert_eq!(send_cut(plain().get(short.url("/")), 64 * 1024).await.unwrap().body(), "short");
     }
 
     #[tokio::test]

@@ -1,6 +1,7 @@
 //! What adapters share, so that a folder per vendor holds only what is that vendor's.
 //!
 //! - [`h2`]: an HTTP/2 pool with a stream budget, for vendors that take one token a request.
+//! - [`egress`]: the one guard of where the gateway calls. Both clients below have it.
 //! - [`http`]: the one place that builds a `reqwest::Client`, for token endpoints and batch vendors.
 //! - [`token`]: a cached access token with one refresh at a time.
 //! - [`bearer`]: what such a token is in a header. [`sign`]: JSON Web Tokens, names of credentials.
@@ -15,6 +16,7 @@
 
 pub mod bearer;
 pub mod echo;
+pub mod egress;
 pub mod failure;
 pub mod group;
 pub mod h2;

@@ -111,6 +111,7 @@ impl SmsTwilio {
             request_timeout: environment.request_timeout,
             ca_pem: config.ca_pem.clone(),
             without_tls: config.base_url.scheme() == "http",
+            egress: environment.egress.clone(),
         };
         let client = client(&options).map_err(|why| ConfigError::at("/base_url", why))?;
         let base = config.base_url.as_str().trim_end_matches('/');

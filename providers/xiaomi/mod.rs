@@ -148,6 +148,7 @@ impl Xiaomi {
             request_timeout: environment.request_timeout,
             ca_pem: config.ca_pem.clone(),
             without_tls: config.without_tls(),
+            egress: environment.egress.clone(),
         };
         let client = client(&options).map_err(|why| ConfigError::at("/base_url", why))?;
         Ok(Self { config, client })

@@ -12,7 +12,6 @@ use serde_json::{Map, Value, json};
 
 use super::apps::{NAME_FORM, is_name};
 use super::auth::Caller;
-use super::egress;
 use super::extract::{Body, Names, Query};
 use super::fields::{Fields, Mistakes, Text};
 use super::problem::{Answer, FieldError, Problem};
@@ -21,6 +20,7 @@ use crate::channels::{Channel, ChannelError, Limits, PutChannel};
 use crate::clock::rfc3339;
 use crate::delivery::QuotaSeen;
 use crate::direct;
+use crate::egress;
 use crate::ids::Kind;
 use crate::quotas::can_be_counted;
 use crate::receipts;

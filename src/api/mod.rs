@@ -17,7 +17,6 @@ mod channels;
 mod cursor;
 mod deliveries;
 mod devices;
-mod egress;
 mod extract;
 pub(crate) mod fields;
 mod frame;

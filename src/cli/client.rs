@@ -1,6 +1,7 @@
 //! A caller of a running gateway: what `send` and `keys` share.
 
 use anyhow::{Context as _, bail};
+use anypush_providers::kit::egress::Egress;
 use anypush_providers::kit::http;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
@@ -33,6 +34,8 @@ impl Remote {
         let key = self.api_key.clone().context("no API key: set ANYPUSH_API_KEY or give --api-key")?;
         let options = http::HttpOptions {
             user_agent: concat!("anypush/", env!("CARGO_PKG_VERSION")).into(),
+            // Where the person who runs this said.
+            egress: Egress::everywhere(),
             ..http::HttpOptions::default()
         };
         let http = http::client(&options).map_err(anyhow::Error::msg)?;

@@ -58,7 +58,9 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         // What the demo prints is for people; the log says only what went wrong.
         given.push(("log.level", "error".to_owned()));
     }
-    let settings = Settings::load(None, |name| std::env::var(name).ok(), &given)?;
+    let mut settings = Settings::load(None, |name| std::env::var(name).ok(), &given)?;
+    // The played vendors are where the gateway is.
+    settings.egress.allow.push(settings.listen.ip().to_string());
     log::init(&settings.log);
     let directory = Directory::open(&args.data_dir)?;
     let wanted = settings.listen;

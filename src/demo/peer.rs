@@ -1,6 +1,7 @@
 //! A small caller for the two servers that the demo speaks to: the gateway's public API and the sandbox.
 
 use anyhow::{Context as _, bail};
+use anypush_providers::kit::egress::Egress;
 use anypush_providers::kit::http::{self as kit, HttpOptions};
 use http::{Method, StatusCode};
 use serde_json::Value;
@@ -17,7 +18,8 @@ pub(super) struct Peer {
 impl Peer {
     /// Calls `base` (no slash at its end) without a key.
     pub(super) fn new(base: &str) -> anyhow::Result<Self> {
-        let http = kit::client(&HttpOptions::default()).map_err(anyhow::Error::msg)?;
+        let options = HttpOptions { egress: Egress::everywhere(), ..HttpOptions::default() };
+        let http = kit::client(&options).map_err(anyhow::Error::msg)?;
         Ok(Self { http, base: base.to_owned(), key: None, app: None })
     }
 

@@ -127,6 +127,10 @@ fn set_text(table: &mut Table, key: &str, text: &str, shown: &str, wrong: &mut V
             Ok(number) => *old = number,
             Err(_) => wrong.push(Mistake::new(shown, text, "give a whole number")),
         },
+        Some(Value::Boolean(old)) => match text.parse() {
+            Ok(flag) => *old = flag,
+            Err(_) => wrong.push(Mistake::new(shown, text, "give true or false")),
+        },
         // As a variable, a list of texts is separated by commas.
         Some(Value::Array(old)) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());

@@ -9,6 +9,7 @@ mod load;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
+use anypush_providers::kit::egress;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
@@ -43,6 +44,8 @@ pub struct Settings {
     pub route: Route,
     /// What phones are told.
     pub device: Device,
+    /// Where the gateway calls.
+    pub egress: Egress,
 }
 
 /// Routes of messages that say nothing about theirs.
@@ -101,6 +104,23 @@ pub struct Device {
     pub origins: Vec<String>,
 }
 
+/// Where the gateway calls, beside the public Internet by https.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Egress {
+    /// Hosts, addresses and networks that are meant although the guard refuses them.
+    pub allow: Vec<String>,
+    /// Whether addresses that begin with `http://` are called.
+    pub allow_http: bool,
+}
+
+impl Egress {
+    /// The guard that these settings describe.
+    pub fn guard(&self) -> egress::Egress {
+        egress::Egress::new(self.allow.iter().map(String::as_str), self.allow_http)
+    }
+}
+
 impl Settings {
     /// Where the master key is.
     pub fn key_file(&self) -> PathBuf {
@@ -143,6 +163,11 @@ impl Settings {
         for origin in self.device.origins.iter().filter(|origin| !is_base_url(origin)) {
             let mend = "give http:// or https://, host and port, without path, query and slash at the end";
             wrong.push(Mistake::new("device.origins", origin, mend));
+        }
+        for host in self.egress.allow.iter().filter(|host| !egress::is_rule(host)) {
+            let mend =
+                "give a host's name, an address or a network such as 10.1.0.0/16, without scheme and port";
+            wrong.push(Mistake::new("egress.allow", host, mend));
         }
         let word = &self.environment;
         let plain = word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());

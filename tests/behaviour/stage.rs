@@ -8,6 +8,7 @@ use anypush_providers::contract::{
     Address, Batch, Category, CheckReport, Content, Environment, MessageRef, Outcome, Outcomes, Preview,
     Provider, Reason, Registration, SendContext, Target, Token, Verdict,
 };
+use anypush_providers::kit::egress::Egress;
 use anypush_providers::kit::http::{HttpOptions, client};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -49,15 +50,14 @@ impl Stage {
         let options = anypush_sandbox::Options::default();
         let running = anypush_sandbox::start(options, stop.clone().cancelled_owned());
         let sandbox = running.await.map_err(|error| format!("{error:#}"))?.url();
-        let http = client(&HttpOptions::default())?;
+        let http = client(&HttpOptions { egress: Egress::everywhere(), ..HttpOptions::default() })?;
         let id = registration.descriptor.id;
         let samples = get(&http, &format!("{sandbox}/_sandbox/samples")).await?;
         let sample = samples["samples"].as_array().into_iter().flatten();
         let sample = sample.into_iter().find(|sample| sample["provider"] == id);
         let sample = sample.ok_or_else(|| format!("the sandbox has no twin of {id}"))?.clone();
         let config = &sample["channel_config"];
-        let environment =
-            Environment { user_agent: "anypush-test".into(), request_timeout: Some(REQUEST_TIMEOUT) };
+        let environment = environment("anypush-test");
         let provider = (registration.build)(config, &environment).map_err(|error| error.to_string())?;
         let settings = sample["category"].as_object().cloned();
         let params = serde_json::from_value(sample["devices"][0]["address"]["params"].clone());
@@ -97,7 +97,7 @@ impl Stage {
 
     /// Checks the credentials with a provider that has no access token in hand, as after a change of the channel.
     pub(crate) async fn check_anew(&self) -> Result<CheckReport, String> {
-        let environment = Environment { request_timeout: Some(REQUEST_TIMEOUT), ..Environment::default() };
+        let environment = environment("");
         let fresh =
             (self.registration.build)(&self.config, &environment).map_err(|error| error.to_string())?;
         Ok(fresh.check(SendContext::unlimited()).await)
@@ -222,6 +222,15 @@ pub(crate) fn reason(outcome: &Outcome) -> Option<Reason> {
     match &outcome.verdict {
         Verdict::Accepted => None,
         Verdict::Failed(failure) => Some(failure.reason),
+    }
+}
+
+/// The twin is on this machine.
+fn environment(user_agent: &str) -> Environment {
+    Environment {
+        user_agent: user_agent.into(),
+        request_timeout: Some(REQUEST_TIMEOUT),
+        egress: Egress::new(["127.0.0.1"], false),
     }
 }
 

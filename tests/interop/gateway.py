@@ -39,7 +39,9 @@ def call(url, key=None, body=None, method="GET"):
 def start(program, command, directory, log):
     port = free_port()
     arguments = [program, command, "--listen", f"127.0.0.1:{port}", "--data-dir", directory / command]
-    return subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log), f"http://127.0.0.1:{port}"
+    # The sandbox is on this machine.
+    environment = os.environ | {"ANYPUSH_EGRESS_ALLOW": "127.0.0.1"}
+    return subprocess.Popen(arguments, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log), f"http://127.0.0.1:{port}"
 
 
 def wait_for(url, process):

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use anypush_providers::kit::egress::Egress;
 use anypush_providers::kit::http::{HttpOptions, client, send};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -38,9 +39,14 @@ async fn stop(child: Child) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The demo is on this machine.
+fn anywhere() -> HttpOptions {
+    HttpOptions { egress: Egress::everywhere(), ..HttpOptions::default() }
+}
+
 async fn call(demo: &Value, method: http::Method, path: &str, body: Option<Value>) -> Value {
     let url = format!("{}{path}", demo["url"].as_str().unwrap());
-    let mut request = client(&HttpOptions::default()).unwrap().request(method, url);
+    let mut request = client(&anywhere()).unwrap().request(method, url);
     request = request.bearer_auth(demo["api_key"].as_str().unwrap());
     if let Some(body) = body {
         request = request.json(&body);
@@ -125,7 +131,7 @@ async fn the_page_is_served_under_its_policy_to_this_machine_alone() {
     let child = demo("127.0.0.1:0", folder.path()).spawn().unwrap();
     let first = ready(folder.path()).await;
     let url = first["url"].as_str().unwrap();
-    let http = client(&HttpOptions::default()).unwrap();
+    let http = client(&anywhere()).unwrap();
     let page = send(http.get(format!("{url}/demo"))).await.unwrap();
     assert_eq!(page.status(), 200);
     let policy = page.headers()["content-security-policy"].to_str().unwrap();

@@ -16,6 +16,7 @@ mod contract;
 mod demo;
 mod disk;
 mod dry_run;
+mod egress;
 mod examples;
 mod hygiene;
 mod isolation;

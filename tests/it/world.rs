@@ -399,6 +399,8 @@ fn program(before: &str, args: &[&str], data_dir: &Path, name: &str) -> Command 
         shell
     };
     command.args(args).arg("--data-dir").arg(data_dir);
+    // Where the sandbox is.
+    command.env("ANYPUSH_EGRESS_ALLOW", "127.0.0.1");
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     command
 }

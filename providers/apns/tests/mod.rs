@@ -20,7 +20,7 @@ use crate::contract::{
     Address, Batch, Content, Environment, Failure, MessageRef, OpenGate, Outcome, Provider, SendContext,
     Target, Token, Verdict,
 };
-use crate::kit::testing::{EC_PEM, FakeVendor, Reply, Seen, assert_contract};
+use crate::kit::testing::{EC_PEM, FakeVendor, Reply, Seen, assert_contract, environment};
 
 /// The vendor's own example.
 const TOKEN: &str = "00fc13adff785122b4ad28809a3420982341241421348097878e577c991de8f0";
@@ -55,9 +55,7 @@ fn with(mut settings: Value, more: &Value) -> Value {
 
 /// A channel whose requests take two seconds at most.
 fn build(config: &Value) -> Arc<dyn Provider> {
-    let environment =
-        Environment { user_agent: "anypush/test".to_owned(), request_timeout: Some(Duration::from_secs(2)) };
-    (PROVIDER.build)(config, &environment).unwrap()
+    (PROVIDER.build)(config, &environment()).unwrap()
 }
 
 fn channel(vendor: &FakeVendor) -> Arc<dyn Provider> {

@@ -17,7 +17,7 @@ use super::PROVIDER;
 use crate::contract::{
     Address, Batch, Content, Environment, MessageRef, OpenGate, Outcome, Provider, SendContext, Target, Token,
 };
-use crate::kit::testing::{FakeVendor, RSA_PEM, Reply, Seen, assert_contract};
+use crate::kit::testing::{FakeVendor, RSA_PEM, Reply, Seen, assert_contract, environment};
 
 const TOKEN: &str = "bk3RNwTe3H0:CI2k_HHwgIpoDKCIZvvDMExUdFQ3P1";
 const ACCESS_TOKEN: &str = "ya29.canary-access-token";
@@ -57,9 +57,7 @@ fn channel(vendor: &FakeVendor) -> Arc<dyn Provider> {
 }
 
 fn build(config: &Value) -> Arc<dyn Provider> {
-    let environment =
-        Environment { user_agent: "anypush/test".to_owned(), request_timeout: Some(Duration::from_secs(2)) };
-    (PROVIDER.build)(config, &environment).unwrap()
+    (PROVIDER.build)(config, &environment()).unwrap()
 }
 
 /// A vendor whose token endpoint works and whose send endpoint answers as told.

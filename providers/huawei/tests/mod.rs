@@ -22,7 +22,7 @@ use crate::contract::{
     Address, Batch, Category, Content, Environment, MessageRef, OpenGate, Outcome, Provider, SendContext,
     Target, Token,
 };
-use crate::kit::testing::{FakeVendor, RSA_PEM, Reply, Seen, assert_contract};
+use crate::kit::testing::{FakeVendor, RSA_PEM, Reply, Seen, assert_contract, environment};
 
 /// The vendor's samples.
 const TOKEN: &str = "IQAAAACy0kYwAADWsJ-W5yOcL9booZtsJZj1yYqf3";
@@ -66,9 +66,7 @@ fn channel(vendor: &FakeVendor) -> Arc<dyn Provider> {
 }
 
 fn build(config: &Value) -> Arc<dyn Provider> {
-    let environment =
-        Environment { user_agent: "anypush/test".to_owned(), request_timeout: Some(Duration::from_secs(2)) };
-    (PROVIDER.build)(config, &environment).unwrap()
+    (PROVIDER.build)(config, &environment()).unwrap()
 }
 
 /// A vendor whose token endpoint works and whose send endpoint answers as told.

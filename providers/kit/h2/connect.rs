@@ -21,6 +21,7 @@ use url::{Host, Url};
 use super::H2Options;
 use super::errors::refuses_certificate;
 use super::heard::{Heard, LastWords};
+use crate::kit::egress::{Egress, Refused};
 use crate::kit::failure::{TransportError, TransportErrorKind, chain};
 use crate::kit::http::CONNECT_TIMEOUT;
 use crate::kit::tls;
@@ -41,6 +42,9 @@ pub(super) struct Connector {
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
     one_stream_first: bool,
+    egress: Egress,
+    /// What the guard says of the address as it is written.
+    permitted: Result<(), Refused>,
 }
 
 /// A connection that stands.
@@ -71,10 +75,18 @@ impl Connector {
             }
             _ => return Err("is neither https nor http".to_owned()),
         };
-        Ok(Self { host, port, tls, one_stream_first: options.warmed_by.is_some() })
+        Ok(Self {
+            host,
+            port,
+            tls,
+            one_stream_first: options.warmed_by.is_some(),
+            egress: options.egress.clone(),
+            permitted: options.egress.permits(base),
+        })
     }
 
     pub(super) async fn open(&self) -> Result<Opened, TransportError> {
+        self.permitted.clone().map_err(|why| self.error(format!("the address is refused: it {why}")))?;
         let tcp = timeout(CONNECT_TIMEOUT, self.tcp())
             .await
             .map_err(|_| self.error(format!("not connected within {CONNECT_TIMEOUT:?}")))?
@@ -86,9 +98,8 @@ impl Connector {
     }
 
     async fn tcp(&self) -> io::Result<TcpStream> {
-        let addresses: Vec<_> = tokio::net::lookup_host((self.host.as_str(), self.port)).await?.collect();
         let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in addresses {
+        for address in self.egress.addresses(&self.host, self.port).await? {
             match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
                 Ok(Ok(stream)) => {
                     stream.set_nodelay(true)?;

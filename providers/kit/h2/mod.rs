@@ -24,6 +24,7 @@ use url::Url;
 use self::connect::Connector;
 pub use self::streams::Carrier;
 use self::streams::Streams;
+use super::egress::Egress;
 use super::failure::{TransportError, TransportErrorKind};
 use super::http::{DEFAULT_REQUEST_TIMEOUT, MAX_BODY_BYTES, too_long};
 use super::tls::Identity;
@@ -47,6 +48,8 @@ pub struct H2Options {
     pub warmed_by: Option<fn(&Response<Bytes>) -> bool>,
     /// By which the peer knows us.
     pub identity: Option<Identity>,
+    /// Where it may call. The default is the public Internet.
+    pub egress: Egress,
 }
 
 impl Default for H2Options {
@@ -58,6 +61,7 @@ impl Default for H2Options {
             request_timeout: DEFAULT_REQUEST_TIMEOUT,
             warmed_by: None,
             identity: None,
+            egress: Egress::default(),
         }
     }
 }

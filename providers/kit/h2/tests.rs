@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::kit::testing::raw_peer::{Does, leaving_peer, peer};
-use crate::kit::testing::{FakeVendor, Reply};
+use crate::kit::testing::{FakeVendor, Reply, environment};
 
 fn pool(base: &str, options: H2Options) -> H2Pool {
     H2Pool::new(&Url::parse(base).unwrap(), options).unwrap()
@@ -19,7 +19,11 @@ fn request(base: &str) -> Request<Bytes> {
 }
 
 fn quick() -> H2Options {
-    H2Options { request_timeout: Duration::from_secs(5), ..H2Options::default() }
+    H2Options {
+        request_timeout: Duration::from_secs(5),
+        egress: environment().egress,
+        ..H2Options::default()
+    }
 }
 
 #[tokio::test]
@@ -137,7 +141,7 @@ async fn a_connection_is_warm_from_the_first_answer_that_proves_it() {
 
 #[tokio::test]
 async fn silence_after_the_request_is_doubt_and_before_it_is_not() {
-    let options = H2Options { request_timeout: Duration::from_millis(500), ..H2Options::default() };
+    let options = H2Options { request_timeout: Duration::from_millis(500), ..quick() };
     let peer = peer(100, |_, _| Does::Answer(Duration::from_mins(1))).await;
     let error = pool(&peer.base, options.clone()).send(request(&peer.base)).await.unwrap_err();
     assert_eq!(error.kind, TransportErrorKind::MaybeSent, "{error}");

@@ -16,13 +16,23 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::contract::{Batch, Outcome, Outcomes, Provider, SendContext};
+use crate::contract::{Batch, Environment, Outcome, Outcomes, Provider, SendContext};
+use crate::kit::egress::Egress;
 
 /// RFC 7515 A.2's published key: a secret to nobody.
 pub(crate) const RSA_PEM: &str = include_str!("../testdata/rfc7515_a2.pem");
 
 /// RFC 7515 A.3's, on the curve P-256.
 pub(crate) const EC_PEM: &str = include_str!("../testdata/rfc7515_a3.pem");
+
+/// Where a [`FakeVendor`] may be called; requests take two seconds at most.
+pub(crate) fn environment() -> Environment {
+    Environment {
+        user_agent: "anypush/test".to_owned(),
+        request_timeout: Some(Duration::from_secs(2)),
+        egress: Egress::new(["127.0.0.1", "localhost"], false),
+    }
+}
 
 /// A request as the vendor saw it.
 #[derive(Debug, Clone)]

@@ -18,7 +18,7 @@ use crate::contract::{
     Address, Batch, Content, Environment, Failure, MessageRef, OpenGate, Outcome, Provider, SendContext,
     Target, Token, Verdict,
 };
-use crate::kit::testing::{FakeVendor, Reply, Seen, assert_contract};
+use crate::kit::testing::{FakeVendor, Reply, Seen, assert_contract, environment};
 
 const ACCOUNT: &str = "ACaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const KEY: &str = "SKcccccccccccccccccccccccccccccccc";
@@ -60,9 +60,7 @@ fn without(mut settings: Value, names: &[&str]) -> Value {
 
 /// A channel whose requests take two seconds at most.
 fn build(config: &Value) -> Arc<dyn Provider> {
-    let environment =
-        Environment { user_agent: "anypush/test".to_owned(), request_timeout: Some(Duration::from_secs(2)) };
-    (PROVIDER.build)(config, &environment).unwrap()
+    (PROVIDER.build)(config, &environment()).unwrap()
 }
 
 fn channel(vendor: &FakeVendor) -> Arc<dyn Provider> {

@@ -111,7 +111,7 @@ async fn every_recorded_message_is_sent_as_the_vendors_client_sent_it() {
             if case == "no_sender" {
                 // A channel without a sender cannot be configured.
                 let lacking = without(settings("http://x.invalid"), &["from"]);
-                let environment = Environment { user_agent: String::new(), request_timeout: None };
+                let environment = Environment::default();
                 assert!((PROVIDER.build)(&lacking, &environment).is_err());
                 continue;
             }

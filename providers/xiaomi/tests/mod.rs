@@ -21,7 +21,7 @@ use crate::contract::{
     Address, Batch, Category, Content, Environment, MessageRef, OpenGate, Outcome, Provider, SendContext,
     Target, Token,
 };
-use crate::kit::testing::{FakeVendor, Reply, Seen, assert_contract};
+use crate::kit::testing::{FakeVendor, Reply, Seen, assert_contract, environment};
 
 /// The sheet's example: `+`, `/` and `=` all occur.
 const TOKEN: &str = "0VcFXB+GdD/q=";
@@ -53,9 +53,7 @@ fn channel(vendor: &FakeVendor) -> Arc<dyn Provider> {
 }
 
 fn build(config: &Value) -> Arc<dyn Provider> {
-    let environment =
-        Environment { user_agent: "anypush/test".to_owned(), request_timeout: Some(Duration::from_secs(2)) };
-    (PROVIDER.build)(config, &environment).unwrap()
+    (PROVIDER.build)(config, &environment()).unwrap()
 }
 
 /// A vendor that answers every send as told.
