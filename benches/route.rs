@@ -31,6 +31,7 @@ fn channel((seq, (provider, tier)): (usize, &(&'static str, Tier))) -> RouteChan
         name: (*provider).to_owned(),
         provider: (*provider).to_owned(),
         address_provider: provider,
+        special: &[],
         tier: *tier,
         capabilities: Capabilities { notification: true, data: true, ..Capabilities::NONE },
         state: ChannelState::Ok,

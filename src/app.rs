@@ -129,6 +129,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
         own_wait_seconds: settings.route.own_connection_wait_seconds,
+        ask_after_seconds: settings.receipts.ask_after_seconds,
     })
     .await?;
     let receipts = Receipts::start(receipts::Parts {

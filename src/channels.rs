@@ -65,6 +65,7 @@ impl Channel {
             name: record.name.clone(),
             provider: record.provider.clone(),
             address_provider: descriptor.address.provider,
+            special: descriptor.address.special,
             tier: descriptor.tier,
             capabilities: descriptor.capabilities,
             state: ChannelState::from_code(record.state).unwrap_or(ChannelState::Down),

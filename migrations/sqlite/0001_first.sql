@@ -140,6 +140,8 @@ CREATE TABLE addresses (
     strikes      INTEGER NOT NULL DEFAULT 0,
     state_reason INTEGER,
     updated_at   INTEGER NOT NULL,
+    -- when the device last named it, to the hour: what a vendor says of a time before is doubtful
+    registered_at INTEGER NOT NULL,
     PRIMARY KEY (app, provider, device, version)
 ) STRICT, WITHOUT ROWID;
 -- One owner per token. The hash is the first 16 bytes of SHA-256: half the size of a token in the index.

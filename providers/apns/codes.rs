@@ -135,7 +135,8 @@ pub(super) fn read(answer: &Response<Bytes>, asked: Asked, now: SystemTime, secr
     };
     let code = reason.and_then(|reason| echo::words(&reason, secrets));
     let vendor = VendorEcho { id, status: Some(status.as_u16()), code, words };
-    Reading { then, ..Reading::failed(failure(ruling, asked, hint), vendor) }
+    let since = timestamp.map(SystemTime::from);
+    Reading { then, ..Reading::failed(failure(ruling, asked, hint).since(since), vendor) }
 }
 
 /// What a broken exchange says: a vendor that closes a connection may say why.

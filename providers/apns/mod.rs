@@ -83,6 +83,7 @@ pub static PROVIDER: Registration = Registration {
         address: AddressSpec {
             provider: "apns",
             kinds: &push::KINDS,
+            special: push::SPECIAL,
             max_token_bytes: 512,
             params: &["environment", "topic"],
         },

@@ -35,6 +35,9 @@ pub(super) const KINDS: [&str; 10] = [
     "controls",
 ];
 
+/// Tokens that are for one thing: a message reaches them only where it names the channel.
+pub(super) const SPECIAL: &[&str] = KINDS.split_at(1).1;
+
 impl PushType {
     const ALL: [Self; 11] = [
         Self::Alert,
@@ -126,5 +129,6 @@ mod tests {
             (PushType::Alert, PushType::Background)
         );
         assert_eq!(PushType::of("voip", false), PushType::Voip);
+        assert!(SPECIAL.contains(&"voip") && !SPECIAL.contains(&DEVICE) && SPECIAL.len() == KINDS.len() - 1);
     }
 }

@@ -35,7 +35,7 @@ impl Apns {
         rendered: &Rendered,
         target: &'a Target,
     ) -> Result<Request<'a>, Unsendable> {
-        let refuse = |reason, why: &str| Unsendable { reason, why: why.to_owned() };
+        let refuse = |reason, why: &str| Unsendable::new(reason, why);
         let address = &target.address;
         let token = address.token.expose();
         if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_hexdigit()) {

@@ -47,6 +47,8 @@ pub struct Capabilities {
     pub receipts: Receipts,
     /// How a receipt finds its delivery.
     pub receipt_key: ReceiptKey,
+    /// Can be asked what became of a message, by its own id ([`super::Provider::poll_receipts`]).
+    pub polls_receipts: bool,
     /// Can witness that the phone got it.
     pub witnesses_delivered: bool,
     /// Can witness that it was shown.
@@ -80,6 +82,7 @@ impl Capabilities {
         ttl_unit: Duration::from_secs(1),
         receipts: Receipts::None,
         receipt_key: ReceiptKey::None,
+        polls_receipts: false,
         witnesses_delivered: false,
         witnesses_displayed: false,
         witnesses_clicked: false,
@@ -195,7 +198,7 @@ pub enum Receipts {
     None,
     /// The vendor calls us.
     Callback,
-    /// We ask the vendor.
+    /// We ask the vendor, and that is the only way.
     Poll,
 }
 

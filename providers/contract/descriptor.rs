@@ -115,6 +115,9 @@ pub struct AddressSpec {
     pub provider: &'static str,
     /// The kinds of token it takes; the first is the default.
     pub kinds: &'static [&'static str],
+    /// Those of the kinds that are for one thing alone (calls, widgets, device management): an ordinary message must not
+    /// go there, so no route takes them unless the message names the channel, or the address itself.
+    pub special: &'static [&'static str],
     /// Longest token in bytes.
     pub max_token_bytes: u32,
     /// Names of the `params` that it understands.

@@ -23,5 +23,5 @@ pub use descriptor::{
 pub use outcome::{Certainty, Failure, Hint, Outcome, Outcomes, Reason, Scope, VendorEcho, Verdict};
 pub use provider::{
     CallbackReply, CallbackRequest, CheckReport, ConfigError, Dropped, Environment, Gate, Money, OpenGate,
-    Pass, Preview, Provider, Receipt, ReceiptEvent, Refusal, SendContext, Witness,
+    Pass, Preview, Provider, Receipt, ReceiptEvent, Refusal, SendContext, Then, Witness,
 };

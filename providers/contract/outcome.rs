@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
@@ -40,23 +40,31 @@ pub struct Failure {
     pub certainty: Certainty,
     /// When and how to try again.
     pub hint: Hint,
+    /// Since when it is so, where the vendor says that: a dead token may have been registered again since.
+    pub since: Option<SystemTime>,
 }
 
 impl Failure {
     /// A definite failure about the target, with no hint.
     pub fn target(reason: Reason) -> Self {
-        Self { reason, scope: Scope::Target, certainty: Certainty::Definite, hint: Hint::None }
+        Self { reason, scope: Scope::Target, certainty: Certainty::Definite, hint: Hint::None, since: None }
     }
 
     /// A definite failure about the whole channel, with no hint.
     pub fn channel(reason: Reason) -> Self {
-        Self { reason, scope: Scope::Channel, certainty: Certainty::Definite, hint: Hint::None }
+        Self { reason, scope: Scope::Channel, certainty: Certainty::Definite, hint: Hint::None, since: None }
     }
 
     /// The same, but not sure.
     #[must_use]
     pub fn doubtful(self) -> Self {
         Self { certainty: Certainty::Doubtful, ..self }
+    }
+
+    /// The same with the time since when it is so.
+    #[must_use]
+    pub fn since(self, since: Option<SystemTime>) -> Self {
+        Self { since, ..self }
     }
 
     /// The same with a hint.

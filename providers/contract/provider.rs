@@ -43,10 +43,8 @@ pub trait Provider: Send + Sync {
     }
 
     /// What [`Provider::send`] would put on the wire for the first target of this batch: built by the same functions,
-    /// nothing is sent. `None`: this provider cannot say.
-    fn preview(&self, _batch: &Batch, _context: &SendContext) -> Option<Preview> {
-        None
-    }
+    /// nothing is sent. `None`: there is no wire, or no target.
+    fn preview(&self, batch: &Batch, context: &SendContext) -> Option<Preview>;
 
     /// The class, in the vendor's quotas ([`super::Quota::class`]), that this content counts towards; empty where the
     /// vendor tells none apart.
@@ -55,7 +53,9 @@ pub trait Provider: Send + Sync {
     }
 
     /// Asks the vendor what became of messages that it accepted, by its own ids: for vendors whose receipts are polled, or
-    /// whose callbacks were missed. At most 100 ids a call; what the vendor does not know yet is left out.
+    /// whose callbacks were missed; called where [`super::Capabilities::polls_receipts`] is declared. At most 100 ids a
+    /// call, each of which stands for one target; what the vendor does not know yet is left out. Asks
+    /// [`SendContext::gate`] before each request.
     async fn poll_receipts(
         &self,
         _vendor_ids: &[String],
@@ -270,7 +270,34 @@ pub enum ReceiptEvent {
     /// A person swiped it away. An event, no state.
     Dismissed,
     /// It failed after it was accepted.
-    Failed(Reason),
+    Failed {
+        /// Why.
+        reason: Reason,
+        /// What follows.
+        then: Then,
+    },
+}
+
+impl ReceiptEvent {
+    /// It failed after all, and another channel may still bring the message.
+    pub const fn failed(reason: Reason) -> Self {
+        Self::Failed { reason, then: Then::Route }
+    }
+
+    /// The vendor let go of it for a reason that holds for every channel: a newer message took its place, its time was
+    /// over, somebody took it back.
+    pub const fn ended(reason: Reason) -> Self {
+        Self::Failed { reason, then: Then::End }
+    }
+}
+
+/// What follows a failure that comes after a channel had accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Then {
+    /// The next channel of its route, inside the time to live.
+    Route,
+    /// Nothing: the message is not wanted any more.
+    End,
 }
 
 /// Who saw it happen.

@@ -80,6 +80,7 @@ pub static PROVIDER: Registration = Registration {
         address: AddressSpec {
             provider: "fcm",
             kinds: &["token", "fid"],
+            special: &[],
             max_token_bytes: 1024,
             params: &["project_id"],
         },

@@ -80,6 +80,7 @@ pub static PROVIDER: Registration = Registration {
         address: AddressSpec {
             provider: "huawei",
             kinds: &["token"],
+            special: &[],
             max_token_bytes: 1024,
             params: &["app_id"],
         },

@@ -17,7 +17,9 @@ pub(super) fn preview(channel: &Huawei, batch: &Batch) -> Preview {
     };
     let rendered = match payload::render(&channel.config, batch) {
         Ok(rendered) => rendered,
-        Err(unsendable) => return Preview { refused: Some(unsendable.refusal()), ..preview },
+        Err(unsendable) => {
+            return Preview { bytes: unsendable.bytes, refused: Some(unsendable.refusal()), ..preview };
+        }
     };
     let first = batch.targets.first();
     // The tag proves itself in receipts.

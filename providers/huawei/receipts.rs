@@ -33,14 +33,14 @@ fn event(status: i64) -> Option<ReceiptEvent> {
         0 => return Some(ReceiptEvent::Delivered),
         // A data message waits for the app; the phone was started and not unlocked yet.
         27 | 51 => return None,
+        // A newer one of its group took its place, or more than 120 wait: another channel may not bring it back.
+        15 => return Some(ReceiptEvent::ended(Superseded)),
         // The app is gone; the token is not this phone's.
         2 | 5 => InvalidToken,
         // Notifications switched off; offline for 30 days; another user of the phone; not shown; not started; controlled
         // by Huawei: the token may come back.
         6 | 10 | 22 | 151 | 188 | 201 => DeviceUnavailable,
         14 => VendorUnavailable,
-        // A newer one of its group, or more than 120 that wait.
-        15 => Superseded,
         // The tapped page is missing; the profile is.
         31 | 144 => PayloadInvalid,
         // 3000 a day and phone; marketing's few a day; a widget's.
@@ -48,7 +48,7 @@ fn event(status: i64) -> Option<ReceiptEvent> {
         259 => ContentRejected,
         _ => Unclassified,
     };
-    Some(ReceiptEvent::Failed(reason))
+    Some(ReceiptEvent::failed(reason))
 }
 
 /// Reads a callback.

@@ -14,18 +14,25 @@ pub struct Unsendable {
     pub reason: Reason,
     /// For people; never a token.
     pub why: String,
+    /// How large the payload is, counted as the vendor's limit counts; 0 where its size is not what is wrong.
+    pub bytes: u32,
 }
 
 impl Unsendable {
+    /// For this reason.
+    pub fn new(reason: Reason, why: impl Into<String>) -> Self {
+        Self { reason, why: why.into(), bytes: 0 }
+    }
+
     /// The payload's form is wrong.
     pub fn invalid(why: impl Into<String>) -> Self {
-        Self { reason: Reason::PayloadInvalid, why: why.into() }
+        Self::new(Reason::PayloadInvalid, why)
     }
 
     /// The payload is over the limit.
     pub fn too_large(bytes: usize, max_bytes: usize) -> Self {
         let why = format!("the payload has {bytes} bytes, {max_bytes} fit");
-        Self { reason: Reason::PayloadTooLarge, why }
+        Self { bytes: bytes as u32, ..Self::new(Reason::PayloadTooLarge, why) }
     }
 
     /// The outcome of a target: definite, and no request was made.

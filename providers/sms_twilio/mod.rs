@@ -67,13 +67,20 @@ pub static PROVIDER: Registration = Registration {
             ttl_unit: Duration::from_secs(1),
             receipts: Receipts::Callback,
             receipt_key: ReceiptKey::Param,
+            polls_receipts: true,
             witnesses_delivered: true,
             cost: Cost::PerTarget,
             // There is no key against repeats.
             default_delivery: DeliveryMode::AtMostOnce,
             ..Capabilities::NONE
         },
-        address: AddressSpec { provider: "phone", kinds: &["phone"], max_token_bytes: 16, params: &[] },
+        address: AddressSpec {
+            provider: "phone",
+            kinds: &["phone"],
+            special: &[],
+            max_token_bytes: 16,
+            params: &[],
+        },
         quotas: &[Quota {
             name: "toll_free_second",
             scope: QuotaScope::Channel,
@@ -229,14 +236,15 @@ impl Provider for SmsTwilio {
         let target = batch.targets.first()?;
         let dropped = payload::dropped(&batch.content);
         let rendered = payload::render(batch, &self.config);
-        let rendered = match rendered
-            .and_then(|rendered| rendered.form(target, None).map(|form| (rendered, form)))
-        {
-            Ok(rendered) => rendered,
-            Err(unsendable) => {
-                return Some(Preview { dropped, refused: Some(unsendable.refusal()), ..Preview::default() });
-            }
-        };
+        let rendered =
+            match rendered.and_then(|rendered| rendered.form(target, None).map(|form| (rendered, form))) {
+                Ok(rendered) => rendered,
+                Err(unsendable) => {
+                    let (bytes, max_bytes) = (unsendable.bytes, Some(payload::MAX_CHARACTERS as u32));
+                    let refused = Some(unsendable.refusal());
+                    return Some(Preview { bytes, max_bytes, dropped, refused, ..Preview::default() });
+                }
+            };
         let (rendered, form) = rendered;
         let mut payload: serde_json::Map<String, Value> =
             form.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();

@@ -81,8 +81,8 @@ impl Rendered {
     ) -> Result<Vec<(&'static str, String)>, Unsendable> {
         let number = target.address.token.expose();
         if !is_e164(number) {
-            let why = "the number is not in the form +15551234567".to_owned();
-            return Err(Unsendable { reason: Reason::UnreachableRecipient, why });
+            let why = "the number is not in the form +15551234567";
+            return Err(Unsendable::new(Reason::UnreachableRecipient, why));
         }
         if self.fields.iter().any(|(name, value)| *name == "From" && value == number) {
             return Err(Unsendable::invalid("sender and recipient are the same number"));
@@ -149,12 +149,14 @@ fn measure(text: &str, config: &Config) -> Result<Segments, Unsendable> {
     let characters = text.chars().count();
     if characters > MAX_CHARACTERS {
         let why = format!("the text has {characters} characters, {MAX_CHARACTERS} fit");
-        return Err(Unsendable { reason: Reason::PayloadTooLarge, why });
+        let refused = Unsendable::new(Reason::PayloadTooLarge, why);
+        return Err(Unsendable { bytes: characters as u32, ..refused });
     }
     let segments = if config.smart_encoded { sms::segments(&plain(text)) } else { sms::segments(text) };
     if let Some(most) = config.max_segments.filter(|most| segments.count > *most) {
         let why = format!("the text takes {} messages, the channel allows {most}", segments.count);
-        return Err(Unsendable { reason: Reason::PayloadTooLarge, why });
+        let refused = Unsendable::new(Reason::PayloadTooLarge, why);
+        return Err(Unsendable { bytes: characters as u32, ..refused });
     }
     Ok(segments)
 }

@@ -98,9 +98,10 @@ fn event(status: &str, code: Option<u32>) -> Option<ReceiptEvent> {
             let reason = code.map_or(Reason::Unclassified, |code| {
                 by_code(code).map_or(Reason::Unclassified, |failure| failure.reason)
             });
-            Some(ReceiptEvent::Failed(reason))
+            Some(ReceiptEvent::failed(reason))
         }
-        "canceled" => Some(ReceiptEvent::Failed(Reason::Cancelled)),
+        // Somebody took it back: no other channel may bring it then.
+        "canceled" => Some(ReceiptEvent::ended(Reason::Cancelled)),
         _ => None,
     }
 }

@@ -79,6 +79,7 @@ pub static PROVIDER: Registration = Registration {
             ttl_unit: Duration::from_secs(1),
             receipts: Receipts::Callback,
             receipt_key: ReceiptKey::Token,
+            polls_receipts: true,
             witnesses_delivered: true,
             witnesses_clicked: true,
             ..Capabilities::NONE
@@ -86,6 +87,7 @@ pub static PROVIDER: Registration = Registration {
         address: AddressSpec {
             provider: "xiaomi",
             kinds: &["regid"],
+            special: &[],
             max_token_bytes: 512,
             params: &["region"],
         },
@@ -259,8 +261,7 @@ fn check_token(token: &str) -> Result<(), Unsendable> {
     if !token.is_empty() && token.bytes().all(is_plain) {
         return Ok(());
     }
-    let why = "the token is no registration id: these are base64".to_owned();
-    Err(Unsendable { reason: Reason::InvalidToken, why })
+    Err(Unsendable::new(Reason::InvalidToken, "the token is no registration id: these are base64"))
 }
 
 fn refused_token(sure: bool, vendor: &VendorEcho) -> (Verdict, VendorEcho) {

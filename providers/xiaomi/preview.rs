@@ -16,7 +16,9 @@ pub(super) fn preview(channel: &Xiaomi, batch: &Batch, context: &SendContext) ->
     };
     let rendered = match payload::render(&channel.config, batch) {
         Ok(rendered) => rendered,
-        Err(unsendable) => return Preview { refused: Some(unsendable.refusal()), ..preview },
+        Err(unsendable) => {
+            return Preview { bytes: unsendable.bytes, refused: Some(unsendable.refusal()), ..preview };
+        }
     };
     let callback_url = context.callback_url.as_deref();
     match callback_url.map(str::len) {

@@ -19,13 +19,14 @@ pub(super) const SUBSCRIBED: u32 = 1267;
 const EVENTS: [(u64, ReceiptEvent); 7] = [
     (1, ReceiptEvent::Delivered),
     (2, ReceiptEvent::Clicked),
-    (16, ReceiptEvent::Failed(Reason::InvalidToken)),
+    (16, ReceiptEvent::failed(Reason::InvalidToken)),
     // The person or the app has switched pushes off: the token stays good.
-    (32, ReceiptEvent::Failed(Reason::DeviceUnavailable)),
+    (32, ReceiptEvent::failed(Reason::DeviceUnavailable)),
     // The phone does not fit the filter (locale, model, version).
-    (64, ReceiptEvent::Failed(Reason::DeviceUnavailable)),
-    (128, ReceiptEvent::Failed(Reason::QuotaExceeded)),
-    (1024, ReceiptEvent::Failed(Reason::Expired)),
+    (64, ReceiptEvent::failed(Reason::DeviceUnavailable)),
+    (128, ReceiptEvent::failed(Reason::QuotaExceeded)),
+    // Its time was over: no other channel may bring it then.
+    (1024, ReceiptEvent::ended(Reason::Expired)),
 ];
 
 /// Reads a callback. It is always answered with 200: one 406 made the vendor stop calling (CSDN).

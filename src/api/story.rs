@@ -175,6 +175,9 @@ fn why(skip: &Skip) -> String {
         SkipReason::NotConnected => "the phone is not connected, and another channel can reach it".into(),
         SkipReason::Tried => "it was tried already".into(),
         SkipReason::NotAskedFor => "it costs money, and the message did not ask for it".into(),
+        SkipReason::Special(kind) => {
+            format!("the device's address is of kind {kind}, and the message does not name the channel")
+        }
     }
 }
 

@@ -41,6 +41,8 @@ pub(super) struct InHand<'a> {
     pub(super) page: Page,
     /// Targets that the channel has accepted and whose step waits for more.
     pub(super) armed: Vec<Entry>,
+    /// Targets that the channel has accepted and whose vendor can be asked what became of them.
+    pub(super) to_ask: Vec<Entry>,
     /// When what stays in the page is due again, in Unix milliseconds; 0 = at once.
     pub(super) rest_until: u64,
     /// Held by pages of the own connection until the recorder has them.
@@ -67,7 +69,17 @@ async fn begin(inner: &Arc<Inner>, item: &WorkItem, turn: Option<Turn>) -> Resul
     if inner.is_stopped(&job) {
         return cancel::end_cancelled(inner, &job, item, &page).await;
     }
-    let mut hand = InHand { inner, item, job, page, armed: Vec::new(), rest_until: 0, turn, claim: None };
+    let mut hand = InHand {
+        inner,
+        item,
+        job,
+        page,
+        armed: Vec::new(),
+        to_ask: Vec::new(),
+        rest_until: 0,
+        turn,
+        claim: None,
+    };
     // A retry too: the phone may have told meanwhile that it has what the vendor's lost answer was about.
     if item.resumed || item.attempt > 0 || hand.page.held.is_some() {
         hand.leave_out_recorded().await?;
@@ -163,10 +175,17 @@ impl InHand<'_> {
         let recorded = self.inner.parts.store.deliveries_of(self.job.id, &targets).await?;
         let recorded: HashMap<u64, &Delivery> = recorded.iter().map(|row| (row.target, row)).collect();
         let intent: HashSet<u64> = std::mem::take(&mut self.page.intent).into_iter().collect();
+        let channel = self.inner.parts.channels.by_seq(self.item.channel);
+        let polls = channel.is_some_and(|channel| channel.descriptor.capabilities.polls_receipts);
         let mut lost = Vec::new();
         for mut entry in std::mem::take(&mut self.page.entries) {
             let row = recorded.get(&entry.target).copied();
             let begun = intent.contains(&entry.target);
+            if polls
+                && row.is_some_and(|row| row.state == State::Accepted && row.channel == self.item.channel)
+            {
+                self.to_ask.push(entry.clone());
+            }
             match standing::of(row, self.item, &self.page, begun) {
                 Standing::Over => {}
                 Standing::Accepted => self.armed.push(entry),
@@ -199,13 +218,19 @@ impl InHand<'_> {
         put_back(self.inner, self.item, self.left_out(), left.clamp(1000, HELD_MS)).await;
     }
 
-    /// The page as it must be stored while it is in hand: with those whose step waits for more, and those (`also`) that
-    /// are kept back for later.
+    /// The page as it must be stored while it is in hand: with those whose step waits for more or whose vendor is to be
+    /// asked, and those (`also`) that are kept back for later.
     pub(super) fn whole(&self, also: &[Entry]) -> Page {
         let mut entries = self.page.entries.clone();
         let known: HashSet<u64> = entries.iter().map(|entry| entry.target).collect();
-        let mut more: Vec<_> =
-            self.armed.iter().chain(also).filter(|entry| !known.contains(&entry.target)).cloned().collect();
+        let mut more: Vec<_> = self
+            .armed
+            .iter()
+            .chain(&self.to_ask)
+            .chain(also)
+            .filter(|entry| !known.contains(&entry.target))
+            .cloned()
+            .collect();
         more.sort_by_key(|entry| entry.target);
         more.dedup_by_key(|entry| entry.target);
         entries.extend(more);
@@ -213,10 +238,9 @@ impl InHand<'_> {
     }
 
     /// What is to be stored of a page that goes back untouched: after an unclean end it is shorter than it was. Those
-    /// whose step waits for more stay in it, until the page's end arms their next one.
+    /// whose step waits for more, or whose vendor is to be asked, stay in it until the page's end.
     pub(super) fn left_out(&self) -> Option<Vec<u8>> {
-        let mut entries = self.page.entries.clone();
-        entries.extend(self.armed.iter().cloned());
-        (self.item.resumed || !self.armed.is_empty()).then(|| Page { entries, ..self.page.clone() }.encode())
+        let stays = self.item.resumed || !self.armed.is_empty() || !self.to_ask.is_empty();
+        stays.then(|| self.whole(&[]).encode())
     }
 }

@@ -224,8 +224,8 @@ async fn preview(
     };
     let entries = [Entry { target, address_version, ..Entry::default() }];
     let given = samples.get(&target).map(|given| (target - GIVEN_TARGETS, given.clone()));
-    let (store, app) = (&*inner.parts.store, job.record.app);
-    let found = Targets::among(store, app, channel, &entries, given.into_iter().collect()).await?;
+    let store = &*inner.parts.store;
+    let found = Targets::among(store, job, channel, &entries, given.into_iter().collect()).await?;
     let Some(chunk) = found.chunks(1, 1).next() else { return Ok(None) };
     let batch = request::batch(inner, job, channel, (job.id.0 as u64, 1), chunk);
     let context = request::context(inner, channel, Arc::new(OpenGate));

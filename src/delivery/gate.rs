@@ -82,6 +82,8 @@ pub(super) struct PageGate {
     /// Requests that passed and whose answer was not counted yet: a batch has many outcomes and is one request.
     unanswered: AtomicU64,
     refused: AtomicBool,
+    /// What the vendor goes on not to process counts as a failure.
+    impatient: AtomicBool,
 }
 
 /// What a gate must know of a page.
@@ -116,6 +118,7 @@ impl Gates {
             over_at: Instant::now() + page.left,
             unanswered: AtomicU64::new(0),
             refused: AtomicBool::new(false),
+            impatient: AtomicBool::new(false),
             gate,
         })
     }
@@ -329,13 +332,20 @@ impl PageGate {
             && matches!(&outcome.verdict, Verdict::Failed(failure) if failure.reason == Reason::VendorUnavailable)
     }
 
+    /// Whether requests that are not processed from here on count as failures: a vendor that closes each connection
+    /// again and again is down.
+    pub(super) fn be_impatient(&self, impatient: bool) {
+        self.impatient.store(impatient, Ordering::Release);
+    }
+
     /// Learns from an outcome of this page.
     pub(super) fn saw(&self, outcome: &Outcome) {
         let one_less = |count: u64| count.checked_sub(1);
         if outcome.latency.is_zero() {
             return;
         }
-        let Some(sign) = sign(&outcome.verdict) else { return };
+        let impatient = self.impatient.load(Ordering::Acquire);
+        let Some(sign) = sign(&outcome.verdict).or(impatient.then_some(Sign::Bad)) else { return };
         if sign == Sign::Good && !self.is_first {
             let now = self.gate.now();
             self.gate.core().budget.bore(now);

@@ -1,7 +1,8 @@
 //! Failures that come after a channel had accepted: back on the route, or the end.
 //!
 //! What comes in: failing receipts whose deliveries are known. What goes out: changes that put those deliveries back to
-//! pending, with the work that decides again ([`crate::delivery::escalate`]), to be committed as one. It never writes
+//! pending, with the work that decides again ([`crate::delivery::escalate`]), to be committed as one; what the vendor
+//! let go because it is not wanted any more (a newer message, its time) ends instead. It never writes
 //! itself: receipts must end in the same transaction.
 //!
 //! Nothing here is certain until the commit: [`crate::delivery::state::reenter`] looks once more at the row, and the
@@ -10,7 +11,7 @@
 
 use std::collections::BTreeMap;
 
-use anypush_providers::contract::{DeliveryMode, Reason, ReceiptEvent};
+use anypush_providers::contract::{DeliveryMode, Reason, ReceiptEvent, Then};
 
 use crate::channels::Channel;
 use crate::delivery::job::Job;
@@ -42,12 +43,17 @@ impl Pipeline {
             for receipt in receipts {
                 let row = rows.iter().find(|row| row.target == receipt.target);
                 let Some(row) = row.filter(|row| has_it(row, receipt.channel)) else { continue };
-                let Some(failure) = failure(receipt, job.as_deref()) else { continue };
+                let ReceiptEvent::Failed { reason, then } = receipt.event else { continue };
+                let failure = failure(receipt, reason, job.as_deref());
                 let goes_on = |job: &Job| {
                     !job.is_over(inner.now_ms()) && !inner.is_stopped(job) && may_go_on(inner, job, &failure)
                 };
+                if then == Then::End {
+                    changes.events.push(let_go(failure));
+                    continue;
+                }
                 if !job.as_deref().is_some_and(goes_on) {
-                    changes.events.push(failed(failure));
+                    changes.events.push(ended(failure, State::Failed));
                     continue;
                 }
                 let entry = entries.entry(failure.target).or_insert_with(|| Entry {
@@ -89,14 +95,13 @@ fn has_it(row: &Delivery, channel: i64) -> bool {
     row.state == State::Accepted && row.channel == channel
 }
 
-/// A failing receipt as what happened to its delivery; `None` for any other receipt.
-fn failure(receipt: VendorReceipt, job: Option<&Job>) -> Option<LateFailure> {
-    let VendorReceipt { message, target, channel, event, received_at, vendor, .. } = receipt;
-    let ReceiptEvent::Failed(reason) = event else { return None };
+/// A failing receipt as what happened to its delivery.
+fn failure(receipt: VendorReceipt, reason: Reason, job: Option<&Job>) -> LateFailure {
+    let VendorReceipt { message, target, channel, received_at, vendor, .. } = receipt;
     let at_ms =
         job.map_or_else(|| received_at.saturating_sub(message.unix_ms()), |job| job.at_ms(received_at));
     let entry = TrailEntry::FailedLater { at_ms, channel, reason, code: vendor.code, words: vendor.words };
-    Some(LateFailure { message, target, channel, reason, at_ms, trail: vec![entry] })
+    LateFailure { message, target, channel, reason, at_ms, trail: vec![entry] }
 }
 
 /// Where an outcome that was never learned must not be repeated, only a failure that is certain goes on: a vendor that
@@ -121,17 +126,20 @@ fn tried(row: &Delivery) -> Vec<i64> {
     tried
 }
 
+/// The end of a delivery that its vendor let go: in the state in which the gateway itself ends for this reason.
+fn let_go(mut failure: LateFailure) -> Event {
+    let state = match failure.reason {
+        Reason::Expired => State::Expired,
+        Reason::Superseded => State::Suppressed,
+        Reason::Cancelled => State::Cancelled,
+        _ => State::Failed,
+    };
+    failure.trail.push(TrailEntry::Ended { at_ms: failure.at_ms, reason: failure.reason });
+    ended(failure, state)
+}
+
 /// The end of a delivery that no further step can take.
-fn failed(failure: LateFailure) -> Event {
+fn ended(failure: LateFailure, state: State) -> Event {
     let LateFailure { message, target, channel, reason, at_ms, trail } = failure;
-    Event {
-        message,
-        target,
-        state: State::Failed,
-        reason: Some(reason),
-        channel,
-        vendor_id: None,
-        at_ms,
-        trail,
-    }
+    Event { message, target, state, reason: Some(reason), channel, vendor_id: None, at_ms, trail }
 }

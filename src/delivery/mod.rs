@@ -12,6 +12,7 @@
 //! - [`escalate`] decides again where a step has had its time; [`cancel`] stops what is not handed over yet.
 //! - [`collapse`] keeps an older message of a collapse key from going out after a newer one.
 //! - [`late`]: what a channel had accepted and failed later goes back on its route.
+//! - [`asking`]: vendors that can be asked what became of a message are asked, later.
 //! - [`dry_run`] decides and builds as all these do, and sends nothing.
 //! - [`brake`] keeps a vendor's hiccup from erasing addresses.
 //! - [`expire`]: what phones have not taken by the deadline ends.
@@ -21,6 +22,7 @@
 
 mod accept;
 mod aside;
+mod asking;
 mod brake;
 mod cancel;
 mod collapse;

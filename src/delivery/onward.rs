@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anypush_providers::contract::Reason;
 
+use crate::delivery::asking;
 use crate::delivery::dispatch::InHand;
 use crate::delivery::page::{Entry, Page};
 use crate::delivery::pipeline::Inner;
@@ -108,6 +109,9 @@ pub(super) async fn finish(
         });
     }
     let new_work: Vec<NewWork> = changes.work.clone();
+    // Nobody waits for it, so nobody is told of it.
+    let channel = inner.parts.channels.by_seq(hand.item.channel);
+    changes.work.extend(channel.and_then(|channel| asking::work(&hand, &channel)));
     if new_work.is_empty() && hand.rest_until == 0 && hand.claim.is_none() {
         inner.recorder.push(changes, hand.urgent()).await;
     } else if inner.recorder.push_and_wait(changes, hand.urgent()).await {

@@ -101,6 +101,7 @@ async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) 
         job: Arc::clone(&hand.job),
         page: std::mem::take(&mut hand.page),
         armed: std::mem::take(&mut hand.armed),
+        to_ask: std::mem::take(&mut hand.to_ask),
         rest_until: 0,
         turn: None,
         claim: hand.claim.take(),

@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use crate::channels::{Channel, Channels};
 use crate::clock::Clock;
 use crate::delivery::aside::Aside;
+use crate::delivery::asking::Asks;
 use crate::delivery::brake::Brakes;
 use crate::delivery::collapse::Claims;
 use crate::delivery::desk::Desk;
@@ -55,6 +56,8 @@ pub struct Parts {
     pub tasks: Tasks,
     /// How long the own connection is waited for before vendors are asked too, where a message says nothing.
     pub own_wait_seconds: u32,
+    /// How long after acceptance a vendor that calls nobody back is asked what became of it.
+    pub ask_after_seconds: u32,
 }
 
 /// The way of a message. Cloning shares it.
@@ -73,6 +76,8 @@ pub(super) struct Inner {
     pub(super) closed: quota::Closed,
     /// Which devices are being sent messages that have a collapse key.
     pub(super) collapses: Arc<Claims>,
+    /// When vendors are to be asked for receipts.
+    pub(super) asks: Asks,
     desks: Mutex<HashMap<i64, Arc<Desk>>>,
     jobs: Cache<Id, Arc<Job>>,
     /// Generations that cancelled messages were raised to, for as long as a page may be on its way under an older one.
@@ -115,6 +120,7 @@ impl Pipeline {
             brakes: Brakes::default(),
             closed: quota::Closed::new(parts.store.closed_quotas(parts.clock.now_ms()).await?),
             collapses: Arc::default(),
+            asks: Asks::default(),
             desks: Mutex::default(),
             // By size: some are a few bytes of text, others megabytes of data.
             jobs: Cache::builder()
@@ -315,7 +321,7 @@ impl Inner {
                 WorkKind::Page => self.desk(item.channel).nudge(item.due_at),
                 WorkKind::Expand => self.expand_bell.notify_one(),
                 WorkKind::Escalate => self.escalate_bell.notify_one(),
-                WorkKind::Expire => {}
+                WorkKind::Expire | WorkKind::Ask => {}
             }
         }
     }

@@ -313,6 +313,7 @@ mod tests {
             name: provider.into(),
             provider: provider.into(),
             address_provider: provider,
+            special: &[],
             tier,
             capabilities: Capabilities { notification: true, data: true, ..Capabilities::NONE },
             state: ChannelState::Ok,

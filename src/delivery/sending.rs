@@ -10,6 +10,7 @@ use anypush_providers::contract::{
 use rand::RngExt as _;
 
 use crate::channels::Channel;
+use crate::clock::unix_ms;
 use crate::delivery::dispatch::InHand;
 use crate::delivery::gate::PageGate;
 use crate::delivery::judge::{self, Judgement, Step};
@@ -120,9 +121,11 @@ impl Sending<'_, '_> {
     /// Sends a chunk, and at once again what the vendor provably never processed, a few times.
     async fn batches(&mut self, provider: &Arc<dyn Provider>, chunk: &[(Entry, Address)]) {
         self.again_left = AT_ONCE_AGAIN;
+        self.gate.be_impatient(false);
         self.batch(provider, chunk).await;
         while !self.unprocessed.is_empty() {
             self.again_left -= 1;
+            self.gate.be_impatient(self.again_left == 0);
             let again = std::mem::take(&mut self.unprocessed);
             let again: Vec<_> =
                 chunk.iter().filter(|(entry, _)| again.contains(&entry.target)).cloned().collect();
@@ -201,6 +204,9 @@ impl Sending<'_, '_> {
                 if self.hand.page.wait.is_some() {
                     self.hand.armed.push(entry.clone());
                 }
+                if self.channel.descriptor.capabilities.polls_receipts {
+                    self.hand.to_ask.push(entry.clone());
+                }
                 if self.channel.route.state == ChannelState::AuthFailed {
                     self.channel_state(ChannelState::Ok, None).await;
                 }
@@ -252,7 +258,7 @@ impl Sending<'_, '_> {
             let failure = Failure { hint: Hint::None, ..failure.clone() };
             judgement = judge::judge(&failure, attempt, self.mode(), rand::rng().random());
         }
-        changes.addresses.extend(self.verdict(entry, failure.reason, &judgement));
+        changes.addresses.extend(self.verdict(entry, failure, &judgement));
         if judgement.channel_refused {
             let words =
                 outcome.vendor.words.clone().unwrap_or_else(|| "the vendor refuses the credentials".into());
@@ -310,7 +316,7 @@ impl Sending<'_, '_> {
         event
     }
 
-    fn verdict(&self, entry: &Entry, reason: Reason, judgement: &Judgement) -> Option<AddressVerdict> {
+    fn verdict(&self, entry: &Entry, failure: &Failure, judgement: &Judgement) -> Option<AddressVerdict> {
         if judgement.address == judge::Address::Keep || entry.target >= GIVEN_TARGETS {
             return None;
         }
@@ -319,8 +325,9 @@ impl Sending<'_, '_> {
             provider: self.channel.descriptor.address.provider.to_owned(),
             device: entry.target,
             version: entry.address_version,
-            reason,
+            reason: failure.reason,
             retire: judgement.address == judge::Address::Retire,
+            since: failure.since.map(unix_ms),
         })
     }
 

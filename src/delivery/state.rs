@@ -29,7 +29,7 @@ pub enum State {
     Expired = 7,
     /// The backend cancelled it.
     Cancelled = 8,
-    /// Never meant to be sent: no route, unknown target, duplicate.
+    /// Not meant to be sent, or not any more: no route, unknown target, duplicate, a newer message.
     Suppressed = 9,
 }
 

@@ -6,6 +6,7 @@ use anypush_providers::contract::{Address, Token};
 
 use crate::channels::Channel;
 use crate::delivery::dispatch::InHand;
+use crate::delivery::job::Job;
 use crate::delivery::page::Entry;
 use crate::ids::GIVEN_TARGETS;
 use crate::store::{NewTarget, Store, StoreError};
@@ -26,14 +27,13 @@ impl Targets {
             [] => Vec::new(),
             indexes => hand.inner.parts.store.given_targets(hand.job.id, indexes).await?,
         };
-        let app = hand.job.record.app;
-        Self::among(&*hand.inner.parts.store, app, channel, &hand.page.entries, given).await
+        Self::among(&*hand.inner.parts.store, &hand.job, channel, &hand.page.entries, given).await
     }
 
     /// Finds the addresses of targets; those that were given in the call are handed in, by index.
     pub(super) async fn among(
         store: &dyn Store,
-        app: i64,
+        job: &Job,
         channel: &Channel,
         entries: &[Entry],
         given: Vec<(u64, NewTarget)>,
@@ -43,7 +43,7 @@ impl Targets {
         let mut by_device: HashMap<u64, Vec<(u32, Address)>> = HashMap::new();
         if !devices.is_empty() {
             let provider = channel.descriptor.address.provider;
-            for found in store.send_addresses(app, provider, &devices).await? {
+            for found in store.send_addresses(job.record.app, provider, &devices).await? {
                 let address =
                     Address { kind: found.kind, token: Token::new(found.token), params: found.params };
                 by_device.entry(found.device).or_default().push((found.version, address));
@@ -54,7 +54,7 @@ impl Targets {
         for entry in entries {
             let address = match entry.target.checked_sub(GIVEN_TARGETS) {
                 Some(index) => by_index.remove(&index).and_then(given_address),
-                None => by_device.remove(&entry.target).and_then(|found| pick(found, entry, channel)),
+                None => by_device.remove(&entry.target).and_then(|found| pick(found, entry, channel, job)),
             };
             match address {
                 Some((version, address)) => {
@@ -97,15 +97,23 @@ impl Targets {
     }
 }
 
-/// The address that the route chose; where it is gone, the newest that this channel serves: the token was renewed.
-fn pick(mut found: Vec<(u32, Address)>, entry: &Entry, channel: &Channel) -> Option<(u32, Address)> {
+/// The address that the route chose; where it is gone, the newest that this channel serves: the token was renewed. Which
+/// kinds are special is as routing has it.
+fn pick(
+    mut found: Vec<(u32, Address)>,
+    entry: &Entry,
+    channel: &Channel,
+    job: &Job,
+) -> Option<(u32, Address)> {
     if let Some(at) = found.iter().position(|(version, _)| *version == entry.address_version) {
         return Some(found.swap_remove(at));
     }
     found.retain(|(_, address)| {
         channel.provider.as_ref().is_none_or(|provider| provider.serves(address).is_ok())
     });
-    found.into_iter().max_by_key(|(version, _)| *version)
+    let is_special = |address: &Address| channel.descriptor.address.special.contains(&address.kind.as_str());
+    found.retain(|(_, address)| !job.spec.steps.is_empty() || !is_special(address));
+    found.into_iter().max_by_key(|(version, address)| (!is_special(address), *version))
 }
 
 fn given_address(given: NewTarget) -> Option<(u32, Address)> {

@@ -135,6 +135,9 @@ pub enum SkipReason {
     Tried,
     /// It costs money, and the message did not ask for it.
     NotAskedFor,
+    /// The device has for it only an address of this kind, which is for one thing alone, and the message does not name
+    /// the channel.
+    Special(String),
 }
 
 /// Whether a channel is said to have failed it after all.

@@ -55,7 +55,7 @@ pub static DESCRIPTOR: Descriptor = Descriptor {
         witnesses_clicked: true,
         ..Capabilities::NONE
     },
-    address: AddressSpec { provider: "", kinds: &[], max_token_bytes: 0, params: &[] },
+    address: AddressSpec { provider: "", kinds: &[], special: &[], max_token_bytes: 0, params: &[] },
     quotas: &[],
 };
 

@@ -14,7 +14,7 @@ use anypush_providers::contract::{Receipt, ReceiptEvent};
 use tokio::time::Instant;
 
 use super::resolve::{self, Found, Item, Resolved};
-use super::{Inner, intake};
+use super::{Inner, Parts, intake};
 use crate::channels::Channel;
 use crate::delivery::judge_address;
 use crate::delivery::state::{Delivery, State};
@@ -190,23 +190,8 @@ impl Worker {
             ..Changes::default()
         };
         let pipeline = &self.inner.parts.pipeline;
-        let (mut merged, mut failures) = (HashMap::new(), Vec::new());
-        for Ready { channel, found, known } in ready {
-            *merged.entry(channel.record.seq).or_default() += 1;
-            if !matches!(found.receipt.event, ReceiptEvent::Failed(_)) {
-                changes.receipts.push(found.receipt);
-            } else if !known {
-                if let Some(verdict) = verdict(&channel, &found)
-                    && pipeline.may_judge(&channel, verdict.reason).await
-                {
-                    changes.addresses.push(verdict);
-                }
-                failures.push(found.receipt);
-            }
-        }
-        if !failures.is_empty() {
-            changes.append(pipeline.failed_late(failures).await?);
-        }
+        let (of_receipts, merged) = changes_of(&self.inner.parts, ready).await?;
+        changes.append(of_receipts);
         let ended = changes.journal_done.len() as u64;
         if ended > 0 || !changes.receipts.is_empty() || !changes.late.is_empty() || !changes.events.is_empty()
         {
@@ -253,11 +238,37 @@ impl Worker {
 }
 
 /// A receipt that can be merged.
-struct Ready {
-    channel: Arc<Channel>,
-    found: Found,
+pub(super) struct Ready {
+    pub(super) channel: Arc<Channel>,
+    pub(super) found: Found,
     /// A failure that the delivery's trail tells already.
-    known: bool,
+    pub(super) known: bool,
+}
+
+/// What receipts change, to be committed as one; and how many there were, by channel.
+pub(super) async fn changes_of(
+    parts: &Parts,
+    ready: Vec<Ready>,
+) -> Result<(Changes, HashMap<i64, usize>), StoreError> {
+    let mut changes = Changes::default();
+    let (mut merged, mut failures) = (HashMap::new(), Vec::new());
+    for Ready { channel, found, known } in ready {
+        *merged.entry(channel.record.seq).or_default() += 1;
+        if !matches!(found.receipt.event, ReceiptEvent::Failed { .. }) {
+            changes.receipts.push(found.receipt);
+        } else if !known {
+            if let Some(verdict) = verdict(&channel, &found)
+                && parts.pipeline.may_judge(&channel, verdict.reason).await
+            {
+                changes.addresses.push(verdict);
+            }
+            failures.push(found.receipt);
+        }
+    }
+    if !failures.is_empty() {
+        changes.append(parts.pipeline.failed_late(failures).await?);
+    }
+    Ok((changes, merged))
 }
 
 /// What is to be done with a row of the journal.
@@ -292,19 +303,19 @@ impl Count {
 /// Whether a receipt came before what it is about was recorded. A failure between two tries is about one that is not
 /// recorded yet, or is settled by the next: it must not end a delivery that is still on its way.
 fn is_early(found: &Found, row: Option<&Delivery>) -> bool {
-    let failed = matches!(found.receipt.event, ReceiptEvent::Failed(_));
+    let failed = matches!(found.receipt.event, ReceiptEvent::Failed { .. });
     row.is_none_or(|row| failed && row.state == State::Pending && !knows_failure(row, found))
 }
 
 /// Whether a receipt is a failure that was merged before: the delivery may be on its way through another channel since.
 fn knows_failure(row: &Delivery, found: &Found) -> bool {
-    matches!(found.receipt.event, ReceiptEvent::Failed(_))
+    matches!(found.receipt.event, ReceiptEvent::Failed { .. })
         && trail::is_failed_later(&row.trail, found.receipt.channel)
 }
 
 /// What a failure says about the address, where the receipt names the token of the delivery's own.
 fn verdict(channel: &Channel, found: &Found) -> Option<AddressVerdict> {
-    let (ReceiptEvent::Failed(reason), Some(version)) = (found.receipt.event, found.version) else {
+    let (ReceiptEvent::Failed { reason, .. }, Some(version)) = (found.receipt.event, found.version) else {
         return None;
     };
     (found.receipt.target < GIVEN_TARGETS).then_some(AddressVerdict {
@@ -314,5 +325,6 @@ fn verdict(channel: &Channel, found: &Found) -> Option<AddressVerdict> {
         version,
         reason,
         retire: judge_address(reason)?,
+        since: None,
     })
 }

@@ -12,11 +12,14 @@
 //!    with its counters, and its journal row deleted, in one transaction. The merge is idempotent, so a crash between
 //!    any two of these steps at most repeats it.
 //!
+//! [`poll`] asks vendors that do not call, or have not called yet; the answers are merged the same way.
+//!
 //! What it must never do: answer before the journal is on disk, believe an id that was not made for this channel, log
 //! a URL, a header or a body.
 
 mod intake;
 mod merge;
+mod poll;
 mod resolve;
 mod urls;
 
@@ -88,6 +91,7 @@ impl Receipts {
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
         let receipts = Self::new(parts).await?;
         receipts.inner.parts.tasks.spawn("receipts", merge::run(Arc::clone(&receipts.inner)));
+        receipts.inner.parts.tasks.spawn("asks", poll::run(Arc::clone(&receipts.inner)));
         Ok(receipts)
     }
 

@@ -46,7 +46,7 @@ pub(super) struct Resolved {
 }
 
 /// Whose a token is: (device, version).
-type Owners = HashMap<String, (u64, u32)>;
+pub(super) type Owners = HashMap<String, (u64, u32)>;
 
 /// Finds the deliveries of a channel's receipts.
 pub(super) async fn resolve(
@@ -54,7 +54,7 @@ pub(super) async fn resolve(
     channel: &Channel,
     items: Vec<Item>,
 ) -> Result<Resolved, StoreError> {
-    let owners = owners(parts, channel, &items).await?;
+    let owners = owners(parts, channel, items.iter().map(|item| &item.receipt)).await?;
     let by_token = channel.descriptor.capabilities.receipt_key == ReceiptKey::Token;
     let mut resolved = Resolved::default();
     // Tokens that no device has: the call itself may have given them.
@@ -112,8 +112,12 @@ impl Resolved {
 }
 
 /// The devices behind the tokens, in one read.
-async fn owners(parts: &Parts, channel: &Channel, items: &[Item]) -> Result<Owners, StoreError> {
-    let tokens: BTreeSet<_> = items.iter().filter_map(|item| item.receipt.token.clone()).collect();
+pub(super) async fn owners(
+    parts: &Parts,
+    channel: &Channel,
+    receipts: impl Iterator<Item = &Receipt>,
+) -> Result<Owners, StoreError> {
+    let tokens: BTreeSet<_> = receipts.filter_map(|receipt| receipt.token.clone()).collect();
     if tokens.is_empty() {
         return Ok(Owners::new());
     }

@@ -3,7 +3,8 @@
 use anypush_providers::contract::{Reason, Tier};
 
 use super::{
-    ChannelState, Decision, IfBlind, Question, Route, RouteChannel, RouteDevice, Step, StepSpec, Wait,
+    ChannelState, Decision, IfBlind, Question, Route, RouteAddress, RouteChannel, RouteDevice, Step,
+    StepSpec, Wait,
 };
 use crate::delivery::state::State;
 use crate::delivery::trail::{Skip, SkipReason};
@@ -115,21 +116,27 @@ fn fits(question: &Question<'_>, channel: &RouteChannel) -> Result<u32, SkipReas
     if channel.tier == Tier::Direct {
         return if question.device.connects { Ok(0) } else { Err(SkipReason::NoAddress) };
     }
-    newest_address(question.device, channel)
+    newest_address(question.device, channel, !question.steps.is_empty())
 }
 
-fn newest_address(device: &RouteDevice, channel: &RouteChannel) -> Result<u32, SkipReason> {
+/// The newest address that the channel serves, ordinary ones first. `named`: the message names its channels itself.
+fn newest_address(device: &RouteDevice, channel: &RouteChannel, named: bool) -> Result<u32, SkipReason> {
     let mut refused = None;
+    let is_special = |address: &RouteAddress| channel.special.contains(&address.kind.as_str());
     let mut candidates: Vec<_> =
         device.addresses.iter().filter(|a| a.provider == channel.address_provider).collect();
-    candidates.sort_by_key(|a| std::cmp::Reverse(a.version));
+    candidates.sort_by_key(|a| (is_special(a), std::cmp::Reverse(a.version)));
     for address in candidates {
         match (channel.serves)(address) {
+            // Version 0: the call itself gave it, kind and all.
+            Ok(()) if is_special(address) && !named && address.version != 0 => {
+                refused = Some(SkipReason::Special(address.kind.clone()));
+            }
             Ok(()) => return Ok(address.version),
-            Err(why) => refused = Some(why),
+            Err(why) => refused = refused.or(Some(SkipReason::OtherAccount(why))),
         }
     }
-    Err(refused.map_or(SkipReason::NoAddress, SkipReason::OtherAccount))
+    Err(refused.unwrap_or(SkipReason::NoAddress))
 }
 
 fn trouble(state: ChannelState) -> Option<SkipReason> {
@@ -148,6 +155,7 @@ mod tests {
     use std::sync::Arc;
 
     use anypush_providers::contract::{Capabilities, Needs};
+    use proptest::prelude::*;
 
     use super::super::RouteAddress;
     use super::*;
@@ -158,6 +166,7 @@ mod tests {
             name: name.into(),
             provider: provider.into(),
             address_provider: Box::leak(provider.to_owned().into_boxed_str()),
+            special: &["call"],
             tier,
             capabilities: Capabilities { notification: true, data: true, ..Capabilities::NONE },
             state: ChannelState::Ok,
@@ -297,6 +306,100 @@ mod tests {
         assert!(order.is_empty());
         let why = SkipReason::OtherAccount("belongs to theirs".into());
         assert!(skipped.contains(&Skip { channel: 2, why }));
+    }
+
+    #[test]
+    fn an_address_for_calls_gets_no_ordinary_message_unless_the_message_names_its_channel() {
+        let mut phone = device(&["globe"], false, false);
+        phone.addresses[0].kind = "call".into();
+        let (order, skipped) = ask(&channels(), &phone, &[], &[]);
+        assert!(order.is_empty());
+        assert!(skipped.contains(&Skip { channel: 2, why: SkipReason::Special("call".into()) }));
+        assert_eq!(ask(&channels(), &phone, &["global"], &[]).0, [2]);
+        // The call itself gave it.
+        phone.addresses[0].version = 0;
+        assert_eq!(ask(&channels(), &phone, &[], &[]).0, [2]);
+    }
+
+    #[test]
+    fn an_ordinary_address_comes_before_a_newer_one_for_calls() {
+        let mut phone = device(&["globe", "globe"], false, false);
+        (phone.addresses[1].kind, phone.addresses[1].version) = ("call".into(), 8);
+        let needs = Needs { notification: true, ..Needs::default() };
+        let all = channels();
+        let named = [StepSpec { uses: "global".into(), ..StepSpec::default() }];
+        for steps in [&[][..], &named[..]] {
+            let question = Question {
+                needs: &needs,
+                steps,
+                device: &phone,
+                channels: &all,
+                tried: &[],
+                own_wait_seconds: 20,
+            };
+            let Route::Send(steps) = decide(&question).route else { panic!("no route") };
+            assert_eq!(steps[0].address_version, 7);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_channel_that_a_route_considered_is_a_step_or_left_out_for_a_reason_that_holds(
+            kinds in prop::collection::vec((0usize..3, prop::bool::ANY), 0..5),
+            states in prop::collection::vec(0u8..5, 4),
+            connects: bool, connected: bool, data: bool,
+            tried in prop::collection::btree_set(1i64..5, 0..3),
+        ) {
+            let mut all = channels();
+            for (channel, state) in all.iter_mut().zip(states) {
+                channel.state = ChannelState::from_code(state).unwrap();
+            }
+            all[2].capabilities.data = !data;
+            let providers = ["globe", "mill", "text"];
+            let mut phone = device(&[], connects, connects && connected);
+            phone.addresses = kinds.iter().enumerate().map(|(i, (provider, special))| RouteAddress {
+                provider: providers[*provider].into(),
+                version: 1 + i as u32,
+                kind: if *special { "call" } else { "token" }.into(),
+                params: BTreeMap::new(),
+            }).collect();
+            let needs = Needs { notification: !data, data_only: data, ..Needs::default() };
+            let tried: Vec<i64> = tried.into_iter().collect();
+            let question = Question {
+                needs: &needs, steps: &[], device: &phone, channels: &all, tried: &tried, own_wait_seconds: 20,
+            };
+            let decision = decide(&question);
+            let steps = match &decision.route { Route::Send(steps) => steps.clone(), _ => vec![] };
+            for channel in &all {
+                let is_step = steps.iter().any(|step| step.channel == channel.seq);
+                let whys: Vec<_> =
+                    decision.skipped.iter().filter(|s| s.channel == channel.seq).map(|s| &s.why).collect();
+                // The inbox may wait behind vendors and be told as not connected.
+                prop_assert_eq!(whys.iter().filter(|why| ***why != SkipReason::NotConnected).count(), usize::from(!is_step));
+                let of = |special| phone.addresses.iter().any(|a| {
+                    a.provider == channel.address_provider && (a.kind == "call") == special
+                });
+                for why in whys {
+                    prop_assert!(match why {
+                        SkipReason::NoAddress if channel.tier == Tier::Direct => !connects,
+                        SkipReason::NoAddress => !of(false) && !of(true),
+                        SkipReason::Special(kind) => kind == "call" && of(true) && !of(false),
+                        SkipReason::Tried => tried.contains(&channel.seq),
+                        SkipReason::NotAskedFor => channel.tier == Tier::Sms,
+                        SkipReason::NotConnected => !phone.connected,
+                        SkipReason::Lacks(_) => channel.capabilities.gaps(&needs).iter().any(|gap| gap.blocks()),
+                        SkipReason::Paused | SkipReason::AuthFailed | SkipReason::QuotaExhausted | SkipReason::Down => {
+                            channel.state != ChannelState::Ok
+                        }
+                        SkipReason::OtherAccount(_) => false,
+                    }, "{:?}", why);
+                }
+            }
+            for step in &steps {
+                let address = phone.addresses.iter().find(|a| a.version == step.address_version);
+                prop_assert!(address.is_none_or(|address| address.kind == "token"));
+            }
+        }
     }
 
     #[test]

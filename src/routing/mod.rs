@@ -142,6 +142,8 @@ pub struct RouteChannel {
     pub provider: String,
     /// Which addresses serve it: the provider's id, or `phone`; empty for the own connection.
     pub address_provider: &'static str,
+    /// The kinds of address to which it sends only where the message names it ([`anypush_providers::contract::AddressSpec::special`]).
+    pub special: &'static [&'static str],
     /// Its provider's tier.
     pub tier: Tier,
     /// What it can do.

@@ -42,6 +42,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Routes of messages that say nothing about theirs.
     pub route: Route,
+    /// Vendors that are asked what became of messages.
+    pub receipts: Receipts,
     /// What phones are told.
     pub device: Device,
     /// Where the gateway calls.
@@ -54,6 +56,14 @@ pub struct Settings {
 pub struct Route {
     /// How long a connected phone has to acknowledge before vendors are asked too; 0 = they are not.
     pub own_connection_wait_seconds: u32,
+}
+
+/// Vendors that are asked what became of messages.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Receipts {
+    /// How long after acceptance one that calls nobody back is asked for the first time.
+    pub ask_after_seconds: u32,
 }
 
 /// What is logged.
@@ -155,6 +165,7 @@ impl Settings {
         range("limits.json_depth", self.limits.json_depth as u64, 4, 64);
         let own = u64::from(self.route.own_connection_wait_seconds);
         range("route.own_connection_wait_seconds", own, 0, 3600);
+        range("receipts.ask_after_seconds", u64::from(self.receipts.ask_after_seconds), 1, 86_400);
         range("device.poll_seconds", self.device.poll_seconds, 10, 86_400);
         range("device.heartbeat_seconds", self.device.heartbeat_seconds, 10, 3600);
         let least = self.device.heartbeat_seconds;

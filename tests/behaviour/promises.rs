@@ -91,9 +91,9 @@ async fn a_dead_target_is_told_apart(stage: Stage) -> Found {
         }
         // Accepted, and found out later.
         Verdict::Accepted => {
-            let failed = |receipt: &Receipt| matches!(receipt.event, ReceiptEvent::Failed(_));
+            let failed = |receipt: &Receipt| matches!(receipt.event, ReceiptEvent::Failed { .. });
             match ear.wait_for(&stage, failed).await?.event {
-                ReceiptEvent::Failed(reason) => reason,
+                ReceiptEvent::Failed { reason, .. } => reason,
                 event => return Err(format!("{event:?}")),
             }
         }

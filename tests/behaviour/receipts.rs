@@ -36,8 +36,10 @@ pub(crate) fn all(provider: &'static Registration) -> impl Iterator<Item = Trial
             }
         }
     }
-    if can.receipts == Receipts::Poll {
+    if can.polls_receipts {
         trials.push(trial(provider, "says_when_asked_what_became_of_it", asked));
+    } else {
+        trials.push(trial(provider, "asks_nobody_what_became_of_it", asks_nobody));
     }
     trials.into_iter()
 }
@@ -49,7 +51,11 @@ async fn declared_whole(stage: Stage) -> Found {
     ensure(some == (can.receipt_key != ReceiptKey::None), || {
         "receipts without a key, or the reverse".into()
     })?;
-    ensure(some || !witnesses, || "it witnesses without receipts".into())
+    ensure(some || !witnesses, || "it witnesses without receipts".into())?;
+    ensure(can.polls_receipts || can.receipts != Receipts::Poll, || {
+        "polling alone, and it cannot be asked".into()
+    })?;
+    ensure(some || !can.polls_receipts, || "it can be asked, and has no receipts".into())
 }
 
 /// A gateway's callback URL, and what is posted there.
@@ -165,4 +171,12 @@ async fn asked(stage: Stage) -> Found {
         }
     });
     told.await.unwrap_or_else(|_| Err("it never said that the phone has it".to_owned()))
+}
+
+/// Its ability is not declared, so nobody calls it; it must not be able to answer behind the gateway's back either.
+async fn asks_nobody(stage: Stage) -> Found {
+    let ids = ["an-id".to_owned()];
+    let (receipts, seen) =
+        stage.watch(async { Ok(stage.provider.poll_receipts(&ids, SendContext::unlimited()).await) }).await?;
+    ensure(receipts == Ok(Vec::new()) && seen.is_empty(), || format!("{receipts:?}, {seen:?}"))
 }

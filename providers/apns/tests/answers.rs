@@ -17,7 +17,7 @@ async fn outcome_of(reply: Reply) -> Outcome {
 }
 
 fn plain(reason: Reason, scope: Scope) -> Failure {
-    Failure { reason, scope, certainty: Certainty::Definite, hint: Hint::None }
+    Failure { reason, scope, certainty: Certainty::Definite, hint: Hint::None, since: None }
 }
 
 #[tokio::test]
@@ -78,12 +78,17 @@ async fn a_token_that_may_be_of_the_other_environment_needs_a_second_strike() {
 async fn a_dead_token_says_since_when() {
     let body = r#"{"reason":"Unregistered","timestamp":1700000000123}"#;
     let outcome = outcome_of(Reply::status(410).header("apns-id", APNS_ID).body(body)).await;
-    assert_eq!(*failed(&outcome), plain(Reason::InvalidToken, Scope::Target));
+    let since = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_123);
+    assert_eq!(*failed(&outcome), plain(Reason::InvalidToken, Scope::Target).since(Some(since)));
     assert_eq!(outcome.vendor.words.as_deref(), Some("no longer valid since 2023-11-14T22:13:20.123Z"));
     for timestamp in ["null", "\"x\"", "-1e300", "99999999999999999"] {
         let body = format!(r#"{{"reason":"Unregistered","timestamp":{timestamp}}}"#);
         let outcome = outcome_of(Reply::status(410).body(body)).await;
-        assert_eq!(failed(&outcome).reason, Reason::InvalidToken, "{timestamp}");
+        assert_eq!(
+            (failed(&outcome).reason, failed(&outcome).since),
+            (Reason::InvalidToken, None),
+            "{timestamp}"
+        );
     }
 }
 
@@ -130,7 +135,7 @@ async fn a_bare_status_never_blames_the_token() {
     ] {
         for body in ["", "<html>", "{\"reason\":", "{\"reason\":7}", "[]", "{\"reason\":\"\"}"] {
             let outcome = outcome_of(Reply::status(status).body(body)).await;
-            let expected = Failure { reason, scope, certainty, hint: Hint::None };
+            let expected = Failure { reason, scope, certainty, hint: Hint::None, since: None };
             assert_eq!(*failed(&outcome), expected, "{status} {body}");
         }
     }

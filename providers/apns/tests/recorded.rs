@@ -257,7 +257,11 @@ async fn every_recorded_answer_is_read_as_the_client_understood_it() {
             let dated =
                 outcome.vendor.words.as_deref().is_some_and(|words| words.contains("since 2023-11-03"));
             assert_eq!(dated, recorded["has_timestamp"] == true, "{case}: {outcome:?}");
-            verdicts.push(outcome.verdict);
+            let mut verdict = outcome.verdict;
+            if let Verdict::Failed(failure) = &mut verdict {
+                assert_eq!(failure.since.take().is_some(), dated, "{case}: {failure:?}");
+            }
+            verdicts.push(verdict);
         }
         if case == "certificate_in_the_place_of_a_token" {
             // Its second request was for another team's topic.

@@ -38,7 +38,7 @@ fn refusal(http: u16, status: &str, code: Option<&str>, field: Option<&str>) -> 
 }
 
 fn plain(reason: Reason, scope: Scope) -> Failure {
-    Failure { reason, scope, certainty: Certainty::Definite, hint: Hint::None }
+    Failure { reason, scope, certainty: Certainty::Definite, hint: Hint::None, since: None }
 }
 
 #[tokio::test]

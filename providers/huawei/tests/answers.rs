@@ -65,7 +65,7 @@ const ROWS: [(&str, Reason, Scope, Certainty); 35] = {
 #[tokio::test]
 async fn every_row_of_the_vendors_table_becomes_its_reason() {
     for (code, reason, scope, certainty) in ROWS {
-        let expected = Failure { reason, scope, certainty, hint: Hint::None };
+        let expected = Failure { reason, scope, certainty, hint: Hint::None, since: None };
         let reply = answer(code, &format!("about {TOKEN} and {ACCESS_TOKEN}"));
         for outcome in outcomes_of(reply, &[TOKEN, OTHER]).await {
             assert_eq!(*failed(&outcome), expected, "{code}");

@@ -136,7 +136,7 @@ fn every_status_of_both_versions_becomes_its_event() {
         ContentRejected, DeviceUnavailable, InvalidToken, PayloadInvalid, QuotaExceeded, Superseded,
         Unclassified, VendorUnavailable,
     };
-    let failed = |reason| Some(ReceiptEvent::Failed(reason));
+    let failed = |reason| Some(ReceiptEvent::failed(reason));
     for (status, event) in [
         (0, Some(ReceiptEvent::Delivered)),
         (2, failed(InvalidToken)),
@@ -144,7 +144,7 @@ fn every_status_of_both_versions_becomes_its_event() {
         (6, failed(DeviceUnavailable)),
         (10, failed(DeviceUnavailable)),
         (14, failed(VendorUnavailable)),
-        (15, failed(Superseded)),
+        (15, Some(ReceiptEvent::ended(Superseded))),
         (22, failed(DeviceUnavailable)),
         (27, None),
         (31, failed(PayloadInvalid)),

@@ -28,19 +28,20 @@ fn fixture(text: &str) -> Value {
 }
 
 /// Fields of the reference's tables that its samples lack.
-const BEYOND: [&str; 4] = [
+const BEYOND: [&str; 5] = [
     "/message/android/notification/badge/set_num",
     "/message/android/notification/click_action/url",
     "/message/android/notification/default_sound",
     "/message/android/notification/sound",
+    "/message/android/receipt_id",
 ];
 
 #[tokio::test]
 async fn every_field_stands_where_the_vendors_samples_have_it() {
     let mut documented = BTreeMap::new();
     for text in [
-        include_str!("../../../tests/fixtures/huawei/documented_notification.json"),
-        include_str!("../../../tests/fixtures/huawei/documented_data.json"),
+        include_str!("../../../tests/fixtures/huawei/notification.json"),
+        include_str!("../../../tests/fixtures/huawei/data.json"),
     ] {
         shape(&fixture(text)["requests"][0]["body"], "", &mut documented);
     }
@@ -74,8 +75,7 @@ async fn every_field_stands_where_the_vendors_samples_have_it() {
 
 #[tokio::test]
 async fn the_access_token_is_asked_for_as_the_vendors_demo_does() {
-    let recorded =
-        fixture(include_str!("../../../tests/fixtures/huawei/demo_token.json"))["requests"][0].take();
+    let recorded = fixture(include_str!("../../../tests/fixtures/huawei/token.json"))["requests"][0].take();
     let vendor = vendor(|_| accepted()).await;
     send_one(&*channel(&vendor)).await;
     let asked = vendor.requests_to("/token").remove(0);
@@ -90,11 +90,16 @@ async fn the_access_token_is_asked_for_as_the_vendors_demo_does() {
 
 #[tokio::test]
 async fn the_vendors_sample_answers_are_understood() {
-    let answers =
-        fixture(include_str!("../../../tests/fixtures/huawei/documented_answers.json"))["answers"].take();
-    let tokens = [TOKEN, OTHER, "IQAAAACy0kYwAAC8mJ-third", "IQAAAACy0kYwAAC8mJ-bad"];
-    for (name, expected) in [("accepted", [true; 4]), ("partial", [true, true, true, false])] {
-        let body = answers[name].to_string();
+    let tokens = ["ok-1", "ok-2", "ok-3", "dead-1"];
+    for (name, text, expected) in [
+        ("accepted", include_str!("../../../tests/fixtures/huawei/notification.json"), [true; 4]),
+        (
+            "partial",
+            include_str!("../../../tests/fixtures/huawei/some_illegal_tokens.json"),
+            [true, true, true, false],
+        ),
+    ] {
+        let body = fixture(text)["requests"][0]["answer"].to_string();
         let vendor = vendor(move |_| Reply::ok(body.clone())).await;
         let outcomes = send_to(&*channel(&vendor), &tokens).await;
         let accepted: Vec<bool> =
@@ -105,9 +110,11 @@ async fn the_vendors_sample_answers_are_understood() {
 
 #[test]
 fn the_vendors_sample_callbacks_are_understood() {
-    let callbacks =
-        fixture(include_str!("../../../tests/fixtures/huawei/documented_receipts.json"))["callbacks"].take();
-    for (version, body) in callbacks.as_object().unwrap() {
+    for (version, text) in [
+        ("V1", include_str!("../../../tests/fixtures/huawei/receipts_v1.json")),
+        ("V2", include_str!("../../../tests/fixtures/huawei/receipts_v2.json")),
+    ] {
+        let body = fixture(text)["requests"][0]["body"].take();
         let request = CallbackRequest {
             method: Method::POST,
             url: "https://gw.example/".to_owned(),

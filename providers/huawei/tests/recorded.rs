@@ -256,7 +256,7 @@ fn called(recorded: &Value, secret: Option<&str>) -> CallbackReply {
 
 #[test]
 fn the_recorded_receipts_are_believed_with_their_secret_only() {
-    let failed = ReceiptEvent::Failed(Reason::InvalidToken);
+    let failed = ReceiptEvent::failed(Reason::InvalidToken);
     for (name, recorded, events) in [
         ("receipts_v1", recorded!("receipts_v1"), vec![ReceiptEvent::Delivered, failed]),
         ("receipts_v2", recorded!("receipts_v2"), vec![ReceiptEvent::Delivered]),

@@ -24,7 +24,7 @@ fn rfc9457(status: u16, code: u32) -> Reply {
 }
 
 fn plain(reason: Reason, scope: Scope) -> Failure {
-    Failure { reason, scope, certainty: Certainty::Definite, hint: Hint::None }
+    Failure { reason, scope, certainty: Certainty::Definite, hint: Hint::None, since: None }
 }
 
 #[tokio::test]

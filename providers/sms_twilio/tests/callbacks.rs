@@ -141,7 +141,8 @@ fn reported(form: &str) -> CallbackReply {
 
 #[test]
 fn every_status_is_read_as_what_the_vendor_knows() {
-    use ReceiptEvent::{Delivered, Failed};
+    use ReceiptEvent::Delivered;
+    let failed = ReceiptEvent::failed;
     for (status, event) in [
         ("accepted", None),
         ("scheduled", None),
@@ -150,9 +151,9 @@ fn every_status_is_read_as_what_the_vendor_knows() {
         ("sent", None),
         ("delivered", Some(Delivered)),
         ("read", Some(Delivered)),
-        ("undelivered", Some(Failed(Reason::Unclassified))),
-        ("failed", Some(Failed(Reason::Unclassified))),
-        ("canceled", Some(Failed(Reason::Cancelled))),
+        ("undelivered", Some(failed(Reason::Unclassified))),
+        ("failed", Some(failed(Reason::Unclassified))),
+        ("canceled", Some(ReceiptEvent::ended(Reason::Cancelled))),
         ("partially_delivered", None),
         ("receiving", None),
         ("received", None),
@@ -193,7 +194,7 @@ fn a_failure_carries_the_vendors_code_and_no_number() {
         let form =
             format!("{}&ErrorCode={code}&ErrorMessage=to%20%2B15551234567", status_form("undelivered"));
         let receipt = reported(&form).receipts.remove(0);
-        assert_eq!(receipt.event, ReceiptEvent::Failed(reason), "{code}");
+        assert_eq!(receipt.event, ReceiptEvent::failed(reason), "{code}");
         assert_eq!(receipt.vendor.code, Some(code.to_string()));
         assert_eq!(receipt.vendor.words.as_deref(), Some("to [removed]"));
     }

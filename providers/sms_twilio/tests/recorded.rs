@@ -231,7 +231,7 @@ fn every_recorded_callback_is_believed_exactly_when_the_vendors_validator_does()
 #[test]
 fn the_recorded_reports_become_receipts() {
     let delivered = ReceiptEvent::Delivered;
-    let failed = ReceiptEvent::Failed;
+    let failed = ReceiptEvent::failed;
     for (case, events) in [
         ("delivered_is_reported", vec![delivered]),
         ("reported_before_the_answer", vec![delivered]),

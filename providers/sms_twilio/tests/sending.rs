@@ -202,7 +202,7 @@ async fn what_became_of_a_text_can_be_asked_for() {
     assert_eq!((found.len(), vendor.requests().len()), (2, 4));
     assert_eq!((found[0].event, found[0].witness), (ReceiptEvent::Delivered, Witness::Vendor));
     assert_eq!((found[0].extra["segments"].as_str(), found[0].extra["price"].as_str()), ("2", "-0.0158"));
-    assert_eq!(found[1].event, ReceiptEvent::Failed(Reason::CarrierRejected));
+    assert_eq!(found[1].event, ReceiptEvent::failed(Reason::CarrierRejected));
     assert_eq!((found[1].vendor.code.as_deref(), found[1].token.as_deref()), (Some("30007"), Some(NUMBER)));
 
     let denied = self::vendor(|_| Reply::status(401)).await;

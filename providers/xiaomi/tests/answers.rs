@@ -62,7 +62,8 @@ const ROWS: [(&[i64], Reason, Scope); 24] = {
 async fn every_row_of_the_vendors_table_becomes_its_reason() {
     for (codes, reason, scope) in ROWS {
         for code in codes {
-            let expected = Failure { reason, scope, certainty: Certainty::Definite, hint: Hint::None };
+            let expected =
+                Failure { reason, scope, certainty: Certainty::Definite, hint: Hint::None, since: None };
             let outcomes = outcomes_of(refused(*code, &format!("about {TOKEN}")), &[TOKEN, "tokQb"]).await;
             for outcome in &outcomes {
                 assert_eq!(*failed(outcome), expected, "{code}");

@@ -45,7 +45,7 @@ fn the_vendors_sample_is_read_as_form_and_as_bare_json() {
     for reply in [form(&sample()), bare("application/json; charset=UTF-8"), bare("text/plain")] {
         assert!(reply.authenticated, "the secret in the URL has authenticated it");
         assert_eq!(reply.status, StatusCode::OK);
-        let dead = ReceiptEvent::Failed(Reason::InvalidToken);
+        let dead = ReceiptEvent::failed(Reason::InvalidToken);
         assert_eq!(
             reply.receipts.iter().map(told).collect::<Vec<_>>(),
             [
@@ -63,7 +63,7 @@ fn the_vendors_sample_is_read_as_form_and_as_bare_json() {
 
 #[test]
 fn every_type_becomes_its_event_and_a_sum_becomes_several() {
-    let failed = |reason| vec![ReceiptEvent::Failed(reason)];
+    let failed = |reason| vec![ReceiptEvent::failed(reason)];
     for (kind, events) in [
         (json!(1), vec![ReceiptEvent::Delivered]),
         (json!(2), vec![ReceiptEvent::Clicked]),
@@ -72,7 +72,7 @@ fn every_type_becomes_its_event_and_a_sum_becomes_several() {
         (json!(32), failed(Reason::DeviceUnavailable)),
         (json!(64), failed(Reason::DeviceUnavailable)),
         (json!(128), failed(Reason::QuotaExceeded)),
-        (json!(1024), failed(Reason::Expired)),
+        (json!(1024), vec![ReceiptEvent::ended(Reason::Expired)]),
         (json!("16"), failed(Reason::InvalidToken)),
         // A bit that nobody knows yet.
         (json!(4096), vec![]),

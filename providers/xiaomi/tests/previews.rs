@@ -90,6 +90,15 @@ fn what_would_be_refused_is_said_before() {
 }
 
 #[test]
+fn what_is_too_large_is_shown_with_its_size() {
+    let said = json!({"notification": {"title": "a", "body": "b"}, "data": {"k": "x".repeat(5000)}});
+    let preview = preview_of(&batch(content(said), &[TOKEN]), None);
+    assert_eq!(preview.refused.unwrap().reason, Reason::PayloadTooLarge);
+    assert!((5000..5100).contains(&preview.bytes), "{}", preview.bytes);
+    assert_eq!(preview.max_bytes, Some(4095));
+}
+
+#[test]
 fn quotas_are_counted_by_the_class_that_the_send_has() {
     let channel = build(&config("http://x.invalid"));
     let marketing = content(json!({"notification": {"title": "a"}, "class": "marketing"}));

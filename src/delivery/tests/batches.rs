@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anypush_providers::contract::{
-    AddressSpec, Batch, Capabilities, CheckReport, Descriptor, Failure, Outcome, Outcomes, Provider, Reason,
-    SendContext, Tier, VendorEcho, Verdict,
+    AddressSpec, Batch, Capabilities, CheckReport, Descriptor, Failure, Outcome, Outcomes, Preview, Provider,
+    Reason, SendContext, Tier, VendorEcho, Verdict,
 };
 use async_trait::async_trait;
 
@@ -31,7 +31,13 @@ pub(super) static BATCHES: Descriptor = Descriptor {
         ttl_unit: Duration::from_secs(1),
         ..Capabilities::NONE
     },
-    address: AddressSpec { provider: "played_batch", kinds: &["token"], max_token_bytes: 100, params: &[] },
+    address: AddressSpec {
+        provider: "played_batch",
+        kinds: &["token"],
+        special: &[],
+        max_token_bytes: 100,
+        params: &[],
+    },
     quotas: &[],
 };
 
@@ -68,6 +74,10 @@ impl Provider for Vendor {
 
     async fn check(&self, _: SendContext) -> CheckReport {
         CheckReport { ok: true, detail: String::new(), reason: None, warnings: Vec::new() }
+    }
+
+    fn preview(&self, _: &Batch, _: &SendContext) -> Option<Preview> {
+        None
     }
 
     fn credential(&self) -> String {

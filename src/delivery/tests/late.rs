@@ -72,7 +72,7 @@ impl Three {
             message,
             target,
             channel: self.channels[channel].record.seq,
-            event: ReceiptEvent::Failed(reason),
+            event: ReceiptEvent::failed(reason),
             witness: Witness::Vendor,
             received_at: self.rig.clock.now_ms(),
             vendor: VendorEcho::default(),
@@ -299,6 +299,42 @@ async fn a_target_that_is_deferred_waits_as_work_and_is_decided_anew_at_its_time
     let _next_life = Pipeline::start(parts).await.unwrap();
     three.accepted_by(message, target, 1).await;
     assert_eq!(three.handed("a"), [0, 1, 0], "the first channel of its route is in trouble by now");
+}
+
+#[tokio::test]
+async fn what_a_vendor_let_go_because_nobody_wants_it_any_more_ends_and_is_sent_to_nobody_else() {
+    let three = Three::new().await;
+    let ends = [
+        ("old", Reason::Superseded, State::Suppressed),
+        ("over", Reason::Expired, State::Expired),
+        ("back", Reason::Cancelled, State::Cancelled),
+    ];
+    let targets = three.rig.devices(&ends.map(|(token, ..)| token)).await;
+    for ((token, reason, state), target) in ends.into_iter().zip(targets) {
+        let message = three.send(token, 3, None).await;
+        three.accepted_by(message, target, 0).await;
+        let event = ReceiptEvent::ended(reason);
+        let said = VendorReceipt { event, ..three.receipt(message, target, 0, reason) };
+        let changes = three.rig.pipeline.failed_late(vec![said]).await.unwrap();
+        assert!(changes.work.is_empty() && changes.late.is_empty());
+        three.rig.store.commit(changes).await.unwrap();
+        let row = three.rig.until(message, target, |row| row.state != State::Accepted).await;
+        assert_eq!((row.state, row.reason), (state, Some(reason)));
+        let told = trail::decode(&row.trail);
+        assert!(
+            matches!(
+                &told[told.len() - 2..],
+                [TrailEntry::FailedLater { .. }, TrailEntry::Ended { reason: why, .. }] if *why == reason
+            ),
+            "{told:?}"
+        );
+    }
+    // What was armed behind it finds nothing to do.
+    three.pass(61);
+    three.settle().await;
+    for (token, ..) in ends {
+        assert_eq!(three.handed(token), [1, 0, 0], "{token}");
+    }
 }
 
 /// What happens next in a play of chance.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anypush_providers::contract::{
     AddressSpec, Batch, Capabilities, Category, CheckReport, Class, Content, Descriptor, Environment,
-    Failure, Hint, Notification, Outcome, Outcomes, Provider, Reason, Receipts, SendContext, Tier,
+    Failure, Hint, Notification, Outcome, Outcomes, Preview, Provider, Reason, Receipts, SendContext, Tier,
     VendorEcho, Verdict,
 };
 use async_trait::async_trait;
@@ -52,7 +52,13 @@ const fn descriptor(id: &'static str, tier: Tier) -> Descriptor {
             receipts: Receipts::Callback,
             ..Capabilities::NONE
         },
-        address: AddressSpec { provider: "played", kinds: &["token"], max_token_bytes: 100, params: &[] },
+        address: AddressSpec {
+            provider: "played",
+            kinds: &["token"],
+            special: &[],
+            max_token_bytes: 100,
+            params: &[],
+        },
         quotas: quotas::QUOTAS,
     }
 }
@@ -93,6 +99,7 @@ impl Provider for Played {
                 *left = left.saturating_sub(1);
                 refused.then(|| Failure::channel(Reason::VendorUnavailable).hint(Hint::NotProcessed))
             };
+            let unprocessed = refused.is_some();
             let scripted = self.script.lock().unwrap().get(&token).cloned();
             let verdict = refused.or(scripted).map_or(Verdict::Accepted, Verdict::Failed);
             if verdict == Verdict::Accepted {
@@ -100,13 +107,19 @@ impl Provider for Played {
             }
             self.handed.lock().unwrap().push((token.clone(), batch.message.id.clone()));
             self.sent.lock().unwrap().push((token, batch.attempt, batch.ttl.as_secs()));
-            let (vendor, latency) = (VendorEcho::default(), Duration::ZERO);
+            // An answer that took no time was none.
+            let latency = if unprocessed { Duration::from_millis(1) } else { Duration::ZERO };
+            let vendor = VendorEcho::default();
             outcomes.push(Outcome { target, verdict, vendor, latency });
         }
     }
 
     async fn check(&self, _: SendContext) -> CheckReport {
         CheckReport { ok: true, detail: String::new(), reason: None, warnings: Vec::new() }
+    }
+
+    fn preview(&self, _: &Batch, _: &SendContext) -> Option<Preview> {
+        None
     }
 
     fn credential(&self) -> String {
@@ -158,6 +171,7 @@ impl Rig {
             metrics: Arc::default(),
             tasks: crate::tasks::Tasks::default(),
             own_wait_seconds: 20,
+            ask_after_seconds: 60,
         };
         let pipeline = Pipeline::start(parts).await.unwrap();
         Self { store, channels, channel, played, pipeline, clock, callback_urls, _dir: dir }

@@ -25,7 +25,13 @@ const fn texts(id: &'static str) -> Descriptor {
             default_delivery: DeliveryMode::AtMostOnce,
             ..descriptor("", Tier::Sms).capabilities
         },
-        address: AddressSpec { provider: "phone", kinds: &["phone"], max_token_bytes: 16, params: &[] },
+        address: AddressSpec {
+            provider: "phone",
+            kinds: &["phone"],
+            special: &[],
+            max_token_bytes: 16,
+            params: &[],
+        },
         ..descriptor(id, Tier::Sms)
     }
 }

@@ -199,6 +199,28 @@ async fn a_request_that_was_never_processed_is_repeated_at_once_a_few_times_and_
 }
 
 #[tokio::test]
+async fn a_vendor_that_closes_every_connection_is_down_and_is_not_asked_on_and_on() {
+    let rig = Rig::new().await;
+    let tokens: Vec<String> = (0..50).map(|n| format!("t{n}")).collect();
+    let tokens: Vec<&str> = tokens.iter().map(String::as_str).collect();
+    let targets = rig.devices(&tokens).await;
+    *rig.played.unprocessed.lock().unwrap() = u32::MAX;
+    let message = rig.send(&tokens, 3600).await;
+    rig.until(message, targets[49], |row| !row.trail.is_empty()).await;
+    rig.waits(message, true).await;
+    // Four times each at the most; then the breaker is open, and nothing of it goes on.
+    let asked = rig.sent().len();
+    assert!(asked <= 200, "{asked}");
+    let second = rig.send(&tokens, 3600).await;
+    rig.waits(second, true).await;
+    for _ in 0..20 {
+        rig.pipeline.nudge(rig.channel.record.seq);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(rig.sent().len() <= asked + 8, "{} after {asked}", rig.sent().len());
+}
+
+#[tokio::test]
 async fn a_cancel_that_a_crash_cut_short_is_finished_at_the_start() {
     let rig = Rig::new().await;
     let target = rig.devices(&["a"]).await[0];

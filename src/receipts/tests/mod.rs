@@ -1,5 +1,6 @@
 //! Receipts over the real store, with a vendor whose callbacks are JSON.
 
+mod asking;
 mod crash;
 mod finding;
 mod laws;
@@ -11,8 +12,8 @@ use std::sync::Arc;
 
 use anypush_providers::contract::{
     AddressSpec, Batch, CallbackReply, CallbackRequest, Capabilities, CheckReport, Class, Descriptor,
-    Environment, Outcomes, Provider, Reason, Receipt, ReceiptEvent, ReceiptKey, Receipts as How, SendContext,
-    Tier, VendorEcho, Witness,
+    Environment, Outcomes, Preview, Provider, Reason, Receipt, ReceiptEvent, ReceiptKey, Receipts as How,
+    SendContext, Tier, VendorEcho, Witness,
 };
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -51,6 +52,10 @@ impl Provider for Played {
         CheckReport { ok: true, detail: String::new(), reason: None, warnings: Vec::new() }
     }
 
+    fn preview(&self, _: &Batch, _: &SendContext) -> Option<Preview> {
+        None
+    }
+
     fn credential(&self) -> String {
         "played".into()
     }
@@ -81,8 +86,10 @@ fn receipt(said: &Value) -> Receipt {
             "displayed" => ReceiptEvent::Displayed,
             "clicked" => ReceiptEvent::Clicked,
             "dismissed" => ReceiptEvent::Dismissed,
-            "dead" => ReceiptEvent::Failed(Reason::InvalidToken),
-            _ => ReceiptEvent::Failed(Reason::DeviceUnavailable),
+            "superseded" => ReceiptEvent::ended(Reason::Superseded),
+            "expired" => ReceiptEvent::ended(Reason::Expired),
+            "dead" => ReceiptEvent::failed(Reason::InvalidToken),
+            _ => ReceiptEvent::failed(Reason::DeviceUnavailable),
         },
         witness: Witness::Vendor,
         at: None,
@@ -97,7 +104,13 @@ const fn descriptor(id: &'static str, receipt_key: ReceiptKey) -> Descriptor {
         name: "Played",
         tier: Tier::Maker,
         capabilities: Capabilities { data: true, receipts: How::Callback, receipt_key, ..Capabilities::NONE },
-        address: AddressSpec { provider: "played", kinds: &["token"], max_token_bytes: 100, params: &[] },
+        address: AddressSpec {
+            provider: "played",
+            kinds: &["token"],
+            special: &[],
+            max_token_bytes: 100,
+            params: &[],
+        },
         quotas: &[],
     }
 }
@@ -114,6 +127,8 @@ pub(super) struct World {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Clock,
     pub(super) apps: [i64; 2],
+    /// Where vendors report to.
+    pub(super) callback_urls: crate::receipts::CallbackUrls,
     /// Of the first app, by parameter.
     pub(super) channel: Arc<Channel>,
     /// Of the first app, by token.
@@ -155,6 +170,7 @@ impl World {
         let (tasks, codec) = (Tasks::default(), Arc::new(IdCodec::new(&[7; 32])));
         let ids = Arc::new(IdMaker::new(0));
         ids.go_on_after(store.last_id().await.unwrap());
+        let callback_urls = crate::receipts::CallbackUrls::new(Arc::clone(&vault));
         let pipeline = Pipeline::start(delivery::Parts {
             node: 0,
             clock: clock.clone(),
@@ -162,11 +178,12 @@ impl World {
             codec: Arc::clone(&codec),
             store: Arc::clone(&store),
             channels: channels.clone(),
-            callback_urls: crate::receipts::CallbackUrls::new(Arc::clone(&vault)),
+            callback_urls: callback_urls.clone(),
             hub: Hub::default(),
             metrics: Arc::default(),
             tasks: tasks.clone(),
             own_wait_seconds: 20,
+            ask_after_seconds: 60,
         });
         let pipeline = pipeline.await.unwrap();
         let parts = Parts {
@@ -181,7 +198,26 @@ impl World {
         };
         let receipts = Receipts::new(parts).await.unwrap();
         let worker = Worker::new(Arc::clone(&receipts.inner));
-        Self { receipts, worker, store, clock, apps, channel, batch, foreign, _directory: None }
+        Self {
+            receipts,
+            worker,
+            store,
+            clock,
+            apps,
+            callback_urls,
+            channel,
+            batch,
+            foreign,
+            _directory: None,
+        }
+    }
+
+    /// The process ends.
+    pub(super) async fn end(&self) {
+        let parts = &self.receipts.inner.parts;
+        parts.tasks.stop();
+        parts.pipeline.stop(std::time::Duration::from_secs(5)).await;
+        self.store.close().await;
     }
 
     /// A message of the first app.

@@ -26,7 +26,15 @@ async fn retire(store: &dyn Store, of: &DeviceRecord, version: u32) {
 }
 
 async fn judge(store: &dyn Store, of: &DeviceRecord, version: u32, reason: Reason, retire: bool) {
-    let verdict = AddressVerdict { app: 1, provider: "fcm".into(), device: of.seq, version, reason, retire };
+    let verdict = AddressVerdict {
+        app: 1,
+        provider: "fcm".into(),
+        device: of.seq,
+        version,
+        reason,
+        retire,
+        since: None,
+    };
     store.commit(Changes { addresses: vec![verdict], ..Changes::default() }).await.unwrap();
 }
 

@@ -95,6 +95,7 @@ pub(in crate::store) async fn retired_addresses_come_back_for_one_provider_and_s
         version,
         reason: Reason::InvalidToken,
         retire: true,
+        since: None,
     };
     let (fcm, apns) = (&phone.addresses[1], &phone.addresses[0]);
     let addresses = vec![verdict("fcm", fcm.version), verdict("apns", apns.version)];

@@ -86,7 +86,7 @@ pub(in crate::store) async fn a_channel_speaks_only_for_what_it_still_has(store:
     let accepted = (7..11).map(|target| event(id(1), target, State::Accepted, 9)).collect();
     store.accept(message(1, 1), events(accepted)).await.unwrap();
     store.commit(events(vec![event(id(1), 9, State::Delivered, 9)])).await.unwrap();
-    let failed = ReceiptEvent::Failed(Reason::DeviceUnavailable);
+    let failed = ReceiptEvent::failed(Reason::DeviceUnavailable);
     let receipts = vec![
         said(1, 7, 1, failed),
         said(1, 8, 2, failed),
@@ -120,6 +120,7 @@ pub(in crate::store) async fn tokens_lead_to_devices_even_when_retired_and_to_gi
         version: 1,
         reason: Reason::InvalidToken,
         retire: true,
+        since: None,
     };
     let given = NewTarget {
         provider: Some("x".into()),

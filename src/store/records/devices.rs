@@ -166,4 +166,7 @@ pub struct AddressVerdict {
     pub reason: Reason,
     /// Retire it; otherwise it is flagged and kept.
     pub retire: bool,
+    /// Since when it is so by the vendor's word, in Unix milliseconds. Where the address was registered later, the word is
+    /// doubtful.
+    pub since: Option<u64>,
 }

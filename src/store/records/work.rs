@@ -17,12 +17,14 @@ pub enum WorkKind {
     Expire = 2,
     /// Decide again about a page: the time of its step is over, or of its delay; payload: the page.
     Escalate = 3,
+    /// Ask a channel's vendor what became of what it has accepted; payload: a page of those.
+    Ask = 4,
 }
 
 impl WorkKind {
     /// Reads a stored number.
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::Expand, Self::Page, Self::Expire, Self::Escalate].get(usize::from(code)).copied()
+        [Self::Expand, Self::Page, Self::Expire, Self::Escalate, Self::Ask].get(usize::from(code)).copied()
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) async fn replace(
         old.insert((device, key(&stored.provider, &stored.kind, &stored.token)), stored);
     }
     let mut gone = elsewhere(session, app, &owner, &devices).await?;
-    let mut come = Vec::new();
+    let (mut come, mut kept) = (Vec::new(), Vec::new());
     let mut versions = Vec::new();
     for (device, last, addresses) in wanted {
         let mut version = *last;
@@ -54,7 +54,7 @@ pub(super) async fn replace(
             }
             let held = old.get(&(*device, name.clone()));
             if held.is_some_and(|held| held.active && held.params == address.params) {
-                old.remove(&(*device, name));
+                kept.extend(old.remove(&(*device, name)).map(|held| (held.provider, *device, held.version)));
                 continue;
             }
             version += 1;
@@ -67,6 +67,7 @@ pub(super) async fn replace(
     gone.extend(old.into_iter().map(|((device, _), stored)| (stored.provider, device, stored.version)));
     delete(session, app, &gone).await?;
     insert(session, app, &come, now_ms).await?;
+    name_again(session, app, &kept, now_ms).await?;
     if versions.is_empty() {
         return Ok(());
     }
@@ -187,8 +188,25 @@ async fn delete(session: &mut Session, app: i64, gone: &[Row]) -> Sql<()> {
     session.run(query.bind(app).bind(json(gone))).await.map(drop)
 }
 
+/// How exactly it is known when an address was last named: a write for each start of an app would be too many.
+const REGISTERED_TO_MS: u64 = 3600 * 1000;
+
+/// Notes that devices have named addresses again that they had.
+async fn name_again(session: &mut Session, app: i64, kept: &[Row], now_ms: u64) -> Sql<()> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(
+        "UPDATE addresses SET registered_at = ?3 WHERE registered_at <= ?4
+         AND (app, provider, device, version) IN
+            (SELECT ?1, value ->> 0, value ->> 1, value ->> 2 FROM json_each(?2))",
+    );
+    let query = query.bind(app).bind(json(kept)).bind(int(now_ms));
+    session.run(query.bind(int(now_ms.saturating_sub(REGISTERED_TO_MS)))).await.map(drop)
+}
+
 async fn insert(session: &mut Session, app: i64, come: &[(u64, u32, &NewAddress)], now_ms: u64) -> Sql<()> {
-    let head = "INSERT INTO addresses (app, provider, device, version, kind, token, token_hash, params, updated_at) ";
+    let head = "INSERT INTO addresses (app, provider, device, version, kind, token, token_hash, params, updated_at, registered_at) ";
     session
         .insert_rows(head, "", come, |row, (device, version, address)| {
             row.push_bind(app)
@@ -199,6 +217,7 @@ async fn insert(session: &mut Session, app: i64, come: &[(u64, u32, &NewAddress)
                 .push_bind(address.token.as_str())
                 .push_bind(token_hash(&address.token))
                 .push_bind(json(&address.params))
+                .push_bind(int(now_ms))
                 .push_bind(int(now_ms));
         })
         .await

@@ -122,13 +122,16 @@ const STRIKES_APART_MS: u64 = 60_000;
 
 /// What vendors say about addresses: definite words retire at once, doubtful ones with the second strike. The version must be the one that was sent to; one that is retired stays so.
 async fn judge_addresses(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
-    let mut judged: BTreeMap<(i64, &str, u64, u32), (Reason, bool)> = BTreeMap::new();
-    for AddressVerdict { app, provider, device, version, reason, retire } in
+    /// (app, provider, device, version).
+    type Of<'a> = (i64, &'a str, u64, u32);
+    let mut judged: BTreeMap<Of<'_>, (Reason, bool, Option<u64>)> = BTreeMap::new();
+    for AddressVerdict { app, provider, device, version, reason, retire, since } in
         batch.sets.iter().flat_map(|set| &set.addresses)
     {
-        let entry = judged.entry((*app, provider, *device, *version)).or_insert((*reason, *retire));
+        let word = (*reason, *retire, *since);
+        let entry = judged.entry((*app, provider, *device, *version)).or_insert(word);
         if *retire || !entry.1 {
-            *entry = (*reason, *retire);
+            *entry = word;
         }
     }
     if judged.is_empty() {
@@ -136,21 +139,28 @@ async fn judge_addresses(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
     }
     let rows: Vec<_> = judged
         .into_iter()
-        .map(|((app, provider, device, version), (reason, retire))| {
+        .map(|((app, provider, device, version), (reason, retire, since))| {
             let doubt = reason == Reason::InvalidToken && !retire;
-            (app, provider, device, version, reason.code(), u8::from(retire), u8::from(doubt))
+            (app, provider, device, version, reason.code(), u8::from(retire), u8::from(doubt), since)
         })
         .collect();
+    // What is said of a time before the last registration is no more than a strike.
     let query = sqlx::query(
         "UPDATE addresses SET
-            state = iif(v.value ->> 5 OR (v.value ->> 6 AND strikes > 0 AND updated_at BETWEEN ?3 AND ?4), 1, 0),
-            strikes = CASE WHEN NOT v.value ->> 6 THEN strikes WHEN strikes = 0 OR updated_at < ?3 THEN 1
+            state = iif(w.retire OR (w.doubt AND strikes > 0 AND updated_at BETWEEN ?3 AND ?4), 1, 0),
+            strikes = CASE WHEN NOT w.doubt THEN strikes WHEN strikes = 0 OR updated_at < ?3 THEN 1
                 WHEN updated_at > ?4 THEN strikes ELSE strikes + 1 END,
-            updated_at = iif(v.value ->> 6 AND strikes > 0 AND updated_at > ?4, updated_at, ?2),
-            state_reason = v.value ->> 4
-         FROM json_each(?1) AS v
-         WHERE addresses.app = v.value ->> 0 AND addresses.provider = v.value ->> 1
-           AND addresses.device = v.value ->> 2 AND addresses.version = v.value ->> 3 AND addresses.state = 0",
+            updated_at = iif(w.doubt AND strikes > 0 AND updated_at > ?4, updated_at, ?2),
+            state_reason = w.reason
+         FROM (
+            SELECT a.app, a.provider, a.device, a.version, v.value ->> 4 AS reason,
+                v.value ->> 5 AND coalesce(a.registered_at < v.value ->> 7, TRUE) AS retire,
+                v.value ->> 6 OR (v.value ->> 5 AND coalesce(a.registered_at >= v.value ->> 7, FALSE)) AS doubt
+            FROM json_each(?1) AS v CROSS JOIN addresses AS a
+            ON a.app = v.value ->> 0 AND a.provider = v.value ->> 1 AND a.device = v.value ->> 2
+                AND a.version = v.value ->> 3 AND a.state = 0) AS w
+         WHERE addresses.app = w.app AND addresses.provider = w.provider
+           AND addresses.device = w.device AND addresses.version = w.version",
     );
     let now = batch.now_ms;
     let (oldest, newest) = (now.saturating_sub(STRIKE_LIFE_MS), now.saturating_sub(STRIKES_APART_MS));

@@ -178,7 +178,7 @@ fn returned(receipt: &VendorReceipt) -> Happening {
         ReceiptEvent::Displayed => reached(State::Displayed),
         ReceiptEvent::Clicked => reached(State::Clicked),
         ReceiptEvent::Dismissed => What::Dismissed(receipt.witness),
-        ReceiptEvent::Failed(reason) => {
+        ReceiptEvent::Failed { reason, .. } => {
             let vendor = &receipt.vendor;
             What::FailedLater(receipt.channel, reason, vendor.code.clone(), vendor.words.clone())
         }
