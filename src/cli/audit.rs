@@ -5,8 +5,7 @@ use comfy_table::Table;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::client::Remote;
-use super::keys::escape;
+use super::client::{Remote, escape};
 use super::{Config, say};
 use crate::store::sqlite;
 

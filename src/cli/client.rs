@@ -1,5 +1,6 @@
-//! A caller of a running gateway: what `send` and `keys` share.
+//! A caller of a running gateway: what the commands that talk to one share.
 
+use ::http as http_types;
 use anyhow::{Context as _, bail};
 use anypush_providers::kit::egress::Egress;
 use anypush_providers::kit::http;
@@ -21,6 +22,7 @@ pub(super) struct Remote {
 }
 
 /// A ready caller.
+#[derive(Debug)]
 pub(super) struct Client {
     http: reqwest::Client,
     url: String,
@@ -29,6 +31,12 @@ pub(super) struct Client {
 }
 
 impl Remote {
+    /// The path of the app that is named.
+    pub(super) fn app_path(&self) -> anyhow::Result<String> {
+        let app = self.app.as_deref().context("say which app: --app APP, or ANYPUSH_APP")?;
+        Ok(format!("/v1/apps/{}", escape(app)))
+    }
+
     /// Makes a caller; the key must be there.
     pub(super) fn client(&self) -> anyhow::Result<Client> {
         let key = self.api_key.clone().context("no API key: set ANYPUSH_API_KEY or give --api-key")?;
@@ -44,6 +52,23 @@ impl Remote {
 }
 
 impl Client {
+    /// Everything that a list has, page by page.
+    pub(super) async fn all(&self, path: &str) -> anyhow::Result<Vec<Value>> {
+        let mut all = Vec::new();
+        let mut cursor = String::new();
+        loop {
+            let page = format!("{path}?limit=100{cursor}");
+            let mut page = self.call(http_types::Method::GET, &page, None, false).await?;
+            if let Value::Array(mut data) = page["data"].take() {
+                all.append(&mut data);
+            }
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={}", escape(next)),
+                None => return Ok(all),
+            }
+        }
+    }
+
     /// Calls the gateway; a problem document becomes a sentence. `acting`: send the app along.
     pub(super) async fn call(
         &self,
@@ -78,4 +103,7 @@ impl Client {
     }
 }
 
-use ::http as http_types;
+/// A name inside a path.
+pub(super) fn escape(name: &str) -> String {
+    url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20")
+}

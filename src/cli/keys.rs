@@ -5,7 +5,7 @@ use comfy_table::Table;
 use http::Method;
 use serde_json::{Value, json};
 
-use super::client::Remote;
+use super::client::{Remote, escape};
 use super::{Config, say};
 use crate::api::auth::{Auth, NewKey, SCOPES};
 use crate::api::keys::view;
@@ -148,11 +148,6 @@ async fn at_gateway(action: &Action, place: &Place) -> anyhow::Result<Value> {
 
 fn all_if_none(scopes: &[String]) -> Vec<String> {
     if scopes.is_empty() { SCOPES.map(String::from).to_vec() } else { scopes.to_vec() }
-}
-
-/// A name inside a path.
-pub(super) fn escape(name: &str) -> String {
-    url::form_urlencoded::byte_serialize(name.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
 fn print(answer: &Value, as_json: bool) {

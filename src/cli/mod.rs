@@ -3,7 +3,10 @@
 //! Exit codes: 0 done, 1 it failed (one sentence says how to mend it), 2 the command was misspelled, 64 the
 //! configuration is wrong.
 
+mod apply;
 mod audit;
+mod backup;
+mod channels;
 mod client;
 mod dry_run;
 mod keys;
@@ -45,8 +48,12 @@ enum Command {
     Send(send::Args),
     Keys(keys::Args),
     Audit(audit::Args),
+    Channels(channels::Args),
+    Apply(apply::Args),
+    Export(apply::ExportArgs),
     Openapi(misc::OpenapiArgs),
     Migrate(misc::MigrateArgs),
+    Backup(backup::Args),
 }
 
 /// Where the configuration comes from; the same for every command that needs it.
@@ -79,11 +86,15 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Send(args) => send::run(args).await,
         Command::Keys(args) => keys::run(args).await,
         Command::Audit(args) => audit::run(args).await,
+        Command::Channels(args) => channels::run(args).await,
+        Command::Apply(args) => apply::run(args).await,
+        Command::Export(args) => apply::export(args).await,
         Command::Openapi(args) => {
             misc::openapi(&args);
             Ok(())
         }
         Command::Migrate(args) => misc::migrate(args).await,
+        Command::Backup(args) => backup::run(args).await,
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
     complain(&error);

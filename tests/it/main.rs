@@ -11,6 +11,8 @@ mod api_devices;
 mod api_messages;
 mod api_phones;
 mod asking;
+mod apply;
+mod backends;
 mod bad_input;
 mod command_line;
 mod contract;

@@ -6,6 +6,7 @@
 //! - [`devices`], [`addresses`], [`admin`], [`audit`]: what is rare, a call at a time inside the same transactions.
 //! - [`reads`], [`audience`]: what goes out, over read-only connections.
 //! - [`open`], [`check`], [`checkpoint`], [`session`], [`rows`]: files and schema, the log's way back, connections, columns.
+//! - [`backup`]: a copy while all of this goes on.
 //!
 //! Nothing is answered before its commit is on disk, and nothing but the writer's own statements happens between
 //! BEGIN and COMMIT.
@@ -15,6 +16,7 @@ mod addresses;
 mod admin;
 mod audience;
 mod audit;
+mod backup;
 mod categories;
 mod changes;
 mod check;
@@ -47,6 +49,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 pub use audit::{AuditLog, verify_audit};
+pub use backup::{BackupError, back_up};
 pub use open::{OpenError, SqliteOptions};
 
 pub(crate) use self::session::hex;

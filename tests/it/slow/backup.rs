@@ -1,13 +1,13 @@
 //! A backup that was made while the gateway worked, and is restored later: it is whole, what had ended by then is not
 //! sent again, and what waited is sent when somebody says so.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _};
+use tokio::process::Command;
 
 use super::crash_points::post;
 use crate::sending::fcm_device;
@@ -21,10 +21,12 @@ fn to_all(title: &str) -> Value {
 
 /// Makes a copy as an operator would, without stopping anything.
 async fn back_up(data_dir: &Path, to: &Path) {
-    let options = SqliteConnectOptions::new().filename(data_dir.join("anypush.db"));
-    let mut other = options.busy_timeout(Duration::from_secs(30)).connect().await.unwrap();
-    sqlx::query("VACUUM INTO ?1").bind(to.to_str().unwrap()).execute(&mut other).await.unwrap();
-    other.close().await.unwrap();
+    let program = Command::new(env!("CARGO_BIN_EXE_anypush"))
+        .args([OsStr::new("backup"), OsStr::new("--data-dir"), data_dir.as_ref()])
+        .args([OsStr::new("--to"), to.as_ref()])
+        .output();
+    let made = program.await.unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }
 
 fn restore(data_dir: &Path, from: &Path) {

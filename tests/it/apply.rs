@@ -1,0 +1,146 @@
+//! `anypush apply`, `anypush export` and `anypush channels`, as an operator types them.
+
+use std::path::Path;
+use std::process::Output;
+
+use reqwest::Method;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::world::World;
+
+const EXAMPLE: &str = include_str!("../../config/example.apply.toml");
+
+/// Runs the program against the world's gateway, with the variables that the example names.
+async fn anypush(world: &World, directory: &Path, sms: &Value, args: &[&str]) -> Output {
+    let program = Command::new(env!("CARGO_BIN_EXE_anypush"))
+        .args(args)
+        .current_dir(directory)
+        .env("ANYPUSH_URL", &world.url)
+        .env("ANYPUSH_API_KEY", &world.admin_key)
+        .env("TWILIO_ACCOUNT_SID", sms["account_sid"].as_str().unwrap())
+        .env("TWILIO_AUTH_TOKEN", sms["auth_token"].as_str().unwrap())
+        .output();
+    tokio::time::timeout(crate::world::PATIENCE, program).await.expect("it ends").unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let both = [&output.stdout[..], &output.stderr[..]].concat();
+    String::from_utf8(both).unwrap()
+}
+
+/// A directory with the example and the key files that it names, and the played account for text messages.
+async fn prepared(world: &World) -> (tempfile::TempDir, Value) {
+    let samples = world.sandbox(Method::GET, "/samples", None).await;
+    let config = |provider: &str| {
+        let all = samples["samples"].as_array().unwrap();
+        all.iter().find(|sample| sample["provider"] == provider).unwrap()["channel_config"].clone()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("service-account.json", &config("fcm")["service_account"].to_string());
+    write("AuthKey_ABCDE12345.p8", config("apns")["key_p8"].as_str().unwrap());
+    write("push.toml", EXAMPLE);
+    (dir, config("sms_twilio"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_example_file_makes_an_installation_and_applied_again_changes_nothing() {
+    let world = World::start().await;
+    let (dir, sms) = prepared(&world).await;
+    let apply = ["apply", "-f", "push.toml"];
+
+    let planned = anypush(&world, dir.path(), &sms, &[&apply[..], &["--dry-run"]].concat()).await;
+    assert!(planned.status.success(), "{}", said(&planned));
+    assert!(said(&planned).ends_with("6 would be created\n"), "{}", said(&planned));
+    let missing = world.call(&world.admin_key, Method::GET, "/v1/apps/shop/channels", None).await;
+    assert_eq!(missing.status, 404, "a dry run makes nothing");
+
+    let applied = anypush(&world, dir.path(), &sms, &apply).await;
+    assert!(applied.status.success(), "{}", said(&applied));
+    assert!(said(&applied).ends_with("6 created\n"), "{}", said(&applied));
+    let again = anypush(&world, dir.path(), &sms, &apply).await;
+    assert!(said(&again).ends_with("6 unchanged\n"), "{}", said(&again));
+
+    let edited = EXAMPLE.replace("per_second = 10 ", "per_second = 20 ").replace("\"orders\"", "\"parcels\"");
+    std::fs::write(dir.path().join("push.toml"), edited).unwrap();
+    let changed = anypush(&world, dir.path(), &sms, &apply).await;
+    assert!(said(&changed).ends_with("2 changed, 4 unchanged\n"), "{}", said(&changed));
+    let channel = world.call(&world.admin_key, Method::GET, "/v1/apps/shop/channels/sms", None).await;
+    assert_eq!(channel.body["limits"]["per_second"], 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_exported_holds_no_secret_and_applied_changes_nothing() {
+    let world = World::start().await;
+    let (dir, sms) = prepared(&world).await;
+    let applied = anypush(&world, dir.path(), &sms, &["apply", "-f", "push.toml"]).await;
+    assert!(applied.status.success(), "{}", said(&applied));
+
+    let exported = anypush(&world, dir.path(), &sms, &["export"]).await;
+    assert!(exported.status.success(), "{}", said(&exported));
+    let text = said(&exported);
+    for part in
+        ["[apps.shop.channels.ios.config]", "# config.key_p8 is set and secret", "[apps.it.channels.fcm"]
+    {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    for secret in ["PRIVATE KEY", sms["auth_token"].as_str().unwrap()] {
+        assert!(!text.contains(secret), "a secret in\n{text}");
+    }
+    std::fs::write(dir.path().join("exported.toml"), &text).unwrap();
+    let again = anypush(&world, dir.path(), &sms, &["apply", "-f", "exported.toml"]).await;
+    assert!(said(&again).ends_with("8 unchanged\n"), "{}\n{text}", said(&again));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_with_mistakes_changes_nothing_and_all_of_them_are_told() {
+    let world = World::start().await;
+    let (dir, sms) = prepared(&world).await;
+    let broken =
+        EXAMPLE.replace("service-account.json", "absent.json").replace("TWILIO_AUTH_TOKEN", "NOT_SET");
+    std::fs::write(dir.path().join("push.toml"), broken).unwrap();
+    let refused = anypush(&world, dir.path(), &sms, &["apply", "-f", "push.toml"]).await;
+    assert_eq!(refused.status.code(), Some(64));
+    let told = said(&refused);
+    assert!(told.contains("absent.json") && told.contains("NOT_SET"), "{told}");
+    let apps = world.call(&world.admin_key, Method::GET, "/v1/apps", None).await;
+    assert_eq!(apps.body["data"].as_array().unwrap().len(), 1, "nothing was made");
+
+    // What only the gateway can find names the channel and the place.
+    let wrong = EXAMPLE.replace("\"FGHIJ67890\"", "\"short\"");
+    std::fs::write(dir.path().join("push.toml"), wrong).unwrap();
+    let refused = anypush(&world, dir.path(), &sms, &["apply", "-f", "push.toml"]).await;
+    assert_eq!(refused.status.code(), Some(1));
+    let told = said(&refused);
+    assert!(told.contains("channel shop/ios") && told.contains("team_id"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_looks_at_channels_checks_pauses_and_resumes_them() {
+    let world = World::start().await;
+    let (dir, sms) = prepared(&world).await;
+    let channels = async |args: &[&str]| {
+        let output =
+            anypush(&world, dir.path(), &sms, &[&["channels"], args, &["--app", "it"]].concat()).await;
+        (output.status.code(), said(&output))
+    };
+    let (_, listed) = channels(&["list"]).await;
+    assert!(listed.contains("fcm") && listed.contains("direct") && listed.contains("ok"), "{listed}");
+    let (code, checked) = channels(&["check", "fcm"]).await;
+    assert_eq!(code, Some(0), "{checked}");
+    assert_eq!(channels(&["pause", "fcm"]).await.1, "fcm is paused\n");
+    assert_eq!(channels(&["resume", "fcm"]).await.1, "fcm is ok\n");
+    let (_, shown) = channels(&["show", "fcm", "--json"]).await;
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["secrets"]["service_account"]["set"], true);
+
+    let refused = serde_json::json!({"credentials": "refused"});
+    world.sandbox(Method::PUT, "/providers/fcm", Some(refused)).await;
+    let (code, checked) = channels(&["check", "fcm"]).await;
+    assert_eq!(code, Some(1), "{checked}");
+    assert!(checked.contains("fcm is not good"), "{checked}");
+    assert_eq!(channels(&["delete", "fcm"]).await.1, "deleted fcm\n");
+    let (code, gone) = channels(&["show", "fcm"]).await;
+    assert_eq!(code, Some(1), "{gone}");
+}
