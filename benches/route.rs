@@ -56,6 +56,7 @@ fn route(criterion: &mut Criterion) {
         connected: false,
         enabled: true,
         addresses: vec![address("maker3"), address("global1"), address("text")],
+        ..RouteDevice::default()
     };
     let mut group = criterion.benchmark_group("route");
     for count in [2, 11] {
@@ -63,6 +64,7 @@ fn route(criterion: &mut Criterion) {
             let question = Question {
                 needs: &needs,
                 steps: &[],
+                rules: &[],
                 device: &device,
                 channels: &channels[..count],
                 tried: &[],

@@ -18,6 +18,7 @@ use crate::delivery::{self, Pipeline};
 use crate::direct::Hub;
 use crate::ids::{IdCodec, IdMaker};
 use crate::receipts::{self, CallbackUrls, Receipts};
+use crate::rules::Rules;
 use crate::secrets::Vault;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError, sqlite};
@@ -43,6 +44,8 @@ pub struct Gateway {
     pub auth: Arc<Auth>,
     /// Live channels.
     pub channels: Channels,
+    /// The apps' own rules for routes.
+    pub rules: Rules,
     /// Connected phones.
     pub hub: Hub,
     /// The way of a message.
@@ -112,6 +115,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
     };
     let egress = environment.egress.clone();
     let channels = Channels::load(Arc::clone(&store), Arc::clone(&vault), environment, clock.clone()).await?;
+    let rules = Rules::load(Arc::clone(&store)).await?;
     let (hub, metrics, tasks) = (Hub::default(), Arc::new(Metrics::default()), Tasks::default());
     let callback_urls = CallbackUrls::new(Arc::clone(&vault));
     if !settings.public_url.is_empty() {
@@ -154,6 +158,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         store,
         auth: Arc::new(auth),
         channels,
+        rules,
         hub,
         pipeline,
         receipts,

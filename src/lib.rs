@@ -21,6 +21,7 @@ pub mod pacing;
 pub mod quotas;
 pub mod receipts;
 pub mod routing;
+pub mod rules;
 pub mod secrets;
 pub mod settings;
 pub mod store;

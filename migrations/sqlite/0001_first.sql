@@ -92,6 +92,13 @@ CREATE TABLE categories (
     PRIMARY KEY (app, name)
 ) STRICT, WITHOUT ROWID;
 
+-- An app's own rules for routes, in order, one document: nobody sees half of a change. Messages carry a copy.
+CREATE TABLE routes (
+    app        INTEGER PRIMARY KEY,
+    rules      TEXT    NOT NULL,
+    updated_at INTEGER NOT NULL
+) STRICT;
+
 -- Installations of an app. `seq` is the target number in deliveries: dense over the installation, so that
 -- (target, message) needs no app in its key and sorted pages read neighbours.
 CREATE TABLE devices (

@@ -15,6 +15,7 @@ use super::auth::Caller;
 use super::extract::{Body, Names, Query};
 use super::fields::{Fields, Mistakes, Text};
 use super::problem::{Answer, FieldError, Problem};
+use super::rules;
 use crate::app::Gateway;
 use crate::channels::{Channel, ChannelError, Limits, PutChannel};
 use crate::clock::rfc3339;
@@ -215,6 +216,12 @@ pub(super) async fn delete(
     let channel = find(&gateway, &caller, &names)?;
     if channel.is_direct() {
         return Err(built_in());
+    }
+    let users = rules::users_of(&gateway, channel.record.app, &channel.record.name);
+    if !users.is_empty() {
+        let why =
+            format!("rules of the app's routes name this channel: {}; change them first", users.join(", "));
+        return Err(Problem::new(StatusCode::CONFLICT, "channel_in_use", why));
     }
     gateway.channels.delete(channel.record.app, &channel.record.name).await?;
     gateway.pipeline.nudge(channel.record.seq);

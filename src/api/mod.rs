@@ -27,6 +27,8 @@ mod messages;
 pub mod ops;
 mod providers;
 pub(crate) mod refusals;
+mod rules;
+mod steps;
 mod story;
 
 use std::sync::Arc;
@@ -94,6 +96,8 @@ pub fn routes() -> Vec<Route> {
         put("/v1/apps/{app}/categories/{name}", write_channels, categories::put),
         get("/v1/apps/{app}/categories/{name}", read_channels, categories::get),
         delete("/v1/apps/{app}/categories/{name}", write_channels, categories::delete),
+        get("/v1/apps/{app}/routes", read_channels, rules::get),
+        put("/v1/apps/{app}/routes", write_channels, rules::put),
         get("/v1/apps", Admin, apps::list),
         post("/v1/apps", Admin, apps::create),
         get("/v1/apps/{app}", Member, apps::get),

@@ -28,15 +28,21 @@ pub(super) struct Told {
 }
 
 /// Tells a decision.
-pub(super) fn decision(channels: &[i64], skipped: &[Skip], name: &impl Fn(i64) -> String) -> Told {
+pub(super) fn decision(
+    channels: &[i64],
+    skipped: &[Skip],
+    rule: Option<&str>,
+    name: &impl Fn(i64) -> String,
+) -> Told {
     let names: Vec<_> = channels.iter().map(|channel| name(*channel)).collect();
-    let mut text = match names.split_first() {
+    let text = match names.split_first() {
         None => "No channel can reach this target.".to_owned(),
         Some((first, [])) => format!("Will be sent through {first}."),
         Some((first, rest)) => {
             format!("Will be sent through {first}; if that fails, {}.", rest.join(", then "))
         }
     };
+    let mut text = rule.map_or_else(|| text.clone(), |rule| format!("By the rule {rule}. {text}"));
     let skipped: Vec<_> = skipped.iter().map(|skip| (name(skip.channel), why(skip))).collect();
     for (channel, why) in &skipped {
         let _ = write!(text, " {channel} was left out: {why}.");
@@ -47,9 +53,16 @@ pub(super) fn decision(channels: &[i64], skipped: &[Skip], name: &impl Fn(i64) -
 
 fn line(entry: TrailEntry, created: u64, name: &impl Fn(i64) -> String) -> Value {
     match entry {
-        TrailEntry::Decided { at_ms, channels, skipped } => {
-            let Told { text, channels, skipped } = decision(&channels, &skipped, name);
-            json!({"at": rfc3339(created + at_ms), "kind": "decided", "text": text, "channels": channels, "skipped": skipped})
+        TrailEntry::Decided { at_ms, channels, skipped, rule } => {
+            let Told { text, channels, skipped } = decision(&channels, &skipped, rule.as_deref(), name);
+            json!({
+                "at": rfc3339(created + at_ms),
+                "kind": "decided",
+                "text": text,
+                "rule": rule,
+                "channels": channels,
+                "skipped": skipped,
+            })
         }
         attempted @ TrailEntry::Attempted { .. } => attempt(attempted, created, name),
         TrailEntry::Received { at_ms, channel, state, witness } => {
@@ -222,6 +235,7 @@ mod tests {
                 at_ms: 1,
                 channels: vec![1, 2],
                 skipped: vec![Skip { channel: 3, why: SkipReason::Paused }],
+                rule: Some("orders".into()),
             },
             TrailEntry::Attempted {
                 at_ms: 20,
@@ -252,7 +266,7 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "Will be sent through c1; if that fails, c2. c3 was left out: it is paused.",
+                "By the rule orders. Will be sent through c1; if that fails, c2. c3 was left out: it is paused.",
                 "c1 did not take it: the vendor is down, slow or overloaded. It answered 503 UNAVAILABLE. Next: c2.",
                 "The phone reports: delivered.",
             ]

@@ -53,6 +53,8 @@ pub struct DryTarget {
     pub steps: Vec<Step>,
     /// Channels that were left out, and why.
     pub skipped: Vec<Skip>,
+    /// The app's rule that decided.
+    pub rule: Option<String>,
     /// Why it would end at once.
     pub reason: Option<Reason>,
 }
@@ -75,6 +77,8 @@ pub struct Fan {
     pub channels: Vec<i64>,
     /// Channels that were left out, and why.
     pub skipped: Vec<Skip>,
+    /// The app's rule that decided.
+    pub rule: Option<String>,
     /// Why they would end at once.
     pub reason: Option<Reason>,
 }
@@ -157,7 +161,8 @@ impl DryRun {
                 Some(given) => Who::Nobody(given.given.clone().unwrap_or_default()),
             };
             let (steps, skipped, reason) = apart(seen);
-            self.targets.push(DryTarget { who, steps, skipped, reason });
+            let rule = rule(seen);
+            self.targets.push(DryTarget { who, steps, skipped, rule, reason });
         }
         for seen in &seen {
             let (steps, skipped, reason) = apart(seen);
@@ -171,10 +176,15 @@ impl DryRun {
                 }
             }
             let channels = steps.iter().map(|step| step.channel).collect();
-            *self.ways.entry(Fan { channels, skipped, reason }).or_default() += 1;
+            *self.ways.entry(Fan { channels, skipped, rule: rule(seen), reason }).or_default() += 1;
         }
         Ok(())
     }
+}
+
+/// The rule that decided.
+fn rule(seen: &Seen) -> Option<String> {
+    seen.decision.as_ref().ok().and_then(|decision| decision.rule.clone())
 }
 
 /// A decision as steps, or why there are none.

@@ -133,17 +133,19 @@ pub(super) async fn decide(
     let store = &inner.parts.store;
     let channels = inner.parts.channels.of_app(job.record.app);
     let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
-    let planner = inner.planner(job, &routes);
+    let mut planner = inner.planner(job, &routes);
     let mut rest = None;
     match audience {
         Audience::Addresses(addresses) => planner.addresses(&addresses, plan),
         Audience::Devices(_) | Audience::Users(_) => {
             let (found, unknown) = look_up(&**store, job.record.app, audience).await?;
+            planner.traits = inner.traits(job, found.iter().map(|device| device.seq)).await?;
             planner.devices(&found, plan);
             planner.unknown(unknown, plan);
         }
         Audience::Matching { expression, after } => {
             let found = store.targets_matching(job.record.app, &expression, after, STRIDE).await?;
+            planner.traits = inner.traits(job, found.iter().map(|device| device.seq)).await?;
             planner.devices(&found, plan);
             if found.len() == STRIDE {
                 let after = found.last().map_or(after, |device| device.seq);

@@ -143,8 +143,10 @@ pub(super) async fn route_devices(
     let (given, devices): (Vec<u64>, Vec<u64>) = targets.iter().partition(|target| **target >= GIVEN_TARGETS);
     let mut found = HashMap::new();
     if !devices.is_empty() {
+        let mut traits = inner.traits(job, devices.iter().copied()).await?;
         for device in store.targets_by_number(job.record.app, &devices).await? {
-            found.insert(device.seq, planner.route_device(&device));
+            let traits = traits.remove(&device.seq).unwrap_or_default();
+            found.insert(device.seq, RouteDevice { traits, ..planner.route_device(&device) });
         }
     }
     if !given.is_empty() {

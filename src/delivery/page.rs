@@ -39,6 +39,8 @@ pub struct Decided {
     pub channels: Vec<i64>,
     /// Channels that were left out, and why.
     pub skipped: Vec<Skip>,
+    /// The app's rule that it was decided by.
+    pub rule: Option<String>,
 }
 
 /// One target of a page.

@@ -26,7 +26,7 @@ use crate::direct::Hub;
 use crate::ids::{Id, IdCodec, IdMaker};
 use crate::pacing::Seen;
 use crate::receipts::CallbackUrls;
-use crate::routing::RouteChannel;
+use crate::routing::{RouteChannel, Traits};
 use crate::store::{NewWork, Store, StoreError, WorkItem, WorkKind};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -256,7 +256,21 @@ impl Inner {
     /// What decides about a message's targets, as things are now.
     pub(super) fn planner<'a>(&'a self, job: &'a Job, channels: &'a [RouteChannel]) -> Planner<'a> {
         let own_wait_seconds = self.parts.own_wait_seconds;
-        Planner { job, channels, hub: &self.parts.hub, now_ms: self.now_ms(), own_wait_seconds }
+        let (hub, now_ms) = (&self.parts.hub, self.now_ms());
+        Planner { job, channels, hub, now_ms, own_wait_seconds, traits: HashMap::new() }
+    }
+
+    /// What the rules of a message ask of these devices; nothing is read where they ask nothing.
+    pub(super) async fn traits(
+        &self,
+        job: &Job,
+        devices: impl Iterator<Item = u64>,
+    ) -> Result<HashMap<u64, Traits>, StoreError> {
+        if !job.spec.rules.iter().any(|rule| rule.fits.asks_devices()) {
+            return Ok(HashMap::new());
+        }
+        let devices: Vec<u64> = devices.collect();
+        Ok(self.parts.store.device_traits(&devices).await?.into_iter().collect())
     }
 
     /// A page as a work item that is free.

@@ -1,6 +1,6 @@
 //! From targets to pages: each target's route is decided, and those with the same first channel share pages.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anypush_providers::contract::Reason;
 
@@ -13,7 +13,7 @@ use crate::delivery::trail::TrailEntry;
 use crate::direct::Hub;
 use crate::ids::{GIVEN_TARGETS, Id};
 use crate::routing::{
-    Decision, Question, Route, RouteAddress, RouteChannel, RouteDevice, Step, Wait, decide,
+    Decision, Question, Route, RouteAddress, RouteChannel, RouteDevice, Step, Traits, Wait, decide,
 };
 use crate::store::{NewTarget, NewWork, TargetDevice, WorkKind};
 
@@ -65,6 +65,8 @@ pub(super) struct Planner<'a> {
     pub(super) hub: &'a Hub,
     pub(super) now_ms: u64,
     pub(super) own_wait_seconds: u32,
+    /// What the message's rules ask of devices, where they do.
+    pub(super) traits: HashMap<u64, Traits>,
 }
 
 impl Planner<'_> {
@@ -127,6 +129,7 @@ impl Planner<'_> {
         decide(&Question {
             needs: &self.job.needs,
             steps: &self.job.spec.steps,
+            rules: &self.job.spec.rules,
             device,
             channels: self.channels,
             tried,
@@ -150,6 +153,7 @@ impl Planner<'_> {
                     params: params.clone(),
                 })
                 .collect(),
+            traits: self.traits.get(&device.seq).cloned().unwrap_or_default(),
         }
     }
 
@@ -159,7 +163,12 @@ impl Planner<'_> {
             Route::Send(steps) => steps.iter().map(|step| step.channel).collect(),
             Route::Defer { .. } | Route::Suppress(_) => Vec::new(),
         };
-        Decided { at_ms: self.job.at_ms(self.now_ms), channels, skipped: decision.skipped.clone() }
+        Decided {
+            at_ms: self.job.at_ms(self.now_ms),
+            channels,
+            skipped: decision.skipped.clone(),
+            rule: decision.rule.clone(),
+        }
     }
 
     fn target(&self, target: u64, device: &RouteDevice, plan: &mut Plan) {
@@ -269,7 +278,8 @@ impl Plan {
 
 impl From<Decided> for TrailEntry {
     fn from(decided: Decided) -> Self {
-        Self::Decided { at_ms: decided.at_ms, channels: decided.channels, skipped: decided.skipped }
+        let Decided { at_ms, channels, skipped, rule } = decided;
+        Self::Decided { at_ms, channels, skipped, rule }
     }
 }
 
@@ -325,10 +335,10 @@ mod tests {
     fn plan(act: impl FnOnce(&Planner<'_>, &mut Plan)) -> Plan {
         let (job, channels, hub) = (job(), channels(), Hub::default());
         let mut plan = Plan::default();
-        act(
-            &Planner { job: &job, channels: &channels, hub: &hub, now_ms: 1500, own_wait_seconds: 20 },
-            &mut plan,
-        );
+        let traits = HashMap::new();
+        let planner =
+            Planner { job: &job, channels: &channels, hub: &hub, now_ms: 1500, own_wait_seconds: 20, traits };
+        act(&planner, &mut plan);
         plan
     }
 

@@ -6,7 +6,7 @@ use anypush_providers::contract::{Address, Class, Content, DeliveryMode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::routing::StepSpec;
+use crate::routing::{Rule, StepSpec};
 
 /// What `messages.spec` holds.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +16,9 @@ pub struct Spec {
     /// The route that the backend asked for; empty = the app's rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepSpec>,
+    /// The app's rules that may concern it, as they were when it was accepted; none where it names its own route.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
     /// What happens where an answer is lost; `None`: as the channel does by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryMode>,

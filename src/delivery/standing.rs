@@ -146,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_further_step_is_under_way_from_its_decision_to_its_outcome() {
-        let decided = TrailEntry::Decided { at_ms: 1, channels: vec![2], skipped: vec![] };
+        let decided = TrailEntry::Decided { at_ms: 1, channels: vec![2], skipped: vec![], rule: None };
         let waited = TrailEntry::Waited { at_ms: 1, channel: 1, until: State::Delivered };
         let mut told = row(State::Accepted, 1, &[(1, None)]);
         for (entry, under_way) in [

@@ -19,6 +19,8 @@ pub enum TrailEntry {
         channels: Vec<i64>,
         /// Channels that were left out, and why.
         skipped: Vec<Skip>,
+        /// The app's rule that it was decided by.
+        rule: Option<String>,
     },
     /// A channel was tried.
     Attempted {
@@ -203,6 +205,7 @@ mod tests {
             at_ms: 1,
             channels: vec![2],
             skipped: vec![Skip { channel: 3, why: SkipReason::Lacks("data".into()) }],
+            rule: Some("codes".into()),
         };
         let attempted = TrailEntry::Attempted {
             at_ms: 40,
@@ -223,7 +226,7 @@ mod tests {
     #[test]
     fn the_trail_of_a_plain_success_is_small() {
         let bytes = encode(&[
-            TrailEntry::Decided { at_ms: 3, channels: vec![2], skipped: vec![] },
+            TrailEntry::Decided { at_ms: 3, channels: vec![2], skipped: vec![], rule: None },
             TrailEntry::Attempted {
                 at_ms: 40,
                 channel: 2,

@@ -2,6 +2,7 @@
 
 use anypush_providers::contract::{Reason, Tier};
 
+use super::rules::ruling;
 use super::{
     ChannelState, Decision, IfBlind, Question, Route, RouteAddress, RouteChannel, RouteDevice, Step,
     StepSpec, Wait,
@@ -11,20 +12,22 @@ use crate::delivery::trail::{Skip, SkipReason};
 
 /// Decides the route of one delivery.
 ///
-/// Channels are taken in the order that the message asked for, else by tier and name; SMS only where asked for. A
-/// channel that cannot carry the message or has no address is left out. One that is merely in trouble is left out
+/// Channels are taken in the order that the message asked for, else by the app's first rule that fits, else by tier and
+/// name; SMS only where asked for. A channel that cannot carry the message or has no address is left out. One that is merely in trouble is left out
 /// while another can do it, and kept where it is the only one: then the delivery waits for it. The own connection
 /// comes first while the phone is connected, and last (as a place to wait) where it is not.
 pub fn decide(question: &Question<'_>) -> Decision {
     let device = question.device;
     if !device.enabled && question.needs.notification {
-        return Decision { route: Route::Suppress(Reason::OptedOut), skipped: Vec::new() };
+        return Decision { route: Route::Suppress(Reason::OptedOut), skipped: Vec::new(), rule: None };
     }
+    let rule = if question.steps.is_empty() { ruling(question.rules, &device.traits) } else { None };
+    let asked = rule.map_or(question.steps, |rule| &rule.steps);
     let mut skipped = Vec::new();
     let mut steps = Vec::new();
     let mut troubled = Vec::new();
     let mut waiting = Vec::new();
-    for (channel, spec) in in_order(question, &mut skipped) {
+    for (channel, spec) in in_order(question, asked, &mut skipped) {
         match fits(question, channel) {
             Err(why) => skipped.push(Skip { channel: channel.seq, why }),
             Ok(address_version) => {
@@ -32,7 +35,7 @@ pub fn decide(question: &Question<'_>) -> Decision {
                     Step { channel: channel.seq, address_version, wait: wait(question, channel, spec) };
                 if let Some(why) = trouble(channel.state) {
                     troubled.push((step, why));
-                } else if channel.tier == Tier::Direct && !device.connected && question.steps.is_empty() {
+                } else if channel.tier == Tier::Direct && !device.connected && asked.is_empty() {
                     waiting.push(step);
                 } else {
                     steps.push(step);
@@ -54,7 +57,7 @@ pub fn decide(question: &Question<'_>) -> Decision {
         last.wait = None;
     }
     let route = if steps.is_empty() { Route::Suppress(Reason::NoRoute) } else { Route::Send(steps) };
-    Decision { route, skipped }
+    Decision { route, skipped, rule: rule.map(|rule| rule.name.clone()) }
 }
 
 /// What a step waits for, beside its outcome.
@@ -64,43 +67,41 @@ fn wait(question: &Question<'_>, channel: &RouteChannel, spec: Option<&StepSpec>
         return own.then_some(Wait { seconds: question.own_wait_seconds, until: State::Delivered });
     };
     let asked = spec.until.unwrap_or(State::Accepted);
-    let blind = match asked {
-        State::Delivered => !channel.capabilities.witnesses_delivered,
-        State::Displayed => !channel.capabilities.witnesses_displayed,
-        State::Clicked => !channel.capabilities.witnesses_clicked,
-        _ => false,
-    };
-    let until = if blind && spec.if_blind == IfBlind::Stop { State::Accepted } else { asked };
+    let until =
+        if channel.is_blind_to(asked) && spec.if_blind == IfBlind::Stop { State::Accepted } else { asked };
     spec.wait_seconds.map(|seconds| Wait { seconds, until })
 }
 
 /// A channel, and the step of the message that named it.
 type Named<'a> = (&'a RouteChannel, Option<&'a StepSpec>);
 
-fn in_order<'a>(question: &Question<'a>, skipped: &mut Vec<Skip>) -> Vec<Named<'a>> {
-    if question.steps.is_empty() {
+fn in_order<'a>(question: &Question<'a>, asked: &'a [StepSpec], skipped: &mut Vec<Skip>) -> Vec<Named<'a>> {
+    if asked.is_empty() {
         let (paid, mut order): (Vec<_>, Vec<_>) = question.channels.iter().partition(|c| c.tier == Tier::Sms);
         skipped.extend(paid.iter().map(|c| Skip { channel: c.seq, why: SkipReason::NotAskedFor }));
         order.sort_by_key(|c| c.tier);
         return order.into_iter().map(|channel| (channel, None)).collect();
     }
     let mut order: Vec<Named<'a>> = Vec::new();
-    for step in question.steps {
-        let uses = step.uses.as_str();
-        // A name beats a provider, a provider beats a tier: the most exact word counts.
-        let tests: [&dyn Fn(&RouteChannel) -> bool; 3] =
-            [&|c| c.name == uses, &|c| c.provider == uses, &|c| c.tier.as_str() == uses];
-        let found = tests.iter().find_map(|test| {
-            let hits: Vec<_> = question.channels.iter().filter(|c| test(c)).collect();
-            (!hits.is_empty()).then_some(hits)
-        });
-        for channel in found.unwrap_or_default() {
+    for step in asked {
+        for channel in named(question.channels, &step.uses) {
             if !order.iter().any(|(known, _)| known.seq == channel.seq) {
                 order.push((channel, Some(step)));
             }
         }
     }
     order
+}
+
+/// The channels that a step means. A name beats a provider, a provider beats a tier: the most exact word counts.
+pub fn named<'a>(channels: &'a [RouteChannel], uses: &str) -> Vec<&'a RouteChannel> {
+    let tests: [&dyn Fn(&RouteChannel) -> bool; 3] =
+        [&|c| c.name == uses, &|c| c.provider == uses, &|c| c.tier.as_str() == uses];
+    let found = tests.iter().find_map(|test| {
+        let hits: Vec<_> = channels.iter().filter(|c| test(c)).collect();
+        (!hits.is_empty()).then_some(hits)
+    });
+    found.unwrap_or_default()
 }
 
 /// The address version through which the channel can carry the message to the device, or why it cannot.
@@ -157,7 +158,7 @@ mod tests {
     use anypush_providers::contract::{Capabilities, Needs};
     use proptest::prelude::*;
 
-    use super::super::RouteAddress;
+    use super::super::{Match, RouteAddress, Rule};
     use super::*;
 
     fn channel(seq: i64, name: &str, provider: &str, tier: Tier) -> RouteChannel {
@@ -193,7 +194,12 @@ mod tests {
             kind: "token".into(),
             params: BTreeMap::new(),
         };
-        RouteDevice { connects, connected, enabled: true, addresses: providers.iter().map(address).collect() }
+        let addresses = providers.iter().map(address).collect();
+        RouteDevice { connects, connected, enabled: true, addresses, ..RouteDevice::default() }
+    }
+
+    fn question<'a>(needs: &'a Needs, device: &'a RouteDevice, channels: &'a [RouteChannel]) -> Question<'a> {
+        Question { needs, steps: &[], rules: &[], device, channels, tried: &[], own_wait_seconds: 20 }
     }
 
     fn ask(
@@ -205,8 +211,7 @@ mod tests {
         let needs = Needs { notification: true, ..Needs::default() };
         let steps: Vec<_> =
             uses.iter().map(|u| StepSpec { uses: (*u).into(), ..StepSpec::default() }).collect();
-        let decision =
-            decide(&Question { needs: &needs, steps: &steps, device, channels, tried, own_wait_seconds: 20 });
+        let decision = decide(&Question { steps: &steps, tried, ..question(&needs, device, channels) });
         let order = match decision.route {
             Route::Send(steps) => steps.iter().map(|s| s.channel).collect(),
             _ => vec![],
@@ -235,8 +240,7 @@ mod tests {
         steps: &[StepSpec],
     ) -> Vec<Option<(u32, State)>> {
         let needs = Needs { notification: true, ..Needs::default() };
-        let question = Question { needs: &needs, steps, device, channels, tried: &[], own_wait_seconds: 20 };
-        match decide(&question).route {
+        match decide(&Question { steps, ..question(&needs, device, channels) }).route {
             Route::Send(steps) => steps.iter().map(|s| s.wait.map(|w| (w.seconds, w.until))).collect(),
             _ => vec![],
         }
@@ -409,14 +413,28 @@ mod tests {
         assert!(ask(&channels(), &phone, &[], &[]).0.is_empty());
         let needs = Needs { data_only: true, ..Needs::default() };
         let all = channels();
-        let question = Question {
-            needs: &needs,
-            steps: &[],
-            device: &phone,
-            channels: &all,
-            tried: &[],
-            own_wait_seconds: 20,
+        assert!(matches!(decide(&question(&needs, &phone, &all)).route, Route::Send(_)));
+    }
+
+    #[test]
+    fn the_apps_first_rule_that_fits_decides_where_the_message_names_no_route() {
+        let rule = |name: &str, uses: &str, countries: &[&str]| Rule {
+            name: name.into(),
+            fits: Match { countries: countries.iter().map(|c| (*c).into()).collect(), ..Match::default() },
+            steps: vec![StepSpec { uses: uses.into(), ..StepSpec::default() }],
         };
-        assert!(matches!(decide(&question).route, Route::Send(_)));
+        let rules = [rule("abroad", "text", &["FR"]), rule("rest", "globe", &[])];
+        let needs = Needs { notification: true, ..Needs::default() };
+        let (all, mut phone) = (channels(), device(&["globe", "mill", "text"], true, true));
+        let by = |phone: &RouteDevice, steps: &[StepSpec]| {
+            let decided = decide(&Question { rules: &rules, steps, ..question(&needs, phone, &all) });
+            let Route::Send(steps) = decided.route else { panic!("{decided:?}") };
+            (decided.rule, steps.iter().map(|step| step.channel).collect::<Vec<_>>())
+        };
+        assert_eq!(by(&phone, &[]), (Some("rest".into()), vec![2]));
+        phone.traits.country = Some("FR".into());
+        assert_eq!(by(&phone, &[]), (Some("abroad".into()), vec![4]));
+        let asked = [StepSpec { uses: "maker".into(), ..StepSpec::default() }];
+        assert_eq!(by(&phone, &asked), (None, vec![3]));
     }
 }

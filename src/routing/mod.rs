@@ -4,6 +4,7 @@
 //! clock, a store or a socket.
 
 mod decide;
+mod rules;
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::delivery::state::State;
 use crate::delivery::trail::Skip;
 
-pub use decide::decide;
+pub use decide::{decide, named};
+pub use rules::{Match, Rule, Traits, concerning};
 
 /// What to do with a delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub struct Decision {
     pub route: Route,
     /// Channels that were left out.
     pub skipped: Vec<Skip>,
+    /// The app's rule that it was decided by.
+    pub rule: Option<String>,
 }
 
 /// One step that a backend asked for.
@@ -92,8 +96,10 @@ pub enum IfBlind {
 pub struct Question<'a> {
     /// What the message asks of a channel.
     pub needs: &'a Needs,
-    /// The route that the backend asked for; empty = default order.
+    /// The route that the backend asked for; empty = by the rules.
     pub steps: &'a [StepSpec],
+    /// The app's rules that concern the message; where none fits the device, the default order.
+    pub rules: &'a [Rule],
     /// Whom it is for.
     pub device: &'a RouteDevice,
     /// The app's channels, in order of name.
@@ -116,6 +122,8 @@ pub struct RouteDevice {
     pub enabled: bool,
     /// Active addresses.
     pub addresses: Vec<RouteAddress>,
+    /// What rules ask of it.
+    pub traits: Traits,
 }
 
 /// An address as routing sees it.
@@ -156,6 +164,18 @@ pub struct RouteChannel {
 
 /// Whether a channel serves an address; the error says why not, in words for the trail.
 pub type Serves = std::sync::Arc<dyn Fn(&RouteAddress) -> Result<(), String> + Send + Sync>;
+
+impl RouteChannel {
+    /// Whether it never reports this state.
+    pub fn is_blind_to(&self, state: State) -> bool {
+        match state {
+            State::Delivered => !self.capabilities.witnesses_delivered,
+            State::Displayed => !self.capabilities.witnesses_displayed,
+            State::Clicked => !self.capabilities.witnesses_clicked,
+            _ => false,
+        }
+    }
+}
 
 impl std::fmt::Debug for RouteChannel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

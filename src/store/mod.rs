@@ -19,14 +19,15 @@ pub use records::{
     AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord,
     Changes, ChannelRecord, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord,
     InboxEntry, KeyRecord, Lease, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork,
-    PhoneEvent, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, SendAddress, StoredAddress,
-    TargetDevice, WorkItem, WorkKind, WorkUpdate,
+    PhoneEvent, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, RulesRecord, SendAddress,
+    StoredAddress, TargetDevice, WorkItem, WorkKind, WorkUpdate,
 };
 
 use crate::delivery::page::Page;
 use crate::delivery::spec::Expression;
 use crate::delivery::state::Delivery;
 use crate::ids::Id;
+use crate::routing::Traits;
 
 /// What can go wrong; each variant is something a caller does differently.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -112,6 +113,15 @@ pub trait Store: Send + Sync {
     async fn categories(&self, app: i64, after: &str, limit: usize) -> Result<Vec<CategoryRecord>>;
     /// Deletes a category; `false` where there is none.
     async fn delete_category(&self, app: i64, name: &str) -> Result<bool>;
+
+    // --- routes ---
+
+    /// Replaces an app's rules for routes.
+    async fn put_rules(&self, rules: RulesRecord) -> Result<()>;
+    /// The rules of all apps that ever had any, by app.
+    async fn rules(&self) -> Result<Vec<RulesRecord>>;
+    /// What rules ask of devices, by number.
+    async fn device_traits(&self, devices: &[u64]) -> Result<Vec<(u64, Traits)>>;
 
     // --- devices ---
 

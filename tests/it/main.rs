@@ -10,6 +10,7 @@ mod api_channels;
 mod api_devices;
 mod api_messages;
 mod api_phones;
+mod api_routes;
 mod apply;
 mod asking;
 mod backends;

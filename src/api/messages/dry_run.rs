@@ -36,17 +36,31 @@ pub(super) fn view(gateway: &Gateway, run: &DryRun) -> Value {
 }
 
 fn told(way: &Fan, n: u64, name: &impl Fn(i64) -> String) -> Value {
-    let Told { text, channels, skipped } = story::decision(&way.channels, &way.skipped, name);
-    let text = way.reason.map_or(text, |reason| ends(reason, &way.skipped, name));
-    json!({"targets": n, "channels": channels, "skipped": skipped, "reason": way.reason, "text": text})
+    let Told { text, channels, skipped } =
+        story::decision(&way.channels, &way.skipped, way.rule.as_deref(), name);
+    let text = way.reason.map_or(text, |reason| ends(reason, &way.skipped, way.rule.as_deref(), name));
+    json!({
+        "targets": n,
+        "rule": way.rule,
+        "channels": channels,
+        "skipped": skipped,
+        "reason": way.reason,
+        "text": text,
+    })
 }
 
 fn target(gateway: &Gateway, dry: &DryTarget, name: &impl Fn(i64) -> String) -> Value {
     let order: Vec<_> = dry.steps.iter().map(|step| step.channel).collect();
-    let Told { text, skipped, .. } = story::decision(&order, &dry.skipped, name);
-    let text = dry.reason.map_or(text, |reason| ends(reason, &dry.skipped, name));
+    let Told { text, skipped, .. } = story::decision(&order, &dry.skipped, dry.rule.as_deref(), name);
+    let text = dry.reason.map_or(text, |reason| ends(reason, &dry.skipped, dry.rule.as_deref(), name));
     let steps: Vec<_> = dry.steps.iter().map(|one| step(gateway, one, name)).collect();
-    let mut value = json!({"steps": steps, "skipped": skipped, "reason": dry.reason, "text": text});
+    let mut value = json!({
+        "rule": dry.rule,
+        "steps": steps,
+        "skipped": skipped,
+        "reason": dry.reason,
+        "text": text,
+    });
     match &dry.who {
         Who::Device(id) => value["device_id"] = id.as_str().into(),
         Who::Address(provider, token) => value["address"] = address::shown(provider, token),
@@ -56,9 +70,15 @@ fn target(gateway: &Gateway, dry: &DryTarget, name: &impl Fn(i64) -> String) -> 
 }
 
 /// Why a target ends at once, with what was left out.
-fn ends(reason: Reason, skipped: &[crate::delivery::trail::Skip], name: &impl Fn(i64) -> String) -> String {
-    let mut text = format!("Would not be sent: {}.", story::words(reason));
-    let Told { text: left_out, .. } = story::decision(&[], skipped, name);
+fn ends(
+    reason: Reason,
+    skipped: &[crate::delivery::trail::Skip],
+    rule: Option<&str>,
+    name: &impl Fn(i64) -> String,
+) -> String {
+    let by = rule.map(|rule| format!("By the rule {rule}. ")).unwrap_or_default();
+    let mut text = format!("{by}Would not be sent: {}.", story::words(reason));
+    let Told { text: left_out, .. } = story::decision(&[], skipped, None, name);
     if let Some((_, rest)) = left_out.split_once(". ") {
         text = format!("{text} {rest}");
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anypush_providers::contract::{
-    Badge, Class, Click, ClickAction, Content, DeliveryMode, Notification, Priority, Tier,
+    Badge, Class, Click, ClickAction, Content, DeliveryMode, Notification, Priority,
 };
 use axum::http::StatusCode;
 use serde_json::Value;
@@ -13,11 +13,10 @@ use crate::api::apps::is_name;
 use crate::api::devices::ID;
 use crate::api::fields::{Fields, Mistakes, Text};
 use crate::api::problem::{Answer, Problem};
+use crate::api::steps;
 use crate::app::Gateway;
 use crate::delivery::spec::{Audience, Expression, Spec, SpecCategory};
-use crate::delivery::state::State;
-use crate::direct;
-use crate::routing::{IfBlind, StepSpec};
+use crate::routing::{Rule, StepSpec, concerning};
 use crate::store::CategoryRecord;
 
 /// Four weeks: the longest that any vendor keeps a message.
@@ -25,15 +24,8 @@ const MAX_TTL: u64 = 2_419_200;
 const DEFAULT_TTL: u64 = 86_400;
 /// Above so many targets the class must be said: a campaign must not travel as a login code by accident.
 const CLASS_FREE: usize = 100;
-const MOST_STEPS: usize = 16;
 const MODES: [(&str, DeliveryMode); 2] =
     [("at_least_once", DeliveryMode::AtLeastOnce), ("at_most_once", DeliveryMode::AtMostOnce)];
-const UNTIL: [(&str, State); 4] = [
-    ("accepted", State::Accepted),
-    ("delivered", State::Delivered),
-    ("displayed", State::Displayed),
-    ("clicked", State::Clicked),
-];
 
 /// A message, validated.
 pub(super) struct Message {
@@ -59,7 +51,6 @@ fn parse(
     known_category: Option<CategoryRecord>,
 ) -> Answer<Message> {
     let most = gateway.settings.limits.targets;
-    let known = |word: &str| knows(gateway, app, word);
     too_many(&body, most)?;
     let wrong = Mistakes::default();
     let mut fields = Fields::of(body, "", &wrong);
@@ -85,9 +76,11 @@ fn parse(
         wrong.add("", "has nothing to send: give `notification`, `data` or both");
     }
     let ttl = fields.number("ttl_seconds", 0..=MAX_TTL).unwrap_or(DEFAULT_TTL);
+    let own_route = fields.has("route");
     let spec = Spec {
+        rules: if own_route { Vec::new() } else { rules(gateway, app, content.class, category.as_ref()) },
         content,
-        steps: steps(&mut fields, &wrong, known),
+        steps: route(gateway, app, &mut fields, &wrong),
         delivery: fields.choice("delivery", &MODES),
         ttl_seconds: ttl as u32,
         category,
@@ -98,6 +91,12 @@ fn parse(
     wrong.finish()?;
     let audience = audience.ok_or_else(Problem::internal)?;
     Ok(Message { spec, audience, label })
+}
+
+/// The app's rules that may concern the message, as they are now.
+fn rules(gateway: &Gateway, app: i64, class: Class, category: Option<&SpecCategory>) -> Vec<Rule> {
+    let Some(record) = gateway.rules.of_app(app) else { return Vec::new() };
+    concerning(&record.rules, class, category.map(|category| category.name.as_str()))
 }
 
 /// The category that the message names, as it is now.
@@ -285,36 +284,12 @@ fn overrides(fields: &mut Fields<'_>) -> BTreeMap<String, Value> {
     members.into_iter().collect()
 }
 
-fn steps(fields: &mut Fields<'_>, wrong: &Mistakes, known: impl Fn(&str) -> bool) -> Vec<StepSpec> {
+fn route(gateway: &Gateway, app: i64, fields: &mut Fields<'_>, wrong: &Mistakes) -> Vec<StepSpec> {
     let Some(mut route) = fields.object("route") else { return Vec::new() };
     if !route.has("steps") {
         route.refuse("steps", "is required");
     }
-    let items = route.list("steps", MOST_STEPS).unwrap_or_default();
+    let items = route.list("steps", steps::MOST).unwrap_or_default();
     route.finish();
-    let mut steps = Vec::new();
-    for (at, item) in items {
-        let mut step = Fields::of(item, at, wrong);
-        let uses = step.needed("use", Text::line(64));
-        if !uses.is_empty() && !known(&uses) {
-            step.refuse("use", "names neither a channel of this app, nor a provider, nor a tier");
-        }
-        let wait_seconds = step.number("wait_seconds", 1..=MAX_TTL).map(|n| n as u32);
-        let until = step.choice("until", &UNTIL);
-        let if_blind = step.choice("if_blind", &[("go", IfBlind::Go), ("stop", IfBlind::Stop)]);
-        if wait_seconds.is_none() && until.is_some_and(|until| until != State::Accepted) {
-            step.refuse("wait_seconds", "is required where `until` is more than `accepted`");
-        }
-        step.finish();
-        steps.push(StepSpec { uses, wait_seconds, until, if_blind: if_blind.unwrap_or_default() });
-    }
-    steps
-}
-
-/// Whether a route may name this.
-fn knows(gateway: &Gateway, app: i64, word: &str) -> bool {
-    Tier::ALL.iter().any(|tier| tier.as_str() == word)
-        || word == direct::DESCRIPTOR.id
-        || anypush_providers::find(word).is_some()
-        || gateway.channels.by_name(app, word).is_some()
+    steps::read(gateway, app, items, wrong).into_iter().map(|(_, step, _)| step).collect()
 }

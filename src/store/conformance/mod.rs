@@ -10,6 +10,7 @@ pub(in crate::store) mod messages;
 pub(in crate::store) mod phones;
 pub(in crate::store) mod quotas;
 pub(in crate::store) mod receipts;
+pub(in crate::store) mod rules;
 pub(in crate::store) mod samples;
 pub(in crate::store) mod work;
 
@@ -39,6 +40,9 @@ macro_rules! conformance_tests {
                 what_came_to_nothing_is_not_told,
                 a_cancel_is_told_once_and_a_token_that_moves_each_time,
                 the_log_is_read_by_app_time_action_and_object;
+            rules:
+                an_apps_rules_are_replaced_whole_and_are_its_own,
+                what_rules_ask_of_devices_is_found_by_number;
             audience:
                 devices_come_back_in_the_order_given_with_all_they_were_given,
                 a_device_that_is_put_again_keeps_number_secret_and_unchanged_addresses,

@@ -6,6 +6,7 @@ mod devices;
 mod inbox;
 mod messages;
 mod quotas;
+mod rules;
 mod tenants;
 mod work;
 
@@ -18,5 +19,6 @@ pub use devices::{
 pub use inbox::{Ack, InboxEntry, NewInbox, PhoneEvent};
 pub use messages::{AcceptAnswer, Counter, DeliveryFilter, MessageRecord, NewMessage, NewTarget};
 pub use quotas::{QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit};
+pub use rules::RulesRecord;
 pub use tenants::{AppRecord, CategoryRecord, ChannelRecord, KeyRecord};
 pub use work::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};

@@ -29,6 +29,7 @@ mod open;
 mod quotas;
 mod reads;
 mod rows;
+mod rules;
 mod session;
 mod store;
 mod work;

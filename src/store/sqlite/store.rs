@@ -8,17 +8,18 @@ use async_trait::async_trait;
 use super::writer::Job;
 use super::{
     SqliteStore, accept, addresses, admin, audience, audit, categories, deliveries, devices, inbox, journal,
-    quotas, reads, work,
+    quotas, reads, rules, work,
 };
 use crate::delivery::page::Page;
 use crate::delivery::spec::Expression;
 use crate::delivery::state::Delivery;
 use crate::ids::Id;
+use crate::routing::Traits;
 use crate::store::{
     AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, Counter,
     DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease,
-    MessageRecord, NewMessage, NewTarget, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, Result, SendAddress,
-    Store, StoreError, TargetDevice, WorkItem, WorkKind,
+    MessageRecord, NewMessage, NewTarget, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, Result, RulesRecord,
+    SendAddress, Store, StoreError, TargetDevice, WorkItem, WorkKind,
 };
 
 #[async_trait]
@@ -155,6 +156,23 @@ impl Store for SqliteStore {
             Box::pin(async move { categories::delete(s, app, &given).await.map(Ok) })
         })
         .await
+    }
+
+    async fn put_rules(&self, record: RulesRecord) -> Result<()> {
+        let given = Arc::new(record);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { rules::put(s, &given).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn rules(&self) -> Result<Vec<RulesRecord>> {
+        self.read(rules::all).await
+    }
+
+    async fn device_traits(&self, devices: &[u64]) -> Result<Vec<(u64, Traits)>> {
+        self.read(async |s| rules::traits(s, devices).await).await
     }
 
     async fn put_devices(&self, app: i64, devices: Vec<DevicePut>, now_ms: u64) -> Result<Vec<DeviceRecord>> {
