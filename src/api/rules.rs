@@ -166,7 +166,7 @@ fn conditions(mut fields: Fields<'_>) -> Match {
         categories: words("categories", Text::line(64)),
         platforms: words("platforms", Text::line(16)),
         manufacturers: words("manufacturers", Text::line(64)),
-        countries: words("countries", Text::line(2)),
+        countries: words("countries", Text::line(64)),
     };
     if let Some(odd) = fits.platforms.iter().find(|word| !PLATFORMS.contains(&word.as_str())) {
         fields.refuse("platforms", format!("`{odd}` is none of {}", PLATFORMS.join(", ")));
