@@ -14,7 +14,8 @@ async fn put(world: &World, rules: Value) -> Answer {
 /// A Chinese phone that has an FCM token and may connect itself, and one that says nothing of itself.
 async fn two_phones(world: &World) {
     let addresses = json!([{"provider": "fcm", "token": "ok-phone"}]);
-    let said = json!({"platform": "android", "manufacturer": "XIAOMI", "country": "CN", "addresses": addresses});
+    let said =
+        json!({"platform": "android", "manufacturer": "XIAOMI", "country": "CN", "addresses": addresses});
     let silent = json!({"addresses": [{"provider": "fcm", "token": "ok-silent"}]});
     world.put_devices(vec![("said".into(), said), ("silent".into(), silent)]).await;
     world.device_secrets(&["said".into(), "silent".into()]).await;
