@@ -17,7 +17,7 @@ pub(super) async fn put(session: &mut Session, record: &RulesRecord) -> Sql<()> 
     let old = session.row(sqlx::query("SELECT rules FROM routes WHERE app = ?1").bind(record.app)).await?;
     let old = old.map(|row| rows::from_json(&row, 0)).transpose()?;
     session.run(query).await?;
-    let change = Audit::new(record.app, "routes.put", "routes".into());
+    let change = Audit::new(record.app, "routes.put", "routes");
     let change = change.before(old).after(serde_json::to_value(&record.rules).ok());
     audit::note(session, &[change]).await
 }
