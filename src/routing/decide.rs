@@ -336,6 +336,7 @@ mod tests {
             let question = Question {
                 needs: &needs,
                 steps,
+                rules: &[],
                 device: &phone,
                 channels: &all,
                 tried: &[],
@@ -370,7 +371,7 @@ mod tests {
             let needs = Needs { notification: !data, data_only: data, ..Needs::default() };
             let tried: Vec<i64> = tried.into_iter().collect();
             let question = Question {
-                needs: &needs, steps: &[], device: &phone, channels: &all, tried: &tried, own_wait_seconds: 20,
+                needs: &needs, steps: &[], rules: &[], device: &phone, channels: &all, tried: &tried, own_wait_seconds: 20,
             };
             let decision = decide(&question);
             let steps = match &decision.route { Route::Send(steps) => steps.clone(), _ => vec![] };
