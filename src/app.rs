@@ -11,11 +11,12 @@ use anypush_providers::kit::egress::Egress;
 use axum::Router;
 use tokio::net::TcpListener;
 
-use crate::api::{self, auth::Auth, refusals::Refusals};
+use crate::api::{self, auth::Auth, events::Streams, refusals::Refusals};
 use crate::channels::Channels;
 use crate::clock::Clock;
 use crate::delivery::{self, Pipeline};
 use crate::direct::Hub;
+use crate::events::Teller;
 use crate::ids::{IdCodec, IdMaker};
 use crate::receipts::{self, CallbackUrls, Receipts};
 use crate::rules::Rules;
@@ -24,6 +25,7 @@ use crate::settings::Settings;
 use crate::store::{Store, StoreError, sqlite};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
+use crate::webhooks::{self, Webhooks};
 
 /// Everything that a handler or a task may need. Cloned as an `Arc`.
 #[derive(Clone)]
@@ -58,6 +60,12 @@ pub struct Gateway {
     pub refusals: Arc<Refusals>,
     /// Where it may call: the guard for addresses that users give.
     pub egress: Egress,
+    /// Makes events of what the journal holds.
+    pub teller: Teller,
+    /// Backends that are told of events.
+    pub webhooks: Webhooks,
+    /// Backends that read events live.
+    pub streams: Arc<Streams>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What shutdown waits for.
@@ -65,6 +73,9 @@ pub struct Gateway {
     /// Where it listens, once it does.
     address: Arc<OnceLock<SocketAddr>>,
 }
+
+/// The product token for `User-Agent`.
+const USER_AGENT: &str = concat!("anypush/", env!("CARGO_PKG_VERSION"));
 
 impl Gateway {
     /// The address that users see, without a slash at the end.
@@ -109,7 +120,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
     // The clock may have been set back while the gateway was down.
     ids.go_on_after(store.last_id().await?);
     let environment = Environment {
-        user_agent: concat!("anypush/", env!("CARGO_PKG_VERSION")).into(),
+        user_agent: USER_AGENT.into(),
         egress: settings.egress.guard(),
         ..Environment::default()
     };
@@ -121,7 +132,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
     if !settings.public_url.is_empty() {
         callback_urls.begin_with(settings.public_url.clone());
     }
-    let pipeline = Pipeline::start(delivery::Parts {
+    let parts = delivery::Parts {
         node: settings.node,
         clock: clock.clone(),
         ids: Arc::clone(&ids),
@@ -134,8 +145,8 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         tasks: tasks.clone(),
         own_wait_seconds: settings.route.own_connection_wait_seconds,
         ask_after_seconds: settings.receipts.ask_after_seconds,
-    })
-    .await?;
+    };
+    let pipeline = Pipeline::start(parts.clone()).await?;
     let receipts = Receipts::start(receipts::Parts {
         clock: clock.clone(),
         codec: Arc::clone(&codec),
@@ -147,6 +158,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         tasks: tasks.clone(),
     })
     .await?;
+    let (teller, webhooks) = tell_backends(parts, pipeline.epoch(), &vault, &settings, &egress).await?;
     let environment = settings.environment.clone();
     let auth = Auth::new(Arc::clone(&store), Arc::clone(&vault), clock.clone(), environment);
     Ok(Arc::new(Gateway {
@@ -165,10 +177,40 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         callback_urls,
         refusals: Arc::default(),
         egress,
+        teller,
+        webhooks,
+        streams: Arc::default(),
         metrics,
         tasks,
         address: Arc::default(),
     }))
+}
+
+/// Starts what tells backends of events.
+async fn tell_backends(
+    parts: delivery::Parts,
+    epoch: u64,
+    vault: &Arc<Vault>,
+    settings: &Settings,
+    egress: &Egress,
+) -> Result<(Teller, Webhooks), StoreError> {
+    let delivery::Parts { node, clock, ids, codec, store, channels, metrics, tasks, .. } = parts;
+    let teller = Teller::new(Arc::clone(&store), codec, channels);
+    let webhooks = Webhooks::start(webhooks::Parts {
+        node,
+        epoch,
+        clock,
+        ids,
+        vault: Arc::clone(vault),
+        store,
+        teller: teller.clone(),
+        metrics,
+        tasks,
+        settings: settings.webhooks.clone(),
+        user_agent: USER_AGENT.into(),
+        egress: egress.clone(),
+    });
+    Ok((teller, webhooks.await?))
 }
 
 /// Serves until `shutdown` resolves, then ends in order: no new connections, requests finish, the pipeline writes what

@@ -76,6 +76,10 @@ pub enum Kind {
     App,
     /// `chn_…`
     Channel,
+    /// `evt_…`
+    Event,
+    /// `whk_…`
+    Webhook,
 }
 
 impl Kind {
@@ -84,6 +88,8 @@ impl Kind {
             Self::Message => "msg_",
             Self::App => "app_",
             Self::Channel => "chn_",
+            Self::Event => "evt_",
+            Self::Webhook => "whk_",
         }
     }
 }

@@ -239,9 +239,9 @@ CREATE TABLE message_stats (
 -- Whatever must happen later. One row covers a batch, never a single delivery.
 CREATE TABLE work (
     id          INTEGER PRIMARY KEY,
-    -- 0 expand, 1 page, 2 expire; room for escalate, poll receipts, webhook, purge
+    -- 0 expand, 1 page, 2 expire, 3 escalate, 6 webhook; room for poll receipts, purge
     kind        INTEGER NOT NULL,
-    -- whose turn it waits for: the channel of a page, 0 for the gateway's own work
+    -- whose turn it waits for: the channel of a page, the webhook of an event, 0 for the gateway's own work
     channel     INTEGER NOT NULL DEFAULT 0,
     -- 0 transactional, 1 marketing
     lane        INTEGER NOT NULL DEFAULT 0,
@@ -269,6 +269,65 @@ CREATE TABLE receipt_journal (
     envelope    BLOB    NOT NULL,
     body        BLOB    NOT NULL
 ) STRICT;
+
+-- What apps' backends are told of: one row for all that a transaction did to an app, written only where somebody listens.
+-- `seq` is the number of its last event, `n` how many there are, `kinds` which, as bits; `facts` are a few bytes each.
+-- The newest row is never purged: it says where numbers go on.
+CREATE TABLE events (
+    seq   INTEGER PRIMARY KEY,
+    app   INTEGER NOT NULL,
+    at    INTEGER NOT NULL,
+    kinds INTEGER NOT NULL,
+    n     INTEGER NOT NULL,
+    facts BLOB    NOT NULL
+) STRICT;
+CREATE INDEX events_by_app ON events (app, seq);
+
+-- Apps whose live events somebody reads: everything is written down until then, so that a reader can come back.
+CREATE TABLE event_watch (
+    app   INTEGER PRIMARY KEY,
+    -- the number after which nothing is missing
+    since INTEGER NOT NULL,
+    until INTEGER NOT NULL
+) STRICT;
+
+-- Endpoints that are told of events. How far each has got is in its work items.
+CREATE TABLE webhooks (
+    seq           INTEGER PRIMARY KEY AUTOINCREMENT,
+    public_id     TEXT    NOT NULL UNIQUE,
+    app           INTEGER NOT NULL,
+    url           TEXT    NOT NULL,
+    description   TEXT    NOT NULL,
+    kinds         INTEGER NOT NULL,
+    -- 0 HMAC-SHA256, 1 ed25519
+    signature     INTEGER NOT NULL,
+    -- ciphertext, bound to this row
+    secrets       BLOB    NOT NULL,
+    -- why it is disabled; NULL: it is enabled
+    disabled      TEXT,
+    disabled_at   INTEGER,
+    failing_since INTEGER,
+    created_at    INTEGER NOT NULL,
+    updated_at    INTEGER NOT NULL
+) STRICT;
+CREATE INDEX webhooks_by_app ON webhooks (app, seq);
+
+-- The latest attempts of each endpoint.
+CREATE TABLE webhook_attempts (
+    webhook    INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    event      INTEGER NOT NULL,
+    kind       INTEGER NOT NULL,
+    attempt    INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    latency_ms INTEGER NOT NULL,
+    -- NULL: there was no answer
+    status     INTEGER,
+    -- NULL: it went well
+    error      TEXT,
+    next_at    INTEGER,
+    PRIMARY KEY (webhook, seq)
+) STRICT, WITHOUT ROWID;
 
 -- What is used of vendors' quotas, in the period that began then. `quota` is a number made of the credential and the
 -- quota's name; `device` one made of an address where each device has its own count, else 0. Periods first: what is over

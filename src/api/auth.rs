@@ -161,6 +161,23 @@ impl Auth {
         Ok(found)
     }
 
+    /// Whether a key that was good still is; `stored`: by the store too, which knows what other nodes revoked.
+    pub async fn is_good(&self, id: &str, stored: bool) -> bool {
+        if self.revoked.lock().unwrap_or_else(PoisonError::into_inner).contains(id) {
+            return false;
+        }
+        let known = match self.keys.get(id).await {
+            Some(known) if !stored => known,
+            // Where the store does not answer, nothing new is known.
+            _ => match self.store.key(id).await {
+                Ok(found) => found.map(Arc::new),
+                Err(_) => return true,
+            },
+        };
+        let now = self.clock.now_ms();
+        known.is_some_and(|key| key.revoked_at.is_none() && key.expires_at.is_none_or(|at| at > now))
+    }
+
     /// Makes an app with its `direct` channel.
     pub async fn create_app(
         &self,

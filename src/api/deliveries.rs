@@ -20,7 +20,7 @@ use crate::app::Gateway;
 use crate::clock::rfc3339;
 use crate::delivery::state::{Delivery, State as Stage};
 use crate::ids::{GIVEN_TARGETS, Id, Kind};
-use crate::store::{DeliveryFilter, NewTarget};
+use crate::store::{DeliveryFilter, NewTarget, Store, StoreError};
 
 /// Pages of waiting work that a list looks into.
 const PAGES: usize = 200;
@@ -65,15 +65,19 @@ fn waiting(message: Id, target: u64) -> Delivery {
 }
 
 /// Whom targets are, as the API names them: a device's id, or a given address with a shortened token.
-async fn name_targets(gateway: &Gateway, message: Id, targets: &[u64]) -> Answer<HashMap<u64, Value>> {
+pub(crate) async fn name_targets(
+    store: &dyn Store,
+    message: Id,
+    targets: &[u64],
+) -> Result<HashMap<u64, Value>, StoreError> {
     let (given, devices): (Vec<u64>, Vec<u64>) = targets.iter().partition(|t| **t >= GIVEN_TARGETS);
     let mut names = HashMap::new();
-    for (seq, id) in gateway.store.device_ids(&devices).await? {
+    for (seq, id) in store.device_ids(&devices).await? {
         names.insert(seq, json!({"device_id": id}));
     }
     if !given.is_empty() {
         let indexes: Vec<u64> = given.iter().map(|target| target - GIVEN_TARGETS).collect();
-        for (index, target) in gateway.store.given_targets(message, &indexes).await? {
+        for (index, target) in store.given_targets(message, &indexes).await? {
             names.insert(GIVEN_TARGETS + index % GIVEN_TARGETS, given_view(target));
         }
     }
@@ -139,7 +143,7 @@ pub(super) async fn list(
         found.extend(targets.into_iter().map(|target| waiting(message, target)));
     }
     let targets: Vec<u64> = found.iter().map(|delivery| delivery.target).collect();
-    let mut names = name_targets(&gateway, message, &targets).await?;
+    let mut names = name_targets(&*gateway.store, message, &targets).await?;
     let shown = found.iter().map(|d| view(&gateway, d, names.remove(&d.target).unwrap_or_default()));
     Ok(page.answer(&gateway, &shown.collect::<Vec<_>>(), next))
 }
@@ -183,7 +187,7 @@ pub(super) async fn get(
     }
     let mut found = gateway.store.deliveries_of(message, &[target]).await?;
     let delivery = found.pop().unwrap_or_else(|| waiting(message, target));
-    let name = name_targets(&gateway, message, &[target]).await?.remove(&target).unwrap_or_default();
+    let name = name_targets(&*gateway.store, message, &[target]).await?.remove(&target).unwrap_or_default();
     let mut shown = view(&gateway, &delivery, name);
     shown["trail"] = story::tell(&delivery, |seq| {
         gateway.channels.by_seq(seq).map_or_else(|| format!("channel {seq}"), |c| c.record.name.clone())

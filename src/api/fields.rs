@@ -164,6 +164,17 @@ impl<'m> Fields<'m> {
         number
     }
 
+    /// A time in RFC 3339, as Unix milliseconds.
+    pub(super) fn time(&mut self, name: &str) -> Option<u64> {
+        let value = self.take(name)?;
+        let found: Option<jiff::Timestamp> = value.as_str().and_then(|text| text.parse().ok());
+        if found.is_none() {
+            self.refuse(name, "must be a time such as 2026-12-01T09:00:00Z");
+        }
+        // Nothing is older than Unix time.
+        found.map(|time| u64::try_from(time.as_millisecond()).unwrap_or(0))
+    }
+
     /// `true` or `false`.
     pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
         let flag = self.take(name)?.as_bool();

@@ -15,21 +15,23 @@ mod callbacks;
 mod categories;
 mod channels;
 mod cursor;
-mod deliveries;
+pub(crate) mod deliveries;
 mod devices;
+pub mod events;
 mod extract;
 pub(crate) mod fields;
 mod frame;
 pub(crate) mod json;
 mod key;
 pub mod keys;
-mod messages;
+pub(crate) mod messages;
 pub mod ops;
 mod providers;
 pub(crate) mod refusals;
 mod rules;
 mod steps;
 mod story;
+mod webhooks;
 
 use std::sync::Arc;
 
@@ -65,6 +67,7 @@ pub fn routes() -> Vec<Route> {
     use Access::{Admin, Member, Public};
     let [send, read] = ["messages:write", "messages:read"].map(Access::Scope);
     let [write_devices, read_devices] = ["devices:write", "devices:read"].map(Access::Scope);
+    let hooks = Access::Scope("webhooks:write");
     let [write_channels, read_channels] = ["channels:write", "channels:read"].map(Access::Scope);
     vec![
         post("/v1/messages", send, messages::send),
@@ -80,6 +83,7 @@ pub fn routes() -> Vec<Route> {
         delete("/v1/devices/{id}", write_devices, devices::delete),
         post("/v1/devices/{id}/secret", write_devices, devices::make_secret),
         get("/v1/devices/{id}/deliveries", read_devices, devices::list_deliveries),
+        get("/v1/events", Access::Scope("reports:read"), events::stream),
         get("/v1/providers", Member, providers::list),
         get("/v1/apps/{app}/channels", read_channels, channels::list),
         put("/v1/apps/{app}/channels/{name}", write_channels, channels::put),
@@ -98,6 +102,15 @@ pub fn routes() -> Vec<Route> {
         delete("/v1/apps/{app}/categories/{name}", write_channels, categories::delete),
         get("/v1/apps/{app}/routes", read_channels, rules::get),
         put("/v1/apps/{app}/routes", write_channels, rules::put),
+        get("/v1/apps/{app}/webhooks", hooks, webhooks::list),
+        post("/v1/apps/{app}/webhooks", hooks, webhooks::create),
+        get("/v1/apps/{app}/webhooks/{id}", hooks, webhooks::get),
+        patch("/v1/apps/{app}/webhooks/{id}", hooks, webhooks::patch),
+        delete("/v1/apps/{app}/webhooks/{id}", hooks, webhooks::delete),
+        post("/v1/apps/{app}/webhooks/{id}/rotate_secret", hooks, webhooks::rotate),
+        post("/v1/apps/{app}/webhooks/{id}/test", hooks, webhooks::test),
+        post("/v1/apps/{app}/webhooks/{id}/replay", hooks, webhooks::replay),
+        get("/v1/apps/{app}/webhooks/{id}/attempts", hooks, webhooks::attempts),
         get("/v1/apps", Admin, apps::list),
         post("/v1/apps", Admin, apps::create),
         get("/v1/apps/{app}", Member, apps::get),

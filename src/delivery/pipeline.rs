@@ -154,6 +154,11 @@ impl Pipeline {
         Ok(Self { inner })
     }
 
+    /// The epoch of this life of the node: work is leased under it.
+    pub fn epoch(&self) -> u64 {
+        self.inner.epoch
+    }
+
     /// Lets a channel's desk look again: it was resumed, or its configuration changed.
     pub fn nudge(&self, channel: i64) {
         self.inner.desk(channel).nudge(0);
@@ -241,7 +246,7 @@ impl Inner {
     pub(super) async fn reopen(self: &Arc<Self>, channel: i64) {
         let now = self.now_ms();
         let until = now + judge::AUTH_WAIT.as_millis() as u64;
-        if let Err(error) = self.parts.store.hasten(channel, until, now).await {
+        if let Err(error) = self.parts.store.hasten(WorkKind::Page, channel, until, now).await {
             tracing::warn!("pages of a channel that works again wait for their time: {error}");
         }
         self.desk(channel).nudge(0);
@@ -335,7 +340,7 @@ impl Inner {
                 WorkKind::Page => self.desk(item.channel).nudge(item.due_at),
                 WorkKind::Expand => self.expand_bell.notify_one(),
                 WorkKind::Escalate => self.escalate_bell.notify_one(),
-                WorkKind::Expire | WorkKind::Ask => {}
+                WorkKind::Expire | WorkKind::Ask | WorkKind::Webhook => {}
             }
         }
     }

@@ -131,10 +131,15 @@ fn set_text(table: &mut Table, key: &str, text: &str, shown: &str, wrong: &mut V
             Ok(flag) => *old = flag,
             Err(_) => wrong.push(Mistake::new(shown, text, "give true or false")),
         },
-        // As a variable, a list of texts is separated by commas.
+        // As a variable, a list is separated by commas. What is no number among numbers is found when it is settled.
         Some(Value::Array(old)) => {
             let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
-            *old = items.map(|item| Value::String(item.to_owned())).collect();
+            let numbers = old.first().is_some_and(Value::is_integer);
+            let read = |item: &str| match item.parse() {
+                Ok(number) if numbers => Value::Integer(number),
+                _ => Value::String(item.to_owned()),
+            };
+            *old = items.map(read).collect();
         }
         _ => wrong.push(Mistake::new(shown, text, "there is no such key; config/default.toml lists them")),
     }

@@ -48,6 +48,8 @@ pub struct Settings {
     pub device: Device,
     /// Where the gateway calls.
     pub egress: Egress,
+    /// How backends are told of events.
+    pub webhooks: Webhooks,
 }
 
 /// Routes of messages that say nothing about theirs.
@@ -114,6 +116,18 @@ pub struct Device {
     pub origins: Vec<String>,
 }
 
+/// How backends are told of events.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhooks {
+    /// Seconds from each try of an event to the next.
+    pub retry_seconds: Vec<u64>,
+    /// After so many hours in which every try fails, an endpoint is disabled.
+    pub disable_after_hours: u64,
+    /// How long events are kept to be replayed.
+    pub retention_hours: u64,
+}
+
 /// Where the gateway calls, beside the public Internet by https.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -171,9 +185,16 @@ impl Settings {
         let least = self.device.heartbeat_seconds;
         range("device.heartbeat_max_seconds", self.device.heartbeat_max_seconds, least, 7200.max(least));
         range("device.heartbeat_grace_seconds", self.device.heartbeat_grace_seconds, 1, 600);
+        range("webhooks.disable_after_hours", self.webhooks.disable_after_hours, 1, 720);
+        range("webhooks.retention_hours", self.webhooks.retention_hours, 24, 2160);
         for origin in self.device.origins.iter().filter(|origin| !is_base_url(origin)) {
             let mend = "give http:// or https://, host and port, without path, query and slash at the end";
             wrong.push(Mistake::new("device.origins", origin, mend));
+        }
+        let table = &self.webhooks.retry_seconds;
+        if table.is_empty() || table.len() > 20 || !table.iter().all(|wait| (1..=604_800).contains(wait)) {
+            let mend = "give 1 to 20 numbers from 1 to 604800";
+            wrong.push(Mistake::new("webhooks.retry_seconds", format!("{table:?}"), mend));
         }
         for host in self.egress.allow.iter().filter(|host| !egress::is_rule(host)) {
             let mend =

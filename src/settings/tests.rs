@@ -32,6 +32,7 @@ fn every_key_can_be_set_by_its_variable() {
         "device.heartbeat_max_seconds" => "1700",
         "device.heartbeat_grace_seconds" => "31",
         key if key.ends_with("seconds") => "271",
+        key if key.ends_with("hours") => "29",
         "limits.body_bytes" => "4096",
         "device.origins" => "https://app.example, https://www.example",
         "egress.allow" => "10.0.0.0/8, vendors.internal",

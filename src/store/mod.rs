@@ -13,14 +13,16 @@ mod records;
 pub mod sqlite;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
     AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord,
     Changes, ChannelRecord, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord,
-    InboxEntry, KeyRecord, Lease, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork,
-    PhoneEvent, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, RulesRecord, SendAddress,
-    StoredAddress, TargetDevice, WorkItem, WorkKind, WorkUpdate,
+    EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, MessageRecord, NewAddress, NewInbox,
+    NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable,
+    RulesRecord, SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt, WebhookChange,
+    WebhookRecord, WorkItem, WorkKind, WorkUpdate,
 };
 
 use crate::delivery::page::Page;
@@ -255,12 +257,49 @@ pub trait Store: Send + Sync {
     /// Leases free pages of a message, and what is to be decided again about it, due or not; the lease's kind, channel
     /// and lane say nothing.
     async fn lease_of(&self, message: Id, lease: Lease) -> Result<Vec<WorkItem>>;
-    /// Makes a channel's free pages due now that would be by `until_ms`.
-    async fn hasten(&self, channel: i64, until_ms: u64, now_ms: u64) -> Result<()>;
+    /// Makes free work of this kind and channel due now that would be by `until_ms`.
+    async fn hasten(&self, kind: WorkKind, channel: i64, until_ms: u64, now_ms: u64) -> Result<()>;
     /// When the next free work of this kind (and channel) is due, in Unix milliseconds.
     async fn next_due(&self, kind: WorkKind, channel: i64) -> Result<Option<u64>>;
     /// How many work items wait, by kind and channel. `Broken` once nothing can be written any more.
     async fn backlog(&self) -> Result<Vec<(WorkKind, i64, u64)>>;
+
+    // --- events and webhooks ---
+
+    /// Changes after each commit that wrote events.
+    fn event_bell(&self) -> watch::Receiver<u64>;
+    /// The newest event of an app, or one after it; costs no look into the database.
+    fn event_head(&self, app: i64) -> u64;
+    /// Where the journal begins and ends.
+    async fn event_bounds(&self) -> Result<EventBounds>;
+    /// An app's events of these kinds (bits) after a number, about `limit` of them.
+    async fn events_after(&self, app: i64, kinds: u32, after: u64, limit: usize) -> Result<EventPage>;
+    /// An app's events with these numbers; what was purged is absent.
+    async fn events_numbered(&self, app: i64, numbers: &[u64]) -> Result<Vec<EventRow>>;
+    /// The number of an app's last event from before a time; 0 = there is none any more.
+    async fn events_before(&self, app: i64, at_ms: u64) -> Result<u64>;
+    /// Writes down everything of an app until a time, for readers of its stream; answers after which number nothing is
+    /// missing.
+    async fn watch_events(&self, app: i64, until_ms: u64, now_ms: u64) -> Result<u64>;
+    /// Forgets some events from before a time; how many rows.
+    async fn purge_events(&self, before_ms: u64, now_ms: u64, limit: usize) -> Result<u64>;
+    /// Makes a webhook (`seq` 0) or changes it. `work` begins its work anew, and enables it; one that is disabled has none.
+    /// `None`: it is gone.
+    async fn put_webhook(
+        &self,
+        webhook: WebhookRecord,
+        work: Option<NewWork>,
+    ) -> Result<Option<WebhookRecord>>;
+    /// Deletes an app's webhook with all that waits for it; `false` where there is none.
+    async fn delete_webhook(&self, app: i64, webhook: i64) -> Result<bool>;
+    /// All webhooks of an app (`None`: of all), by number.
+    async fn webhooks(&self, app: Option<i64>) -> Result<Vec<WebhookRecord>>;
+    /// A webhook by number.
+    async fn webhook(&self, webhook: i64) -> Result<Option<WebhookRecord>>;
+    /// Ends what waits for a webhook.
+    async fn clear_webhook(&self, webhook: i64) -> Result<()>;
+    /// A webhook's attempts before one, newest first.
+    async fn webhook_attempts(&self, webhook: i64, before: u64, limit: usize) -> Result<Vec<WebhookAttempt>>;
 
     // --- quotas ---
 

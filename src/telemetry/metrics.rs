@@ -46,6 +46,13 @@ pub struct RefusalLabels {
     pub why: &'static str,
 }
 
+/// Labels of what became of requests to webhooks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct WebhookLabels {
+    /// `told`, `failed`; of events `given_up`.
+    pub result: &'static str,
+}
+
 /// All metrics and their registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -60,6 +67,8 @@ pub struct Metrics {
     pub receipts: Family<ReceiptLabels, Counter>,
     /// Requests that were turned away.
     pub refusals: Family<RefusalLabels, Counter>,
+    /// What became of requests to webhooks.
+    pub webhooks: Family<WebhookLabels, Counter>,
     /// Addresses that were not retired because too many were to be.
     pub removals_held: Counter,
 }
@@ -84,7 +93,18 @@ impl Default for Metrics {
         registry.register("address_removals_held", help, removals_held.clone());
         registry.register("unclassified_codes", "Vendor codes that no table knows", unclassified.clone());
         registry.register("receipts", "What became of vendors' receipts", receipts.clone());
-        Self { registry, messages_accepted, outcomes, unclassified, receipts, refusals, removals_held }
+        let webhooks = Family::<WebhookLabels, Counter>::default();
+        registry.register("webhooks", "What became of requests to webhooks", webhooks.clone());
+        Self {
+            registry,
+            messages_accepted,
+            outcomes,
+            unclassified,
+            receipts,
+            refusals,
+            webhooks,
+            removals_held,
+        }
     }
 }
 

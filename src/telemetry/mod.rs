@@ -3,4 +3,6 @@
 pub mod log;
 mod metrics;
 
-pub use metrics::{LabelledGauge, Metrics, OutcomeLabels, ReceiptLabels, RefusalLabels, VendorCode};
+pub use metrics::{
+    LabelledGauge, Metrics, OutcomeLabels, ReceiptLabels, RefusalLabels, VendorCode, WebhookLabels,
+};

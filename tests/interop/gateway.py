@@ -18,7 +18,7 @@ import urllib.error
 import urllib.request
 
 PATIENCE = 60
-SCOPES = ["messages:write", "messages:read", "devices:write", "devices:read", "channels:write", "channels:read"]
+SCOPES = ["messages:write", "messages:read", "devices:write", "devices:read", "channels:write", "channels:read", "webhooks:write"]
 # The gateway is on this machine, whatever proxy the environment names.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

@@ -99,6 +99,11 @@ fn validator(key: &str, schema: &Value) -> Arc<Validator> {
     Arc::clone(made)
 }
 
+/// Notes a call whose answer has no end, and so is not held against the file.
+pub(crate) fn called(method: &Method, path: &str) {
+    note(&format!("{} {path}", method.as_str().to_lowercase()));
+}
+
 fn note(operation: &str) {
     let dir = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("openapi-calls");
     std::fs::create_dir_all(&dir).unwrap();

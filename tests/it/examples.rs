@@ -57,6 +57,9 @@ async fn every_example_of_the_file_is_answered_as_the_file_says() {
     let device = json!({"user_id": "u-42", "tags": ["vip"]});
     world.put_devices(vec![("phone-1".into(), device)]).await;
     let secret = world.device_secrets(&["phone-1".into()]).await.remove(0);
+    let hook = json!({"url": "https://backend.example/", "events": ["message.done"]});
+    let path = format!("/v1/apps/{}/webhooks", world.app_id);
+    let hook = world.call(&world.admin_key, Method::POST, &path, Some(hook)).await.body;
     let examples = examples();
     assert_eq!(count(&FILE), examples.len(), "an example stands where this test does not look");
     for example in examples {
@@ -67,7 +70,8 @@ async fn every_example_of_the_file_is_answered_as_the_file_says() {
             _ => &world.api_key,
         };
         let path =
-            example.path.replace("{id}", "phone-1").replace("{app}", &world.app_id).replace("{name}", "fcm");
+            example.path.replace("/webhooks/{id}", &format!("/webhooks/{}", hook["id"].as_str().unwrap()));
+        let path = path.replace("{id}", "phone-1").replace("{app}", &world.app_id).replace("{name}", "fcm");
         let answer = world.call(key, example.method, &path, Some(example.body.clone())).await;
         let status = answer.status;
         assert!(status.is_success(), "{}: {status} {:#}", example.name, answer.body);

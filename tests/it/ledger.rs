@@ -233,7 +233,7 @@ async fn pending(db: &mut SqliteConnection) -> Vec<String> {
 async fn finished(db: &mut SqliteConnection) -> Vec<String> {
     texts(
         db,
-        "SELECT 'work is left: ' || concat_ws('/', id, kind, channel, message) FROM work WHERE kind <> 2
+        "SELECT 'work is left: ' || concat_ws('/', id, kind, channel, message) FROM work WHERE kind NOT IN (2, 6)
          UNION ALL SELECT 'a lease is left: ' || concat_ws('/', id, kind, channel, message) FROM work WHERE owner <> 0
          UNION ALL SELECT 'not expanded: ' || id FROM messages WHERE expanded_at IS NULL
          UNION ALL SELECT 'still pending: ' || concat_ws('/', message, target) FROM deliveries WHERE state = 0

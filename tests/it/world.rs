@@ -200,6 +200,7 @@ impl World {
             "channels:write",
             "channels:read",
             "reports:read",
+            "webhooks:write",
             "audit:read",
         ];
         let path = format!("/v1/apps/{id}/keys");

@@ -10,16 +10,16 @@ use crate::store::Counter;
 const REACHED: [State; 4] = [State::Accepted, State::Delivered, State::Displayed, State::Clicked];
 
 /// What a message's answer holds.
-pub(super) struct Counts {
-    pub(super) total: Value,
-    pub(super) by_channel: BTreeMap<String, Value>,
-    pub(super) reasons: BTreeMap<&'static str, u64>,
-    pub(super) pending: u64,
+pub(crate) struct Counts {
+    pub(crate) total: Value,
+    pub(crate) by_channel: BTreeMap<String, Value>,
+    pub(crate) reasons: BTreeMap<&'static str, u64>,
+    pub(crate) pending: u64,
 }
 
 impl Counts {
     /// `name` tells a channel's name by its number.
-    pub(super) fn new(targeted: u64, counters: &[Counter], name: impl Fn(i64) -> Option<String>) -> Self {
+    pub(crate) fn new(targeted: u64, counters: &[Counter], name: impl Fn(i64) -> Option<String>) -> Self {
         let all: Vec<_> = counters.iter().collect();
         let others: u64 = all.iter().filter(|c| c.view == View::Now).map(|c| c.n).sum();
         // Pending is never counted itself, so that a target costs no write before it has an outcome.

@@ -1,6 +1,6 @@
 //! `/v1/messages`: sends, and what became of them.
 
-mod counts;
+pub(crate) mod counts;
 mod dry_run;
 mod read;
 
@@ -149,7 +149,8 @@ async fn view(gateway: &Gateway, message: &MessageRecord) -> Answer<Value> {
     }))
 }
 
-fn state(message: &MessageRecord, pending: u64) -> &'static str {
+/// The message's state; `pending`: how many of its deliveries are.
+pub(crate) fn state(message: &MessageRecord, pending: u64) -> &'static str {
     match message.state {
         1 => "scheduled",
         2 | 3 if message.expanded_at.is_some() && pending == 0 => "cancelled",

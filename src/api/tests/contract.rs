@@ -10,6 +10,7 @@ use crate::api::auth::{Access, SCOPES};
 use crate::api::ops::OPENAPI;
 use crate::api::routes;
 use crate::delivery::state::State;
+use crate::events::EventKind;
 
 const METHODS: [&str; 5] = ["get", "put", "post", "patch", "delete"];
 
@@ -108,6 +109,7 @@ fn closed_lists_are_whole() {
     assert_eq!(listed("Reason"), set(&Reason::ALL.map(Reason::as_str)));
     assert_eq!(listed("State"), set(&State::ALL.map(State::as_str)));
     assert_eq!(listed("Scope"), set(&SCOPES));
+    assert_eq!(listed("EventType"), set(&EventKind::ALL.map(EventKind::as_str)));
 }
 
 /// Reads the code for words in the places where problems are made.

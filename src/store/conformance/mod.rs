@@ -6,6 +6,7 @@ pub(in crate::store) mod administration;
 pub(in crate::store) mod audience;
 pub(in crate::store) mod audit;
 pub(in crate::store) mod cancels;
+pub(in crate::store) mod events;
 pub(in crate::store) mod messages;
 pub(in crate::store) mod phones;
 pub(in crate::store) mod quotas;
@@ -75,6 +76,15 @@ macro_rules! conformance_tests {
                 what_no_phone_was_given_is_withdrawn_and_ends_cancelled,
                 a_late_failure_takes_back_only_what_its_channel_still_has,
                 retired_addresses_come_back_for_one_provider_and_since_a_time;
+            events:
+                events_are_written_only_where_somebody_listens,
+                each_state_of_a_delivery_is_told_once_and_a_message_is_done_once,
+                a_message_is_done_when_its_last_target_or_its_audience_is,
+                events_are_read_on_from_any_number_by_app_and_kind,
+                a_retired_address_and_a_channel_in_trouble_are_told,
+                purged_events_are_gone_and_numbers_go_on,
+                a_watched_app_is_written_down_whole_and_says_since_when,
+                a_webhook_is_changed_disabled_and_enabled_with_its_work;
             work:
                 due_work_is_leased_once_oldest_first,
                 a_new_epoch_frees_what_the_old_one_held_and_says_so,

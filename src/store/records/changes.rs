@@ -4,7 +4,9 @@ use crate::delivery::page::Page;
 use crate::delivery::state::{Event, LateFailure};
 use crate::ids::Id;
 use crate::store::VendorReceipt;
-use crate::store::records::{AddressVerdict, NewInbox, NewTarget, NewWork, QuotaBack, WorkUpdate};
+use crate::store::records::{
+    AddressVerdict, NewInbox, NewTarget, NewWork, QuotaBack, WebhookChange, WorkUpdate,
+};
 
 /// What is to be done with the targets of a page that find no room in their inbox: in the same transaction their
 /// deliveries are left pending, and the work is added for them alone. Where all find room there is none of it.
@@ -49,6 +51,8 @@ pub struct Changes {
     /// Failures after acceptance; applied after the events by [`crate::delivery::state::reenter`]. The set that has
     /// one has the work that decides again.
     pub late: Vec<LateFailure>,
+    /// What became of webhooks.
+    pub webhooks: Vec<WebhookChange>,
 }
 
 impl Changes {
@@ -68,5 +72,6 @@ impl Changes {
         self.journal_done.extend(later.journal_done);
         self.quota_back.extend(later.quota_back);
         self.late.extend(later.late);
+        self.webhooks.extend(later.webhooks);
     }
 }

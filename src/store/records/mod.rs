@@ -3,6 +3,7 @@
 mod audit;
 mod changes;
 mod devices;
+mod events;
 mod inbox;
 mod messages;
 mod quotas;
@@ -16,6 +17,7 @@ pub use devices::{
     AddressVerdict, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, NewAddress, SendAddress,
     StoredAddress, TargetDevice,
 };
+pub use events::{EventBounds, EventPage, EventRow, Signature, WebhookAttempt, WebhookChange, WebhookRecord};
 pub use inbox::{Ack, InboxEntry, NewInbox, PhoneEvent};
 pub use messages::{AcceptAnswer, Counter, DeliveryFilter, MessageRecord, NewMessage, NewTarget};
 pub use quotas::{QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit};

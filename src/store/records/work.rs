@@ -19,12 +19,15 @@ pub enum WorkKind {
     Escalate = 3,
     /// Ask a channel's vendor what became of what it has accepted; payload: a page of those.
     Ask = 4,
+    /// Tell a webhook; payload: `webhooks::work::Task`. The channel is the webhook's number.
+    Webhook = 6,
 }
 
 impl WorkKind {
     /// Reads a stored number.
     pub fn from_code(code: u8) -> Option<Self> {
-        [Self::Expand, Self::Page, Self::Expire, Self::Escalate, Self::Ask].get(usize::from(code)).copied()
+        let all = [Self::Expand, Self::Page, Self::Expire, Self::Escalate, Self::Ask, Self::Webhook];
+        all.into_iter().find(|kind| *kind as u8 == code)
     }
 }
 

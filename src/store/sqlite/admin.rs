@@ -3,8 +3,10 @@
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
+use super::events::{self, Taps};
 use super::session::{Session, Sql, int, is_taken, json as text};
 use super::{audit, rows};
+use crate::events::Fact;
 use crate::store::{AppRecord, Audit, ChannelRecord, KeyRecord, Result, StoreError};
 
 /// The columns that [`rows::channel`] reads.
@@ -196,22 +198,27 @@ pub(super) async fn rotate_callback(session: &mut Session, app: i64, name: &str,
     Ok(found)
 }
 
-/// Changes a channel's state.
+/// Changes a channel's state: why, and what the audit log calls it, where somebody asked for it.
 pub(super) async fn set_channel_state(
     session: &mut Session,
     seq: i64,
     state: u8,
-    info: Option<&str>,
-    action: Option<&'static str>,
+    (info, action): (Option<&str>, Option<&'static str>),
     now_ms: u64,
+    taps: &Taps,
 ) -> Sql<()> {
+    let before = session.row(sqlx::query("SELECT state FROM channels WHERE seq = ?1").bind(seq)).await?;
     let query = sqlx::query(
         "UPDATE channels SET state = ?2, state_info = ?3, updated_at = ?4 WHERE seq = ?1 RETURNING app, name",
     );
     let query = query.bind(seq).bind(i64::from(state)).bind(info).bind(int(now_ms));
     let found = session.rows(query).await?;
-    let (Some(row), Some(action)) = (found.first(), action) else { return Ok(()) };
+    let (Some(row), Some(before)) = (found.first(), before) else { return Ok(()) };
     let (app, name): (i64, String) = (row.try_get(0)?, row.try_get(1)?);
+    if let Some(fact) = Fact::channel(seq, rows::number(&before, 0)? as u8, state, info, now_ms) {
+        events::write_one(session, taps, app, fact, now_ms).await?;
+    }
+    let Some(action) = action else { return Ok(()) };
     let change = Audit::new(app, action, format!("channels/{name}"));
     audit::note(session, &[change.details(json!({"why": info}))]).await
 }

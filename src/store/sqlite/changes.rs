@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, HashSet};
 
 use anypush_providers::contract::Reason;
+use sqlx::Row as _;
 
 use super::deliveries::{self, Happening, Pair, Refused};
+use super::events::{News, Taps};
 use super::inbox::{self, Positions};
+use super::rows;
 use super::session::{Session, Sql, int, json};
 use super::work;
 use super::writer::PhoneCall;
-use super::{journal, quotas};
+use super::{events, journal, quotas, webhooks};
 use crate::delivery::page::Entry;
+use crate::events::Fact;
 use crate::ids::Id;
 use crate::store::{AddressVerdict, Changes, NewWork, Refusable};
 
@@ -30,12 +34,14 @@ pub(super) struct Batch<'j> {
 pub(super) async fn apply(
     session: &mut Session,
     positions: &mut Positions,
+    taps: &Taps,
     batch: &Batch<'_>,
 ) -> Sql<Vec<u64>> {
+    let mut news = News::new(taps);
     insert_targets(session, batch).await?;
     expand(session, batch).await?;
     work_changes(session, batch).await?;
-    judge_addresses(session, batch).await?;
+    judge_addresses(session, batch, &mut news).await?;
     journal::delete_done(session, batch).await?;
     quotas::give_back(session, batch).await?;
     let acknowledged = inbox::acknowledged(session, &batch.phones).await?;
@@ -43,7 +49,10 @@ pub(super) async fn apply(
     let mut happenings: Vec<Happening> = acknowledged.into_iter().map(|a| a.happening).collect();
     happenings.extend(filled.ended);
     let refused = refuse(session, batch, filled.refused).await?;
-    deliveries::apply(session, batch, &refused, happenings).await
+    let changed = deliveries::apply(session, batch, &refused, happenings, &mut news).await?;
+    webhooks::changes(session, batch, &mut news).await?;
+    events::write(session, batch, taps, news).await?;
+    Ok(changed)
 }
 
 /// Adds the work for those who found no room, where their sets have any.
@@ -120,8 +129,33 @@ async fn work_changes(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
 const STRIKE_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;
 const STRIKES_APART_MS: u64 = 60_000;
 
+/// The statement that applies verdicts, and what it gives back. What is said of a time before the last registration is no
+/// more than a strike.
+macro_rules! judging {
+    ($returning:literal) => {
+        concat!(
+            "UPDATE addresses SET
+            state = iif(w.retire OR (w.doubt AND strikes > 0 AND updated_at BETWEEN ?3 AND ?4), 1, 0),
+            strikes = CASE WHEN NOT w.doubt THEN strikes WHEN strikes = 0 OR updated_at < ?3 THEN 1
+                WHEN updated_at > ?4 THEN strikes ELSE strikes + 1 END,
+            updated_at = iif(w.doubt AND strikes > 0 AND updated_at > ?4, updated_at, ?2),
+            state_reason = w.reason
+         FROM (
+            SELECT a.app, a.provider, a.device, a.version, v.value ->> 4 AS reason,
+                v.value ->> 5 AND coalesce(a.registered_at < v.value ->> 7, TRUE) AS retire,
+                v.value ->> 6 OR (v.value ->> 5 AND coalesce(a.registered_at >= v.value ->> 7, FALSE)) AS doubt
+            FROM json_each(?1) AS v CROSS JOIN addresses AS a
+            ON a.app = v.value ->> 0 AND a.provider = v.value ->> 1 AND a.device = v.value ->> 2
+                AND a.version = v.value ->> 3 AND a.state = 0) AS w
+         WHERE addresses.app = w.app AND addresses.provider = w.provider
+           AND addresses.device = w.device AND addresses.version = w.version",
+            $returning
+        )
+    };
+}
+
 /// What vendors say about addresses: definite words retire at once, doubtful ones with the second strike. The version must be the one that was sent to; one that is retired stays so.
-async fn judge_addresses(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
+async fn judge_addresses(session: &mut Session, batch: &Batch<'_>, news: &mut News) -> Sql<()> {
     /// (app, provider, device, version).
     type Of<'a> = (i64, &'a str, u64, u32);
     let mut judged: BTreeMap<Of<'_>, (Reason, bool, Option<u64>)> = BTreeMap::new();
@@ -144,26 +178,21 @@ async fn judge_addresses(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
             (app, provider, device, version, reason.code(), u8::from(retire), u8::from(doubt), since)
         })
         .collect();
-    // What is said of a time before the last registration is no more than a strike.
-    let query = sqlx::query(
-        "UPDATE addresses SET
-            state = iif(w.retire OR (w.doubt AND strikes > 0 AND updated_at BETWEEN ?3 AND ?4), 1, 0),
-            strikes = CASE WHEN NOT w.doubt THEN strikes WHEN strikes = 0 OR updated_at < ?3 THEN 1
-                WHEN updated_at > ?4 THEN strikes ELSE strikes + 1 END,
-            updated_at = iif(w.doubt AND strikes > 0 AND updated_at > ?4, updated_at, ?2),
-            state_reason = w.reason
-         FROM (
-            SELECT a.app, a.provider, a.device, a.version, v.value ->> 4 AS reason,
-                v.value ->> 5 AND coalesce(a.registered_at < v.value ->> 7, TRUE) AS retire,
-                v.value ->> 6 OR (v.value ->> 5 AND coalesce(a.registered_at >= v.value ->> 7, FALSE)) AS doubt
-            FROM json_each(?1) AS v CROSS JOIN addresses AS a
-            ON a.app = v.value ->> 0 AND a.provider = v.value ->> 1 AND a.device = v.value ->> 2
-                AND a.version = v.value ->> 3 AND a.state = 0) AS w
-         WHERE addresses.app = w.app AND addresses.provider = w.provider
-           AND addresses.device = w.device AND addresses.version = w.version",
-    );
     let now = batch.now_ms;
     let (oldest, newest) = (now.saturating_sub(STRIKE_LIFE_MS), now.saturating_sub(STRIKES_APART_MS));
-    let query = query.bind(json(&rows)).bind(int(now)).bind(int(oldest)).bind(int(newest));
-    session.run(query).await.map(drop)
+    let bound = |sql: &'static str| {
+        sqlx::query(sql).bind(json(&rows)).bind(int(now)).bind(int(oldest)).bind(int(newest))
+    };
+    if !news.is_open() {
+        return session.run(bound(judging!(""))).await.map(drop);
+    }
+    // What was retired is read back only where somebody may want to hear of it.
+    for row in session.rows(bound(judging!(" RETURNING app, device, provider, state, state_reason"))).await? {
+        if row.try_get::<i64, _>(3)? == 1 {
+            let reason = rows::maybe(&row, 4)?.unwrap_or_default() as u8;
+            let (device, provider) = (rows::number(&row, 1)?, row.try_get(2)?);
+            news.add(Some(row.try_get(0)?), Fact::AddressRetired { device, provider, reason, at: now });
+        }
+    }
+    Ok(())
 }

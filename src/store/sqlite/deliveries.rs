@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use anypush_providers::contract::{Reason, ReceiptEvent, Witness};
 
 use super::changes::Batch;
+use super::events::News;
 use super::rows;
 use super::session::{Session, Sql, int, json};
 use super::writer::PhoneSays;
-use crate::delivery::state::{self, CounterKey, Delivery, Event, LateFailure, State};
+use crate::delivery::state::{self, CounterKey, Delivery, Event, LateFailure, State, View};
 use crate::delivery::trail::{self, TrailEntry};
 use crate::direct;
+use crate::events::Fact;
 use crate::ids::Id;
 use crate::store::VendorReceipt;
 
@@ -55,13 +57,14 @@ pub(super) enum What {
 }
 
 /// The rows of a group while it is applied.
-struct Book {
+struct Book<'n> {
     rows: BTreeMap<Pair, Option<Delivery>>,
     touched: BTreeSet<Pair>,
     counters: BTreeMap<CounterKey, i64>,
+    news: &'n mut News,
 }
 
-impl Book {
+impl Book<'_> {
     /// Applies an event; answers whether it moved anything.
     fn apply(&mut self, event: &Event) -> bool {
         let pair = (event.message, event.target);
@@ -70,10 +73,23 @@ impl Book {
         self.rows.insert(pair, Some(row));
         self.touched.insert(pair);
         let any = !moves.is_empty();
+        self.count(moves, event.target, Some(event.at_ms));
+        any
+    }
+
+    /// Moves counters. What is told of a delivery is what is counted of it: each state that it reaches, once, and its end.
+    fn count(&mut self, moves: Vec<(CounterKey, i64)>, target: u64, at_ms: Option<u64>) {
         for (key, by) in moves {
+            if key.view == View::Now {
+                self.news.settle(key.message, by);
+            }
+            let ends = key.view == View::Now && key.state.rank() == State::Failed.rank();
+            if let Some(at_ms) = at_ms.filter(|_| by > 0 && (ends || key.view == View::Reached)) {
+                let pair = (key.message, target);
+                self.news.add(None, Fact::delivery(pair, key.state, key.reason, key.channel, at_ms));
+            }
             *self.counters.entry(key).or_insert(0) += by;
         }
-        any
     }
 
     /// Takes a delivery back onto its route, where that may be.
@@ -82,9 +98,7 @@ impl Book {
         if let Some((row, moves)) = self.row(pair).and_then(|row| state::reenter(row, late)) {
             self.rows.insert(pair, Some(row));
             self.touched.insert(pair);
-            for (key, by) in moves {
-                *self.counters.entry(key).or_insert(0) += by;
-            }
+            self.count(moves, late.target, None);
         }
     }
 
@@ -99,6 +113,7 @@ pub(super) async fn apply(
     batch: &Batch<'_>,
     refused: &Refused,
     mut happenings: Vec<Happening>,
+    news: &mut News,
 ) -> Sql<Vec<u64>> {
     happenings.extend(reported(batch));
     happenings.extend(batch.sets.iter().flat_map(|set| &set.receipts).map(returned));
@@ -110,7 +125,7 @@ pub(super) async fn apply(
         return Ok(changed);
     }
     let rows = load(session, &pairs, &batch.fresh).await?;
-    let mut book = Book { rows, touched: BTreeSet::new(), counters: BTreeMap::new() };
+    let mut book = Book { rows, touched: BTreeSet::new(), counters: BTreeMap::new(), news };
     for event in batch.sets.iter().flat_map(|set| &set.events) {
         let pair = (event.message, event.target);
         if refused.pairs.contains(&pair) && event.state == State::Accepted {
@@ -205,7 +220,7 @@ fn refusal(event: &Event, goes_on: bool) -> Event {
 }
 
 /// Turns a happening into an event on its row; `own` is the app's own connection. Answers whether it was news.
-fn happen(book: &mut Book, happening: &Happening, (created_at, own): (u64, i64)) -> bool {
+fn happen(book: &mut Book<'_>, happening: &Happening, (created_at, own): (u64, i64)) -> bool {
     let (message, target) = happening.pair;
     let row = book.row(happening.pair);
     if happening.only_news && !row.is_some_and(|row| is_news(row, &happening.what)) {
@@ -291,7 +306,7 @@ async fn created_at(session: &mut Session, happenings: &[Happening]) -> Sql<Hash
     found.iter().map(read).collect()
 }
 
-async fn write(session: &mut Session, book: &Book) -> Sql<()> {
+async fn write(session: &mut Session, book: &Book<'_>) -> Sql<()> {
     let touched: Vec<&Delivery> = book.touched.iter().filter_map(|pair| book.row(*pair)).collect();
     let head = "INSERT INTO deliveries (message, target, state, reason, channel, vendor_id, updated_ms,
         accepted_ms, delivered_ms, displayed_ms, clicked_ms, trail) ";

@@ -1,9 +1,10 @@
 //! The embedded store: SQLite in one file, one writer, a few readers.
 //!
 //! - [`writer`]: everything that waits becomes one transaction; the only connection that writes.
-//! - [`accept`], [`changes`], [`deliveries`], [`inbox`], [`journal`], [`work`]: the parts of such a transaction, one statement for
+//! - [`accept`], [`changes`], [`deliveries`], [`events`], [`inbox`], [`journal`], [`work`]: the parts of such a transaction, one statement for
 //!   each kind of change of the whole group.
-//! - [`devices`], [`addresses`], [`admin`], [`audit`]: what is rare, a call at a time inside the same transactions.
+//! - [`devices`], [`addresses`], [`admin`], [`audit`], [`webhooks`]: what is rare, a call at a time inside the same
+//!   transactions.
 //! - [`reads`], [`audience`]: what goes out, over read-only connections.
 //! - [`open`], [`check`], [`checkpoint`], [`session`], [`rows`]: files and schema, the log's way back, connections, columns.
 //! - [`backup`]: a copy while all of this goes on.
@@ -23,6 +24,7 @@ mod check;
 mod checkpoint;
 mod deliveries;
 mod devices;
+mod events;
 mod inbox;
 mod journal;
 mod open;
@@ -32,6 +34,7 @@ mod rows;
 mod rules;
 mod session;
 mod store;
+mod webhooks;
 mod work;
 mod writer;
 
@@ -53,6 +56,7 @@ pub use audit::{AuditLog, verify_audit};
 pub use backup::{BackupError, back_up};
 pub use open::{OpenError, SqliteOptions};
 
+use self::events::Taps;
 pub(crate) use self::session::hex;
 use self::session::{Session, Sql, told};
 use self::writer::{Claim, Function, Inbox, Job};
@@ -72,6 +76,8 @@ pub struct SqliteStore {
     inbox: RwLock<Option<Inbox>>,
     pool: SqlitePool,
     statements: Arc<AtomicU64>,
+    /// Who listens to events.
+    taps: Arc<Taps>,
     /// Why nothing is written any more.
     broken: Arc<SetOnce<String>>,
     /// How long a caller waits for a place in the writer's inbox.
@@ -81,6 +87,8 @@ pub struct SqliteStore {
     /// Kilobytes of accepts that may wait.
     accept_room: Semaphore,
     tasks: Mutex<Option<Tasks>>,
+    /// Held while it is read who listens: an older answer must not come last.
+    listening: Mutex<()>,
 }
 
 impl fmt::Debug for SqliteStore {
@@ -144,6 +152,13 @@ impl SqliteStore {
     async fn read<T>(&self, work: impl AsyncFnOnce(&mut Session) -> Sql<T>) -> Result<T> {
         let connection = self.pool.acquire().await.map_err(|e| told(&e))?;
         work(&mut Session::pooled(connection)).await.map_err(|e| told(&e))
+    }
+
+    /// Reads anew who listens to events, once that has changed.
+    async fn listen_anew(&self) -> Result<()> {
+        let _turn = self.listening.lock().await;
+        self.taps.put(self.read(events::listeners).await?);
+        Ok(())
     }
 
     fn statements(&self) -> u64 {

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
 use super::check;
 use super::checkpoint::{self, Written};
+use super::events::Taps;
 use super::inbox::Positions;
 use super::session::{Session, Sql};
 use super::writer::{Inbox, Writer};
@@ -146,6 +147,7 @@ impl SqliteStore {
         let statements = Arc::new(AtomicU64::new(0));
         let mut session = Session::own(writing, Arc::clone(&statements));
         let positions = Positions::load(&mut session).await.map_err(failed)?;
+        let taps = Arc::new(Taps::load(&mut session).await.map_err(failed)?);
         let copying =
             connect.clone().busy_timeout(Duration::from_millis(50)).connect().await.map_err(failed)?;
         let reading = connect.read_only(true);
@@ -164,6 +166,7 @@ impl SqliteStore {
             accepts: accepts_in,
             rest: rest_in,
             positions,
+            taps: Arc::clone(&taps),
             clock: options.clock.clone(),
             written: Arc::clone(&written),
             prune_at: 0,
@@ -193,11 +196,13 @@ impl SqliteStore {
             inbox: std::sync::RwLock::new(Some(Inbox { accepts, rest })),
             pool,
             statements,
+            taps,
             broken,
             patience: options.busy_timeout,
             accept_timeout: options.accept_timeout,
             accept_room: Semaphore::new(ACCEPT_ROOM),
             tasks: Mutex::new(Some((writer, stop, copier))),
+            listening: Mutex::default(),
         }))
     }
 }

@@ -4,11 +4,12 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use super::writer::Job;
 use super::{
-    SqliteStore, accept, addresses, admin, audience, audit, categories, deliveries, devices, inbox, journal,
-    quotas, reads, rules, work,
+    SqliteStore, accept, addresses, admin, audience, audit, categories, deliveries, devices, events, inbox,
+    journal, quotas, reads, rules, webhooks, work,
 };
 use crate::delivery::page::Page;
 use crate::delivery::spec::Expression;
@@ -17,9 +18,10 @@ use crate::ids::Id;
 use crate::routing::Traits;
 use crate::store::{
     AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, Counter,
-    DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, InboxEntry, KeyRecord, Lease,
-    MessageRecord, NewMessage, NewTarget, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, Result, RulesRecord,
-    SendAddress, Store, StoreError, TargetDevice, WorkItem, WorkKind,
+    DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow,
+    InboxEntry, KeyRecord, Lease, MessageRecord, NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer,
+    QuotaAsk, RawReceipt, Result, RulesRecord, SendAddress, Store, StoreError, TargetDevice, WebhookAttempt,
+    WebhookRecord, WorkItem, WorkKind,
 };
 
 #[async_trait]
@@ -114,10 +116,13 @@ impl Store for SqliteStore {
         action: Option<&'static str>,
         now_ms: u64,
     ) -> Result<()> {
+        let given = Arc::new((info, Arc::clone(&self.taps)));
         self.call(move |s| {
-            let info = info.clone();
+            let given = Arc::clone(&given);
             Box::pin(async move {
-                admin::set_channel_state(s, seq, state, info.as_deref(), action, now_ms).await.map(Ok)
+                let (info, taps) = &*given;
+                let why = (info.as_deref(), action);
+                admin::set_channel_state(s, seq, state, why, now_ms, taps).await.map(Ok)
             })
         })
         .await
@@ -406,9 +411,11 @@ impl Store for SqliteStore {
         self.call(move |s| Box::pin(async move { work::lease_of(s, message, &lease).await.map(Ok) })).await
     }
 
-    async fn hasten(&self, channel: i64, until_ms: u64, now_ms: u64) -> Result<()> {
-        self.call(move |s| Box::pin(async move { work::hasten(s, channel, until_ms, now_ms).await.map(Ok) }))
-            .await
+    async fn hasten(&self, kind: WorkKind, channel: i64, until_ms: u64, now_ms: u64) -> Result<()> {
+        self.call(move |s| {
+            Box::pin(async move { work::hasten(s, kind, channel, until_ms, now_ms).await.map(Ok) })
+        })
+        .await
     }
 
     async fn next_due(&self, kind: WorkKind, channel: i64) -> Result<Option<u64>> {
@@ -421,6 +428,85 @@ impl Store for SqliteStore {
             return Err(StoreError::Broken(cause.clone()));
         }
         self.read(work::backlog).await
+    }
+
+    fn event_bell(&self) -> watch::Receiver<u64> {
+        self.taps.bell()
+    }
+
+    fn event_head(&self, app: i64) -> u64 {
+        self.taps.head(app)
+    }
+
+    async fn event_bounds(&self) -> Result<EventBounds> {
+        self.read(events::bounds).await
+    }
+
+    async fn events_after(&self, app: i64, kinds: u32, after: u64, limit: usize) -> Result<EventPage> {
+        self.read(async |s| events::after(s, app, kinds, after, limit).await).await
+    }
+
+    async fn events_numbered(&self, app: i64, numbers: &[u64]) -> Result<Vec<EventRow>> {
+        self.read(async |s| events::numbered(s, app, numbers).await).await
+    }
+
+    async fn events_before(&self, app: i64, at_ms: u64) -> Result<u64> {
+        self.read(async |s| events::before(s, app, at_ms).await).await
+    }
+
+    async fn watch_events(&self, app: i64, until_ms: u64, now_ms: u64) -> Result<u64> {
+        let since = self
+            .call(move |s| Box::pin(async move { events::watch(s, app, until_ms, now_ms).await.map(Ok) }))
+            .await?;
+        self.listen_anew().await?;
+        Ok(since)
+    }
+
+    async fn purge_events(&self, before_ms: u64, now_ms: u64, limit: usize) -> Result<u64> {
+        let purge = self
+            .call(move |s| Box::pin(async move { events::purge(s, before_ms, now_ms, limit).await.map(Ok) }));
+        let gone = purge.await?;
+        self.listen_anew().await?;
+        Ok(gone)
+    }
+
+    async fn put_webhook(
+        &self,
+        webhook: WebhookRecord,
+        work: Option<NewWork>,
+    ) -> Result<Option<WebhookRecord>> {
+        let given = Arc::new((webhook, work));
+        let put = self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { webhooks::put(s, &given.0, given.1.as_ref()).await.map(Ok) })
+        });
+        let stored = put.await?;
+        self.listen_anew().await?;
+        Ok(stored)
+    }
+
+    async fn delete_webhook(&self, app: i64, webhook: i64) -> Result<bool> {
+        let delete =
+            self.call(move |s| Box::pin(async move { webhooks::delete(s, app, webhook).await.map(Ok) }));
+        let found = delete.await?;
+        self.listen_anew().await?;
+        Ok(found)
+    }
+
+    async fn webhooks(&self, app: Option<i64>) -> Result<Vec<WebhookRecord>> {
+        self.read(async |s| webhooks::list(s, app).await).await
+    }
+
+    async fn webhook(&self, webhook: i64) -> Result<Option<WebhookRecord>> {
+        self.read(async |s| webhooks::find(s, webhook).await).await
+    }
+
+    async fn clear_webhook(&self, webhook: i64) -> Result<()> {
+        self.call(move |s| Box::pin(async move { webhooks::clear(s, webhook).await.map(Ok) })).await
+    }
+
+    async fn webhook_attempts(&self, webhook: i64, before: u64, limit: usize) -> Result<Vec<WebhookAttempt>> {
+        self.read(async |s| webhooks::attempts(s, webhook, before, limit).await).await
     }
 
     async fn use_quotas(&self, ask: QuotaAsk) -> Result<QuotaAnswer> {

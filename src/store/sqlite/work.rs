@@ -173,14 +173,19 @@ pub(super) async fn half_cancelled(session: &mut Session) -> Sql<Vec<Id>> {
     session.rows(query).await?.iter().map(|row| rows::id(row, 0)).collect()
 }
 
-/// Makes a channel's free pages due now that would be by some time.
-pub(super) async fn hasten(session: &mut Session, channel: i64, until_ms: u64, now_ms: u64) -> Sql<()> {
+/// Makes free work of a kind and channel due now that would be by some time.
+pub(super) async fn hasten(
+    session: &mut Session,
+    kind: WorkKind,
+    channel: i64,
+    until_ms: u64,
+    now_ms: u64,
+) -> Sql<()> {
     let query = sqlx::query(
         "UPDATE work SET due_at = ?4 WHERE kind = ?1 AND channel = ?2 AND lane IN (0, 1) AND owner = 0
          AND due_at > ?4 AND due_at <= ?3",
     );
-    let query =
-        query.bind(i64::from(WorkKind::Page as u8)).bind(channel).bind(int(until_ms)).bind(int(now_ms));
+    let query = query.bind(i64::from(kind as u8)).bind(channel).bind(int(until_ms)).bind(int(now_ms));
     session.run(query).await.map(drop)
 }
 

@@ -16,6 +16,7 @@ use tokio::sync::{SetOnce, mpsc, oneshot};
 use super::accept;
 use super::changes::{self, Batch};
 use super::checkpoint::Written;
+use super::events::Taps;
 use super::inbox::{self, Positions};
 use super::journal;
 use super::session::{Fault, Session, Sql, cause, fault, told};
@@ -205,6 +206,7 @@ pub(super) struct Writer {
     pub(super) accepts: mpsc::Receiver<Job>,
     pub(super) rest: mpsc::Receiver<Job>,
     pub(super) positions: Positions,
+    pub(super) taps: Arc<Taps>,
     pub(super) clock: Clock,
     pub(super) written: Arc<Written>,
     /// When old idempotency keys are looked for next.
@@ -316,9 +318,11 @@ impl Writer {
             Err(error) => Err(error),
         };
         if outcome.is_ok() {
+            self.taps.committed();
             self.written.add(group.iter().map(Job::bytes).sum());
         } else {
             self.positions.restore(positions);
+            self.taps.rolled_back();
             // After some errors SQLite has rolled back by itself: then this one only says so.
             let _ = self.session.frame("ROLLBACK").await;
         }
@@ -342,7 +346,7 @@ impl Writer {
             inbox::hand_out(&mut self.session, &parts.handed, now).await?;
         }
         journal::append(&mut self.session, &parts.journal).await?;
-        let counts = changes::apply(&mut self.session, &mut self.positions, &batch).await?;
+        let counts = changes::apply(&mut self.session, &mut self.positions, &self.taps, &batch).await?;
         let (mut accepts, mut counts) = (accepted.answers.into_iter(), counts.into_iter());
         let mut answers = Vec::with_capacity(group.len());
         for job in group {

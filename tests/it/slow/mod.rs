@@ -22,3 +22,4 @@ mod stops;
 mod thousand;
 mod vendors;
 mod waiting;
+mod webhooks;

@@ -28,6 +28,21 @@ async fn three_hundred_accepts_at_once_share_few_statements() {
 #[tokio::test]
 async fn a_page_of_a_thousand_outcomes_costs_few_statements() {
     let (store, _guard) = open().await;
+    ten_pages(&*store).await;
+    assert_eq!(store.event_bounds().await.unwrap().last, 0, "nobody listens, nothing is written");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn so_does_one_that_somebody_is_told_of() {
+    let (store, _guard) = open().await;
+    store.watch_events(1, u64::MAX >> 2, NOW).await.unwrap();
+    ten_pages(&*store).await;
+    assert_eq!(store.event_bounds().await.unwrap().last, 10_001, "each delivery, and the message");
+    store.close().await;
+}
+
+async fn ten_pages(store: &dyn Store) {
     let expanded = Changes { expanded: vec![(id(1), 10_000, Some(NOW))], ..Changes::default() };
     store.accept(message(1, 1), expanded).await.unwrap();
     let held =
@@ -54,7 +69,6 @@ async fn a_page_of_a_thousand_outcomes_costs_few_statements() {
     let statements = store.write_statements() - before;
     assert!(statements <= 10 * 25, "{} statements for 1000 deliveries", statements / 10);
     assert_eq!(store.counters(id(1)).await.unwrap().iter().map(|c| c.n).sum::<u64>(), 20_000);
-    store.close().await;
 }
 
 #[tokio::test]
