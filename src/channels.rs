@@ -190,6 +190,13 @@ impl Channels {
         self.of_app(app).iter().find(|c| c.record.name == name).cloned()
     }
 
+    /// The numbers of all channels that ever had a name in an app.
+    pub fn numbers(&self, app: i64, name: &str) -> Vec<i64> {
+        let live = self.read();
+        let named = live.by_seq.values().filter(|c| c.record.app == app && c.record.name == name);
+        named.map(|c| c.record.seq).collect()
+    }
+
     /// A channel by public id, over all apps; without the deleted.
     pub fn by_public_id(&self, id: &str) -> Option<Arc<Channel>> {
         let live = self.read();

@@ -219,6 +219,8 @@ CREATE TABLE deliveries (
     displayed_ms INTEGER,
     clicked_ms   INTEGER,
     trail        BLOB,
+    -- what it is counted under: the device's when the row was made; 0 not known
+    platform     INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (message, target)
 ) STRICT, WITHOUT ROWID;
 -- What did this device get?
@@ -234,6 +236,43 @@ CREATE TABLE message_stats (
     reason  INTEGER NOT NULL DEFAULT 0,
     n       INTEGER NOT NULL,
     PRIMARY KEY (message, channel, kind, code, reason)
+) STRICT, WITHOUT ROWID;
+
+-- The same counters for reports, under the quarter of an hour in which the message was made (milliseconds / 900,000):
+-- every time zone begins its hours and days at one. kind 0 and 1 as above; kind 2: targets, whatever became of them.
+-- `label` is '' where there is none, and '(other)' beyond those of `report_labels`.
+CREATE TABLE stats (
+    app      INTEGER NOT NULL,
+    quarter  INTEGER NOT NULL,
+    channel  INTEGER NOT NULL,
+    platform INTEGER NOT NULL,
+    class    INTEGER NOT NULL,
+    label    TEXT    NOT NULL,
+    kind     INTEGER NOT NULL,
+    code     INTEGER NOT NULL,
+    reason   INTEGER NOT NULL,
+    n        INTEGER NOT NULL,
+    PRIMARY KEY (app, quarter, channel, platform, class, label, kind, code, reason)
+) STRICT, WITHOUT ROWID;
+
+-- The labels that reports tell apart: the first hundred of an app and day (milliseconds / 86,400,000). A label is in before
+-- its first message, or never on that day: so a message is always counted under the same.
+CREATE TABLE report_labels (
+    app   INTEGER NOT NULL,
+    day   INTEGER NOT NULL,
+    label TEXT    NOT NULL,
+    PRIMARY KEY (app, day, label)
+) STRICT, WITHOUT ROWID;
+
+-- How tries through a channel went, by the hour in which they were recorded. kind 0: code = reason, 0 accepted; kind 1: code =
+-- how long requests took, four steps to each doubling.
+CREATE TABLE channel_stats (
+    channel INTEGER NOT NULL,
+    hour    INTEGER NOT NULL,
+    kind    INTEGER NOT NULL,
+    code    INTEGER NOT NULL,
+    n       INTEGER NOT NULL,
+    PRIMARY KEY (channel, hour, kind, code)
 ) STRICT, WITHOUT ROWID;
 
 -- Whatever must happen later. One row covers a batch, never a single delivery.

@@ -28,6 +28,7 @@ pub(crate) mod messages;
 pub mod ops;
 mod providers;
 pub(crate) mod refusals;
+mod reports;
 mod rules;
 mod steps;
 mod story;
@@ -65,6 +66,7 @@ impl std::fmt::Debug for Route {
 /// All operations, except the phones' own ([`crate::direct`]).
 pub fn routes() -> Vec<Route> {
     use Access::{Admin, Member, Public};
+    let read_reports = Access::Scope("reports:read");
     let [send, read] = ["messages:write", "messages:read"].map(Access::Scope);
     let [write_devices, read_devices] = ["devices:write", "devices:read"].map(Access::Scope);
     let hooks = Access::Scope("webhooks:write");
@@ -117,6 +119,10 @@ pub fn routes() -> Vec<Route> {
         get("/v1/apps/{app}/keys", Admin, keys::list),
         post("/v1/apps/{app}/keys", Admin, keys::create),
         delete("/v1/apps/{app}/keys/{id}", Admin, keys::revoke),
+        get("/v1/reports/deliveries", read_reports, reports::deliveries),
+        get("/v1/reports/deliveries.csv", read_reports, reports::deliveries_csv),
+        get("/v1/reports/channels", read_reports, reports::channels),
+        get("/v1/reports/channels.csv", read_reports, reports::channels_csv),
         get("/v1/audit", Access::Scope("audit:read"), audit::list),
         get("/healthz", Public, ops::healthz),
         get("/readyz", Public, ops::readyz),

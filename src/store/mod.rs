@@ -18,11 +18,12 @@ use tokio::sync::watch;
 pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
     AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord,
-    Changes, ChannelRecord, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord,
-    EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, MessageRecord, NewAddress, NewInbox,
-    NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable,
+    Changes, ChannelRecord, ChannelStats, Counted, Counter, DeliveryFilter, DeviceFilter, DevicePatch,
+    DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, MessageRecord,
+    NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent, QUARTER_MS,
+    QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, ReportAsk, ReportBy, ReportGroup, ReportRow,
     RulesRecord, SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt, WebhookChange,
-    WebhookRecord, WorkItem, WorkKind, WorkUpdate,
+    WebhookRecord, WorkItem, WorkKind, WorkUpdate, latency_bucket,
 };
 
 use crate::delivery::page::Page;
@@ -245,6 +246,13 @@ pub trait Store: Send + Sync {
     async fn pending_pages(&self, message: Id, limit: usize) -> Result<Vec<Page>>;
     /// What a device got, newest first, before a message.
     async fn deliveries_to(&self, target: u64, before: Id, limit: usize) -> Result<Vec<Delivery>>;
+
+    // --- reports ---
+
+    /// The counters of messages that were made in some stretches of time. Reads counters alone.
+    async fn report(&self, ask: &ReportAsk) -> Result<Vec<ReportRow>>;
+    /// How tries through these channels went from one hour since 1970 until before another.
+    async fn channel_stats(&self, channels: &[i64], hours: (u64, u64)) -> Result<Vec<ChannelStats>>;
 
     // --- work ---
 

@@ -36,6 +36,41 @@ async fn messages_are_listed_newest_first_and_by_label() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_are_picked_by_their_state_page_by_page() {
+    let world = World::start().await;
+    world.put_devices(vec![("good".into(), fcm_device("ok-a"))]).await;
+    let path = format!("/v1/apps/{}/channels/fcm/", world.app_id);
+    let mut expected = Vec::new();
+    for n in 0..6 {
+        // Every third waits for its channel.
+        let switch = if n % 3 == 0 { "pause" } else { "resume" };
+        world.api(Method::POST, &format!("{path}{switch}"), None).await;
+        let body =
+            json!({"to": {"device_ids": ["good"]}, "data": {"a": "b"}, "route": {"steps": [{"use": "fcm"}]}});
+        let id = world.send(body).await;
+        if n % 3 == 0 {
+            world.api(Method::POST, &format!("/v1/messages/{id}/cancel"), None).await;
+        } else {
+            world.done(&id).await;
+            expected.insert(0, id);
+        }
+    }
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let page = world.api(Method::GET, &format!("/v1/messages?state=done&limit=1{cursor}"), None).await;
+        assert_eq!(page.status, StatusCode::OK, "{:#}", page.body);
+        let data = page.body["data"].as_array().unwrap();
+        seen.extend(data.iter().map(|message| message["id"].as_str().unwrap().to_owned()));
+        let Some(next) = page.body["next_cursor"].as_str() else { break };
+        cursor = format!("&cursor={next}");
+    }
+    assert_eq!(seen, expected);
+    let wrong = world.api(Method::GET, "/v1/messages?state=lost", None).await;
+    assert_eq!(wrong.body["code"], "invalid_parameter");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deliveries_are_picked_by_state_reason_and_channel() {
     let world = World::start().await;
     let devices = vec![("good".into(), fcm_device("ok-a")), ("dead".into(), fcm_device("dead-b"))];

@@ -183,7 +183,42 @@ async fn counters(db: &mut SqliteConnection) -> Vec<String> {
         )
         .await,
     );
+    findings.extend(reports(db).await);
     findings.extend(pending(db).await);
+    findings
+}
+
+/// The counters of reports are those of messages, and by platform those of the rows.
+async fn reports(db: &mut SqliteConnection) -> Vec<String> {
+    let mut findings = texts(
+        db,
+        "WITH counted AS (SELECT m.app, m.created_at / 900000 AS quarter, s.channel, m.class, s.kind, s.code, s.reason,
+                sum(s.n) AS n FROM message_stats AS s JOIN messages AS m ON m.id = s.message
+                GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(s.n) <> 0
+            UNION ALL SELECT app, created_at / 900000, 0, class, 2, 0, 0, sum(targeted) FROM messages
+                GROUP BY 1, 2, 4 HAVING sum(targeted) <> 0),
+            kept AS (SELECT app, quarter, channel, class, kind, code, reason, sum(n) AS n FROM stats
+                GROUP BY 1, 2, 3, 4, 5, 6, 7 HAVING sum(n) <> 0)
+         SELECT 'reports lack: ' || concat_ws('/', app, quarter, channel, class, kind, code, reason, n)
+             FROM (SELECT * FROM counted EXCEPT SELECT * FROM kept)
+         UNION ALL SELECT 'reports have: ' || concat_ws('/', app, quarter, channel, class, kind, code, reason, n)
+             FROM (SELECT * FROM kept EXCEPT SELECT * FROM counted)",
+    )
+    .await;
+    findings.extend(
+        texts(
+            db,
+            "WITH counted AS (SELECT m.app, d.platform, d.state AS code, count(*) AS n FROM deliveries AS d
+                    JOIN messages AS m ON m.id = d.message WHERE d.state <> 0 GROUP BY 1, 2, 3),
+                kept AS (SELECT app, platform, code, sum(n) AS n FROM stats WHERE kind = 0 GROUP BY 1, 2, 3
+                    HAVING sum(n) <> 0)
+             SELECT 'reports by platform, rows without counter: ' || concat_ws('/', app, platform, code, n)
+                 FROM (SELECT * FROM counted EXCEPT SELECT * FROM kept)
+             UNION ALL SELECT 'reports by platform, counter without rows: ' || concat_ws('/', app, platform, code, n)
+                 FROM (SELECT * FROM kept EXCEPT SELECT * FROM counted)",
+        )
+        .await,
+    );
     findings
 }
 

@@ -11,6 +11,7 @@ mod api_devices;
 mod api_events;
 mod api_messages;
 mod api_phones;
+mod api_reports;
 mod api_routes;
 mod api_webhooks;
 mod apply;

@@ -24,6 +24,9 @@ use crate::delivery::{AcceptError, Accepted, SendRequest};
 use crate::ids::{Id, Kind};
 use crate::store::{AcceptAnswer, MessageRecord};
 
+/// States of messages. They follow from counters, so a list of one state looks at each message, and at so many at the most.
+const STATES: [&str; 5] = ["scheduled", "sending", "done", "cancelling", "cancelled"];
+const LOOKED_AT: usize = 500;
 /// Longest Idempotency-Key.
 const KEY_BYTES: usize = 255;
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -204,16 +207,30 @@ pub(super) async fn list(
     let bound = |ms: u64| Id::floor_at(ms.min(1 << 42));
     let from = query.time("from")?.map_or(Id(0), bound);
     let to = query.time("to")?.map_or(Id(i64::MAX), bound);
-    let page = query.page(&gateway, format!("messages {app} {label:?} {from:?} {to:?}"))?;
-    let before = page.number().map_or(to, |n| Id(n as i64));
-    let mut found = gateway.store.messages(app, label.as_deref(), before, page.limit + 1).await?;
-    found.retain(|message| message.id >= from);
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let next = found.last().filter(|_| more).map(|message| message.id.0.to_string());
-    let mut data = Vec::with_capacity(found.len());
-    for message in &found {
-        data.push(view(&gateway, message).await?);
-    }
+    let state = query.choice("state", |word| STATES.into_iter().find(|known| *known == word))?;
+    let page = query.page(&gateway, format!("messages {app} {label:?} {from:?} {to:?} {state:?}"))?;
+    let mut place = page.number().map_or(to, |n| Id(n as i64));
+    let (mut data, mut looked_at) = (Vec::new(), 0);
+    let next = loop {
+        let mut found = gateway.store.messages(app, label.as_deref(), place, page.limit + 1).await?;
+        found.retain(|message| message.id >= from);
+        let is_last = found.len() <= page.limit;
+        found.truncate(page.limit);
+        let end = found.last().map(|message| message.id);
+        for message in &found {
+            let shown = view(&gateway, message).await?;
+            (place, looked_at) = (message.id, looked_at + 1);
+            if state.is_none_or(|state| shown["state"] == state) {
+                data.push(shown);
+            }
+            if data.len() == page.limit {
+                break;
+            }
+        }
+        let is_over = is_last && end.is_none_or(|end| end == place);
+        if is_over || data.len() == page.limit || looked_at >= LOOKED_AT {
+            break (!is_over).then(|| place.0.to_string());
+        }
+    };
     Ok(page.answer(&gateway, &data, next))
 }

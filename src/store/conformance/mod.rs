@@ -11,6 +11,7 @@ pub(in crate::store) mod messages;
 pub(in crate::store) mod phones;
 pub(in crate::store) mod quotas;
 pub(in crate::store) mod receipts;
+pub(in crate::store) mod reports;
 pub(in crate::store) mod rules;
 pub(in crate::store) mod samples;
 pub(in crate::store) mod work;
@@ -85,6 +86,10 @@ macro_rules! conformance_tests {
                 purged_events_are_gone_and_numbers_go_on,
                 a_watched_app_is_written_down_whole_and_says_since_when,
                 a_webhook_is_changed_disabled_and_enabled_with_its_work;
+            reports:
+                a_report_is_of_the_messages_of_its_time_whenever_they_change,
+                a_delivery_keeps_the_platform_that_its_device_had,
+                labels_beyond_the_first_hundred_of_a_day_are_counted_together;
             work:
                 due_work_is_leased_once_oldest_first,
                 a_new_epoch_frees_what_the_old_one_held_and_says_so,

@@ -7,6 +7,7 @@ mod events;
 mod inbox;
 mod messages;
 mod quotas;
+mod reports;
 mod rules;
 mod tenants;
 mod work;
@@ -21,6 +22,10 @@ pub use events::{EventBounds, EventPage, EventRow, Signature, WebhookAttempt, We
 pub use inbox::{Ack, InboxEntry, NewInbox, PhoneEvent};
 pub use messages::{AcceptAnswer, Counter, DeliveryFilter, MessageRecord, NewMessage, NewTarget};
 pub use quotas::{QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit};
+pub use reports::{
+    ChannelStats, Counted, OTHER_LABELS, PLATFORMS, QUARTER_MS, ReportAsk, ReportBy, ReportGroup, ReportRow,
+    latency_bucket,
+};
 pub use rules::RulesRecord;
 pub use tenants::{AppRecord, CategoryRecord, ChannelRecord, KeyRecord};
 pub use work::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};

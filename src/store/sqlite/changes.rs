@@ -10,6 +10,7 @@ use super::events::{News, Taps};
 use super::inbox::{self, Positions};
 use super::rows;
 use super::session::{Session, Sql, int, json};
+use super::stats::{self, Facts};
 use super::work;
 use super::writer::PhoneCall;
 use super::{events, journal, quotas, webhooks};
@@ -34,6 +35,7 @@ pub(super) struct Batch<'j> {
 pub(super) async fn apply(
     session: &mut Session,
     positions: &mut Positions,
+    facts: &mut Facts,
     taps: &Taps,
     batch: &Batch<'_>,
 ) -> Sql<Vec<u64>> {
@@ -49,7 +51,8 @@ pub(super) async fn apply(
     let mut happenings: Vec<Happening> = acknowledged.into_iter().map(|a| a.happening).collect();
     happenings.extend(filled.ended);
     let refused = refuse(session, batch, filled.refused).await?;
-    let changed = deliveries::apply(session, batch, &refused, happenings, &mut news).await?;
+    let (changed, moves) = deliveries::apply(session, batch, &refused, happenings, &mut news).await?;
+    stats::apply(session, facts, batch, &moves).await?;
     webhooks::changes(session, batch, &mut news).await?;
     events::write(session, batch, taps, news).await?;
     Ok(changed)

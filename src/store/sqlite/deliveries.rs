@@ -3,11 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anypush_providers::contract::{Reason, ReceiptEvent, Witness};
+use sqlx::Row as _;
+use sqlx::sqlite::SqliteRow;
 
 use super::changes::Batch;
 use super::events::News;
 use super::rows;
 use super::session::{Session, Sql, int, json};
+use super::stats::{self, Moves};
 use super::writer::PhoneSays;
 use crate::delivery::state::{self, CounterKey, Delivery, Event, LateFailure, State, View};
 use crate::delivery::trail::{self, TrailEntry};
@@ -60,7 +63,8 @@ pub(super) enum What {
 struct Book<'n> {
     rows: BTreeMap<Pair, Option<Delivery>>,
     touched: BTreeSet<Pair>,
-    counters: BTreeMap<CounterKey, i64>,
+    platforms: HashMap<Pair, u8>,
+    moves: Moves,
     news: &'n mut News,
 }
 
@@ -80,16 +84,21 @@ impl Book<'_> {
     /// Moves counters. What is told of a delivery is what is counted of it: each state that it reaches, once, and its end.
     fn count(&mut self, moves: Vec<(CounterKey, i64)>, target: u64, at_ms: Option<u64>) {
         for (key, by) in moves {
+            let pair = (key.message, target);
             if key.view == View::Now {
                 self.news.settle(key.message, by);
             }
             let ends = key.view == View::Now && key.state.rank() == State::Failed.rank();
             if let Some(at_ms) = at_ms.filter(|_| by > 0 && (ends || key.view == View::Reached)) {
-                let pair = (key.message, target);
                 self.news.add(None, Fact::delivery(pair, key.state, key.reason, key.channel, at_ms));
             }
-            *self.counters.entry(key).or_insert(0) += by;
+            self.moves.add(self.platform(pair), key, by);
         }
+    }
+
+    /// Whatever becomes of the device: a delivery is counted under the platform that it had at first.
+    fn platform(&self, pair: Pair) -> u8 {
+        self.platforms.get(&pair).copied().unwrap_or(0)
     }
 
     /// Takes a delivery back onto its route, where that may be.
@@ -107,14 +116,14 @@ impl Book<'_> {
     }
 }
 
-/// Applies events and happenings; answers how many deliveries each phone call changed.
+/// Applies events and happenings; answers how many deliveries each phone call changed, and what moved.
 pub(super) async fn apply(
     session: &mut Session,
     batch: &Batch<'_>,
     refused: &Refused,
     mut happenings: Vec<Happening>,
     news: &mut News,
-) -> Sql<Vec<u64>> {
+) -> Sql<(Vec<u64>, Moves)> {
     happenings.extend(reported(batch));
     happenings.extend(batch.sets.iter().flat_map(|set| &set.receipts).map(returned));
     let mut changed = vec![0; batch.phones.len()];
@@ -122,15 +131,17 @@ pub(super) async fn apply(
     pairs.extend(batch.sets.iter().flat_map(|set| &set.events).map(|event| (event.message, event.target)));
     pairs.extend(batch.sets.iter().flat_map(|set| &set.late).map(|late| (late.message, late.target)));
     if pairs.is_empty() {
-        return Ok(changed);
+        return Ok((changed, Moves::default()));
     }
-    let rows = load(session, &pairs, &batch.fresh).await?;
-    let mut book = Book { rows, touched: BTreeSet::new(), counters: BTreeMap::new(), news };
+    let mut book = open(session, &pairs, news).await?;
     for event in batch.sets.iter().flat_map(|set| &set.events) {
         let pair = (event.message, event.target);
         if refused.pairs.contains(&pair) && event.state == State::Accepted {
-            book.apply(&refusal(event, refused.going.contains(&pair)));
+            let event = refusal(event, refused.going.contains(&pair));
+            book.moves.tried(&event);
+            book.apply(&event);
         } else {
+            book.moves.tried(event);
             book.apply(event);
         }
     }
@@ -155,7 +166,19 @@ pub(super) async fn apply(
     if !left_inbox.is_empty() {
         super::inbox::delete_pairs(session, &left_inbox).await?;
     }
-    Ok(changed)
+    Ok((changed, book.moves))
+}
+
+/// The rows of a group, and the platforms of all its deliveries: kept in the row, or for a new one the device's.
+async fn open<'n>(session: &mut Session, pairs: &BTreeSet<Pair>, news: &'n mut News) -> Sql<Book<'n>> {
+    let (mut rows, mut platforms) = (BTreeMap::new(), HashMap::new());
+    for Loaded { pair, row, platform } in load(session, pairs).await? {
+        platforms.insert(pair, platform);
+        if row.is_some() {
+            rows.insert(pair, row);
+        }
+    }
+    Ok(Book { rows, touched: BTreeSet::new(), platforms, moves: Moves::default(), news })
 }
 
 /// What phones report, beyond acknowledging. A phone speaks of delivered and what comes after, of nothing else.
@@ -267,27 +290,41 @@ fn is_news(row: &Delivery, what: &What) -> bool {
     }
 }
 
-/// The recorded rows of these pairs, in one read. Fresh messages have none.
-pub(super) async fn load(
-    session: &mut Session,
-    pairs: &BTreeSet<Pair>,
-    fresh: &HashSet<Id>,
-) -> Sql<BTreeMap<Pair, Option<Delivery>>> {
+/// A delivery that was looked for.
+pub(super) struct Loaded {
+    pair: Pair,
+    /// As recorded; `None`: nothing happened to it yet.
+    pub(super) row: Option<Delivery>,
+    platform: u8,
+}
+
+/// The recorded rows of these pairs and the platforms that they are counted under, in one read.
+pub(super) async fn load(session: &mut Session, pairs: &BTreeSet<Pair>) -> Sql<Vec<Loaded>> {
     let mut asked: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
-    for (message, target) in pairs.iter().filter(|(message, _)| !fresh.contains(message)) {
+    for (message, target) in pairs {
         asked.entry(message.0).or_default().push(*target);
     }
     if asked.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok(Vec::new());
     }
     let query = sqlx::query(
         "SELECT d.message, d.target, d.state, d.reason, d.channel, d.vendor_id, d.updated_ms, d.accepted_ms,
-            d.delivered_ms, d.displayed_ms, d.clicked_ms, d.trail
+            d.delivered_ms, d.displayed_ms, d.clicked_ms, d.trail, d.platform, v.platform,
+            CAST(m.key AS INTEGER), t.value
          FROM json_each(?1) AS m CROSS JOIN json_each(m.value) AS t
-            CROSS JOIN deliveries AS d ON d.message = CAST(m.key AS INTEGER) AND d.target = t.value",
+            LEFT JOIN deliveries AS d ON d.message = CAST(m.key AS INTEGER) AND d.target = t.value
+            LEFT JOIN devices AS v ON v.seq = t.value AND d.message IS NULL",
     );
-    let found = session.rows(query.bind(json(&asked))).await?;
-    found.iter().map(|row| rows::delivery(row).map(|row| ((row.message, row.target), Some(row)))).collect()
+    session.rows(query.bind(json(&asked))).await?.iter().map(loaded).collect()
+}
+
+fn loaded(row: &SqliteRow) -> Sql<Loaded> {
+    let pair = (rows::id(row, 14)?, rows::number(row, 15)?);
+    let Some(platform) = rows::maybe(row, 12)? else {
+        let platform = row.try_get::<Option<&str>, _>(13)?.map_or(0, stats::platform_code);
+        return Ok(Loaded { pair, row: None, platform });
+    };
+    Ok(Loaded { pair, row: Some(rows::delivery(row)?), platform: platform as u8 })
 }
 
 /// When the messages of these happenings were made, and the number of their app's own connection.
@@ -309,7 +346,7 @@ async fn created_at(session: &mut Session, happenings: &[Happening]) -> Sql<Hash
 async fn write(session: &mut Session, book: &Book<'_>) -> Sql<()> {
     let touched: Vec<&Delivery> = book.touched.iter().filter_map(|pair| book.row(*pair)).collect();
     let head = "INSERT INTO deliveries (message, target, state, reason, channel, vendor_id, updated_ms,
-        accepted_ms, delivered_ms, displayed_ms, clicked_ms, trail) ";
+        accepted_ms, delivered_ms, displayed_ms, clicked_ms, trail, platform) ";
     let tail =
         " ON CONFLICT (message, target) DO UPDATE SET state = excluded.state, reason = excluded.reason,
         channel = excluded.channel, vendor_id = excluded.vendor_id, updated_ms = excluded.updated_ms,
@@ -330,16 +367,17 @@ async fn write(session: &mut Session, book: &Book<'_>) -> Sql<()> {
                 .push_bind(time(row.reached_ms[1]))
                 .push_bind(time(row.reached_ms[2]))
                 .push_bind(time(row.reached_ms[3]))
-                .push_bind((!row.trail.is_empty()).then_some(row.trail.as_slice()));
+                .push_bind((!row.trail.is_empty()).then_some(row.trail.as_slice()))
+                .push_bind(i64::from(book.platform((row.message, row.target))));
         })
         .await?;
     let counters: Vec<_> = book
-        .counters
-        .iter()
-        .filter(|(_, by)| **by != 0)
+        .moves
+        .of_messages()
+        .into_iter()
         .map(|(key, by)| {
             let reason = rows::reason_code(key.reason).unwrap_or(0);
-            (key.message.0, key.channel, key.view as u8, key.state.code(), reason, *by)
+            (key.message.0, key.channel, key.view as u8, key.state.code(), reason, by)
         })
         .collect();
     if counters.is_empty() {

@@ -5,7 +5,8 @@
 //!   each kind of change of the whole group.
 //! - [`devices`], [`addresses`], [`admin`], [`audit`], [`webhooks`]: what is rare, a call at a time inside the same
 //!   transactions.
-//! - [`reads`], [`audience`]: what goes out, over read-only connections.
+//! - [`stats`]: counters of reports, moved with the rows that they count.
+//! - [`reads`], [`audience`], [`reports`]: what goes out, over read-only connections.
 //! - [`open`], [`check`], [`checkpoint`], [`session`], [`rows`]: files and schema, the log's way back, connections, columns.
 //! - [`backup`]: a copy while all of this goes on.
 //!
@@ -30,9 +31,11 @@ mod journal;
 mod open;
 mod quotas;
 mod reads;
+mod reports;
 mod rows;
 mod rules;
 mod session;
+mod stats;
 mod store;
 mod webhooks;
 mod work;

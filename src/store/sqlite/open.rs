@@ -20,6 +20,7 @@ use super::checkpoint::{self, Written};
 use super::events::Taps;
 use super::inbox::Positions;
 use super::session::{Session, Sql};
+use super::stats::Facts;
 use super::writer::{Inbox, Writer};
 use super::{ACCEPT_ROOM, SqliteStore};
 use crate::clock::Clock;
@@ -170,6 +171,7 @@ impl SqliteStore {
             clock: options.clock.clone(),
             written: Arc::clone(&written),
             prune_at: 0,
+            facts: Facts::default(),
             broken: Arc::clone(&broken),
         };
         let (stop, stopped) = oneshot::channel();

@@ -17,7 +17,7 @@ use crate::store::{
 };
 
 /// An error for a column that makes no sense.
-fn odd(what: &str, value: impl std::fmt::Display) -> sqlx::Error {
+pub(super) fn odd(what: &str, value: impl std::fmt::Display) -> sqlx::Error {
     sqlx::Error::Decode(format!("{what} {value} is unknown to this version").into())
 }
 
@@ -42,11 +42,11 @@ pub(super) fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: usize) -> 
     serde_json::from_str(text).map_err(|e| sqlx::Error::Decode(e.into()))
 }
 
-fn state(code: i64) -> Sql<State> {
+pub(super) fn state(code: i64) -> Sql<State> {
     u8::try_from(code).ok().and_then(State::from_code).ok_or_else(|| odd("state", code))
 }
 
-fn reason(code: i64) -> Sql<Reason> {
+pub(super) fn reason(code: i64) -> Sql<Reason> {
     u8::try_from(code).ok().and_then(Reason::from_code).ok_or_else(|| odd("reason", code))
 }
 

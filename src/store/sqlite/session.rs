@@ -54,9 +54,9 @@ impl Session {
         self.actor = actor;
     }
 
-    /// The time of what it writes from now on.
+    /// The time of what it writes from now on; until somebody else is named, the gateway itself does.
     pub(super) fn begin_at(&mut self, now_ms: u64) {
-        self.now_ms = now_ms;
+        (self.now_ms, self.actor) = (now_ms, Actor::default());
     }
 
     /// In whose name it writes, and when.

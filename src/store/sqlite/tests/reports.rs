@@ -1,0 +1,65 @@
+//! Reports read their counters by the key, whatever else is in the database.
+
+use std::time::Instant;
+
+use sqlx::{Connection as _, Row as _};
+
+use super::{number, open, stranger};
+use crate::store::sqlite::reports::question;
+use crate::store::{QUARTER_MS, ReportAsk, ReportBy, Store};
+
+const NOW: u64 = 1_800_000_000_000;
+
+fn a_year(by: ReportBy) -> ReportAsk {
+    let day = 24 * 4;
+    let first = NOW / QUARTER_MS;
+    ReportAsk {
+        app: 1,
+        by,
+        spans: (0..365).map(|n| (first + n * day, first + (n + 1) * day)).collect(),
+        ..ReportAsk::default()
+    }
+}
+
+#[tokio::test]
+async fn a_year_by_day_is_read_by_ranges_of_the_key_of_its_counters_alone() {
+    let (store, directory) = open().await;
+    let mut reader = stranger(&directory.path().join("data")).await;
+    let by = ReportBy { channel: true, label: true, ..ReportBy::default() };
+    let mut query = question("EXPLAIN QUERY PLAN ", &a_year(by));
+    let rows = query.build().fetch_all(&mut reader).await.unwrap();
+    let steps: Vec<String> = rows.iter().map(|row| row.get("detail")).collect();
+    let stats: Vec<_> = steps.iter().filter(|step| step.contains(" s ")).collect();
+    assert_eq!(stats.len(), 1, "{steps:#?}");
+    assert!(
+        stats[0].contains("SEARCH s USING PRIMARY KEY (app=? AND quarter>? AND quarter<?)"),
+        "{steps:#?}"
+    );
+    for other in ["deliveries", "messages"] {
+        assert!(steps.iter().all(|step| !step.contains(other)), "{steps:#?}");
+    }
+    store.close().await;
+}
+
+/// Prints how long a busy app's year takes to read: run it with `--ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement"]
+async fn how_long_a_year_by_day_takes() {
+    let (store, directory) = open().await;
+    let mut hand = stranger(&directory.path().join("data")).await;
+    // Every quarter of an hour: three channels, two platforms, eight counters.
+    let fill = "INSERT INTO stats (app, quarter, channel, platform, class, label, kind, code, reason, n)
+        WITH RECURSIVE q(n) AS (SELECT 2000000 UNION ALL SELECT n + 1 FROM q WHERE n < 2035040)
+        SELECT 1, q.n, c.value, p.value, 0, '', 0, s.value, 0, 5 FROM q, json_each('[1,2,3]') AS c,
+            json_each('[1,2]') AS p, json_each('[1,2,3,4,5,6,7,8]') AS s";
+    sqlx::query(fill).execute(&mut hand).await.unwrap();
+    println!("{} rows", number(&mut hand, "SELECT count(*) FROM stats").await);
+    hand.close().await.unwrap();
+    let by_channel = ReportBy { channel: true, ..ReportBy::default() };
+    for (name, by) in [("whole", ReportBy::default()), ("by channel", by_channel)] {
+        let start = Instant::now();
+        let rows = store.report(&a_year(by)).await.unwrap();
+        println!("{name}: {} rows in {:?}", rows.len(), start.elapsed());
+    }
+    store.close().await;
+}
