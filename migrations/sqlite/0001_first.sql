@@ -132,6 +132,29 @@ CREATE TABLE device_tags (
     PRIMARY KEY (app, tag, device)
 ) STRICT, WITHOUT ROWID;
 
+-- What audiences compare: attributes of devices, and their fields under short names. By device for ranges of values, which
+-- are walked in order of device; by value for what is equal.
+CREATE TABLE device_attrs (
+    app    INTEGER NOT NULL,
+    name   TEXT    NOT NULL,
+    device INTEGER NOT NULL,
+    -- numbers and texts as they are; true and false, and versions, as bytes
+    value  ANY     NOT NULL,
+    PRIMARY KEY (app, name, device)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX device_attrs_by_value ON device_attrs (app, name, value, device);
+
+-- Where devices were last: in one cell of each of four grids, from the whole world to a twentieth of a degree. A circle is
+-- a few cells of one of them, each a sorted range.
+CREATE TABLE device_places (
+    app    INTEGER NOT NULL,
+    cell   INTEGER NOT NULL,
+    device INTEGER NOT NULL,
+    lat    REAL    NOT NULL,
+    lon    REAL    NOT NULL,
+    PRIMARY KEY (app, cell, device)
+) STRICT, WITHOUT ROWID;
+
 -- Where providers find devices. Clustered so that a page of sorted devices is one range read. Retired addresses stay:
 -- late receipts name them, and they can be restored.
 CREATE TABLE addresses (

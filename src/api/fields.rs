@@ -34,7 +34,8 @@ impl Mistakes {
         if errors.is_empty() { Ok(()) } else { Err(Problem::invalid(errors)) }
     }
 
-    fn code(&self, code: &'static str, pointer: impl Into<String>, detail: impl Into<String>) {
+    /// Notes what is wrong under a code of its own.
+    pub(super) fn code(&self, code: &'static str, pointer: impl Into<String>, detail: impl Into<String>) {
         let mut all = self.0.borrow_mut();
         if all.len() < SHOWN {
             all.push(FieldError { pointer: pointer.into(), code, detail: detail.into() });

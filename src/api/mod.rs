@@ -25,6 +25,7 @@ pub(crate) mod json;
 mod key;
 pub mod keys;
 pub(crate) mod messages;
+mod ndjson;
 pub mod ops;
 mod providers;
 pub(crate) mod refusals;
@@ -32,6 +33,7 @@ mod reports;
 mod rules;
 mod steps;
 mod story;
+mod users;
 mod webhooks;
 
 use std::sync::Arc;
@@ -79,12 +81,16 @@ pub fn routes() -> Vec<Route> {
         get("/v1/messages/{id}/deliveries", read, deliveries::list),
         get("/v1/messages/{id}/deliveries/{delivery_id}", read, deliveries::get),
         get("/v1/devices", read_devices, devices::list),
+        post("/v1/devices/import", write_devices, devices::import),
         put("/v1/devices/{id}", write_devices, devices::put),
         get("/v1/devices/{id}", read_devices, devices::get),
         patch("/v1/devices/{id}", write_devices, devices::patch),
         delete("/v1/devices/{id}", write_devices, devices::delete),
         post("/v1/devices/{id}/secret", write_devices, devices::make_secret),
         get("/v1/devices/{id}/deliveries", read_devices, devices::list_deliveries),
+        get("/v1/users/{id}", read_devices, users::get),
+        delete("/v1/users/{id}", write_devices, users::delete),
+        get("/v1/users/{id}/deliveries", read_devices, users::list_deliveries),
         get("/v1/events", Access::Scope("reports:read"), events::stream),
         get("/v1/providers", Member, providers::list),
         get("/v1/apps/{app}/channels", read_channels, channels::list),

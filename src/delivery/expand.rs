@@ -1,6 +1,7 @@
 //! Turns audiences into pages.
 //!
-//! Given lists (up to 10,000) are expanded in one transaction. An expression is walked in order of device number; the
+//! Given lists of devices and addresses (up to 10,000) are expanded in one transaction. An expression, and what users
+//! have, is walked in order of device number; the
 //! cursor is saved in the transaction of the pages that it covers, so a crash neither skips nor doubles a device.
 
 use std::collections::HashSet;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use crate::delivery::aside;
+use crate::delivery::expression::Expression;
 use crate::delivery::job::Job;
 use crate::delivery::pipeline::Inner;
 use crate::delivery::plan::Plan;
@@ -137,47 +139,45 @@ pub(super) async fn decide(
     let mut rest = None;
     match audience {
         Audience::Addresses(addresses) => planner.addresses(&addresses, plan),
-        Audience::Devices(_) | Audience::Users(_) => {
-            let (found, unknown) = look_up(&**store, job.record.app, audience).await?;
+        Audience::Devices(ids) => {
+            let (found, unknown) = look_up(&**store, job.record.app, ids).await?;
             planner.traits = inner.traits(job, found.iter().map(|device| device.seq)).await?;
             planner.devices(&found, plan);
             planner.unknown(unknown, plan);
         }
+        Audience::Users(users) => {
+            let known = store.known_users(job.record.app, &users).await?;
+            planner.unknown(others(users, &known), plan);
+            // They may have any number of devices: walked like an expression from here on.
+            rest = (!known.is_empty())
+                .then_some(Audience::Matching { expression: Expression::Users(known), after: 0 });
+        }
         Audience::Matching { expression, after } => {
-            let found = store.targets_matching(job.record.app, &expression, after, STRIDE).await?;
-            planner.traits = inner.traits(job, found.iter().map(|device| device.seq)).await?;
-            planner.devices(&found, plan);
-            if found.len() == STRIDE {
-                let after = found.last().map_or(after, |device| device.seq);
-                rest = Some(Audience::Matching { expression, after });
-            }
+            let round = store.targets_matching(job.record.app, &expression, after, STRIDE).await?;
+            planner.traits = inner.traits(job, round.devices.iter().map(|device| device.seq)).await?;
+            planner.devices(&round.devices, plan);
+            rest = round.next.map(|after| Audience::Matching { expression, after });
         }
     }
     Ok(rest)
 }
 
-/// Devices of a given list, each once and in order of number, and the ids that name nothing.
+/// Devices by id, each once and in order of number, and the ids that name nothing.
 async fn look_up(
     store: &dyn Store,
     app: i64,
-    audience: Audience,
+    ids: Vec<String>,
 ) -> Result<(Vec<TargetDevice>, Vec<String>), StoreError> {
     let mut seen = HashSet::new();
-    match audience {
-        Audience::Devices(mut ids) => {
-            ids.retain(|id| seen.insert(id.clone()));
-            let found = store.targets_by_id(app, &ids).await?;
-            let known: HashSet<_> = found.iter().map(|device| device.id.as_str()).collect();
-            let unknown = ids.into_iter().filter(|id| !known.contains(id.as_str())).collect();
-            Ok((found, unknown))
-        }
-        Audience::Users(mut users) => {
-            users.retain(|user| seen.insert(user.clone()));
-            let found = store.targets_by_user(app, &users).await?;
-            let known: HashSet<_> = found.iter().filter_map(|device| device.user_id.as_deref()).collect();
-            let unknown = users.into_iter().filter(|user| !known.contains(user.as_str())).collect();
-            Ok((found, unknown))
-        }
-        Audience::Addresses(_) | Audience::Matching { .. } => Ok((Vec::new(), Vec::new())),
-    }
+    let ids: Vec<_> = ids.into_iter().filter(|id| seen.insert(id.clone())).collect();
+    let found = store.targets_by_id(app, &ids).await?;
+    let known: Vec<_> = found.iter().map(|device| device.id.clone()).collect();
+    let unknown = others(ids, &known).collect();
+    Ok((found, unknown))
+}
+
+/// What is not known, each once.
+fn others(given: Vec<String>, known: &[String]) -> impl Iterator<Item = String> {
+    let mut seen: HashSet<_> = known.iter().cloned().collect();
+    given.into_iter().filter(move |id| seen.insert(id.clone()))
 }

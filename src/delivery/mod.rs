@@ -16,6 +16,7 @@
 //! - [`dry_run`] decides and builds as all these do, and sends nothing.
 //! - [`brake`] keeps a vendor's hiccup from erasing addresses.
 //! - [`expire`]: what phones have not taken by the deadline ends.
+//! - [`expression`]: sets of devices.
 //! - [`page`], [`spec`], [`state`], [`trail`]: the words that these share, and how they are stored.
 //!
 //! Nothing here knows a vendor's name, and nothing here waits for one thing per delivery.
@@ -33,6 +34,7 @@ mod dry_run;
 mod escalate;
 mod expand;
 mod expire;
+pub mod expression;
 mod gate;
 mod job;
 mod judge;

@@ -6,6 +6,7 @@ use anypush_providers::contract::{Address, Class, Content, DeliveryMode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::delivery::expression::Expression;
 use crate::routing::{Rule, StepSpec};
 
 /// What `messages.spec` holds.
@@ -72,14 +73,4 @@ pub struct GivenAddress {
     pub provider: String,
     /// Where to find the phone.
     pub address: Address,
-}
-
-/// A set of devices. Room for `attr`, `near`, `and`, `or`, `not`: one syntax tree.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Expression {
-    /// Every device of the app.
-    All,
-    /// Devices with this tag.
-    Tag(String),
 }

@@ -19,15 +19,16 @@ pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
     AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord,
     Changes, ChannelRecord, ChannelStats, Counted, Counter, DeliveryFilter, DeviceFilter, DevicePatch,
-    DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, MessageRecord,
-    NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent, QUARTER_MS,
-    QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, ReportAsk, ReportBy, ReportGroup, ReportRow,
-    RulesRecord, SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt, WebhookChange,
-    WebhookRecord, WorkItem, WorkKind, WorkUpdate, latency_bucket,
+    DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, InboxEntry, KeyRecord, Lease,
+    MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent,
+    QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, ReportAsk, ReportBy, ReportGroup,
+    ReportRow, Round, RulesRecord, SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt,
+    WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkUpdate, field_names, is_unknown_field, is_version,
+    latency_bucket,
 };
 
+use crate::delivery::expression::Expression;
 use crate::delivery::page::Page;
-use crate::delivery::spec::Expression;
 use crate::delivery::state::Delivery;
 use crate::ids::Id;
 use crate::routing::Traits;
@@ -138,8 +139,11 @@ pub trait Store: Send + Sync {
         patch: DevicePatch,
         now_ms: u64,
     ) -> Result<Option<DeviceRecord>>;
-    /// Deletes a device with its addresses, tags and inbox; `false` where there is none. Deliveries stay.
+    /// Deletes a device with all that is its own; `false` where there is none. Its deliveries stay without what
+    /// vendors said of them, under a number that names nobody.
     async fn delete_device(&self, app: i64, id: &str) -> Result<bool>;
+    /// Deletes some devices of a user in the same way; their numbers and ids, none where the user has no more.
+    async fn delete_devices_of(&self, app: i64, user: &str, limit: usize) -> Result<Vec<(u64, String)>>;
     /// Devices that fit a filter, by number.
     async fn devices(
         &self,
@@ -165,16 +169,11 @@ pub trait Store: Send + Sync {
 
     /// Devices by id, in order of number; ids that name nothing are absent.
     async fn targets_by_id(&self, app: i64, ids: &[String]) -> Result<Vec<TargetDevice>>;
-    /// All devices of these users, in order of number.
-    async fn targets_by_user(&self, app: i64, users: &[String]) -> Result<Vec<TargetDevice>>;
-    /// Devices that fit an expression, in order of number, after `after`.
-    async fn targets_matching(
-        &self,
-        app: i64,
-        e: &Expression,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<TargetDevice>>;
+    /// Those of these users who have a device.
+    async fn known_users(&self, app: i64, users: &[String]) -> Result<Vec<String>>;
+    /// Devices that fit an expression, in order of number, after `after`; and how far that is. A round may be short, or
+    /// empty, and still not the last.
+    async fn targets_matching(&self, app: i64, e: &Expression, after: u64, limit: usize) -> Result<Round>;
     /// Devices by number.
     async fn targets_by_number(&self, app: i64, devices: &[u64]) -> Result<Vec<TargetDevice>>;
     /// Active addresses of these devices for one provider: what a page needs, in one range read.
@@ -247,6 +246,14 @@ pub trait Store: Send + Sync {
     /// What a device got, newest first, before a message.
     async fn deliveries_to(&self, target: u64, before: Id, limit: usize) -> Result<Vec<Delivery>>;
 
+    /// What the devices of a user got, newest first, before a delivery.
+    async fn deliveries_to_user(
+        &self,
+        app: i64,
+        user: &str,
+        before: (Id, u64),
+        limit: usize,
+    ) -> Result<Vec<Delivery>>;
     // --- reports ---
 
     /// The counters of messages that were made in some stretches of time. Reads counters alone.

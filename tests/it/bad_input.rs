@@ -141,6 +141,7 @@ async fn assert_looks_absent(world: &World, key: &str, method: Method, foreign: 
     assert_eq!(theirs.body, nothing.body, "{method} {foreign}");
 }
 
+/// A1, A2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_another_app_has_looks_as_if_it_were_not_there() {
     let world = World::start().await;

@@ -1,5 +1,6 @@
 //! `/v1/devices`: installations of the app, named by the caller's own ids.
 
+mod import;
 mod read;
 
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+pub(super) use self::import::import;
 use super::address;
 use super::auth::Caller;
 use super::deliveries;
@@ -24,7 +26,7 @@ use crate::store::{DeviceFilter, DeviceRecord};
 /// Ids of devices and users are the caller's.
 pub(super) const ID: Text = Text::line(128);
 
-fn view(gateway: &Gateway, device: &DeviceRecord) -> Value {
+pub(super) fn view(gateway: &Gateway, device: &DeviceRecord) -> Value {
     let addresses: Vec<_> = device.addresses.iter().map(address::view).collect();
     let mut shown = json!({
         "id": device.id,

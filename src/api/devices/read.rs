@@ -8,7 +8,7 @@ use super::ID;
 use crate::api::address;
 use crate::api::fields::{Fields, Mistakes, Text};
 use crate::api::problem::Answer;
-use crate::store::{DevicePatch, DevicePut, NewAddress};
+use crate::store::{DevicePatch, DevicePut, FIELD, NewAddress};
 
 const WORD: Text = Text::line(128);
 /// Tags of a device.
@@ -151,6 +151,9 @@ fn attributes(fields: &mut Fields<'_>, wrong: &Mistakes) -> Option<Value> {
             Value::Number(_) | Value::Bool(_) => None,
             _ => Some("must be a string, a number, true or false".into()),
         });
+        let reserved =
+            || name.starts_with(FIELD).then(|| format!("`{FIELD}` is reserved for fields of devices"));
+        let mistake = mistake.or_else(reserved);
         match mistake {
             Some(why) => wrong.add(at, why),
             None => {

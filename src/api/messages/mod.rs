@@ -1,7 +1,9 @@
 //! `/v1/messages`: sends, and what became of them.
 
+mod audience;
 pub(crate) mod counts;
 mod dry_run;
+mod expression;
 mod read;
 
 use std::sync::Arc;

@@ -8,14 +8,12 @@ use anypush_providers::contract::{
 use axum::http::StatusCode;
 use serde_json::Value;
 
-use crate::api::address;
 use crate::api::apps::is_name;
-use crate::api::devices::ID;
 use crate::api::fields::{Fields, Mistakes, Text};
 use crate::api::problem::{Answer, Problem};
 use crate::api::steps;
 use crate::app::Gateway;
-use crate::delivery::spec::{Audience, Expression, Spec, SpecCategory};
+use crate::delivery::spec::{Audience, Spec, SpecCategory};
 use crate::routing::{Rule, StepSpec, concerning};
 use crate::store::CategoryRecord;
 
@@ -54,7 +52,7 @@ fn parse(
     too_many(&body, most)?;
     let wrong = Mistakes::default();
     let mut fields = Fields::of(body, "", &wrong);
-    let audience = audience(&mut fields, &wrong, most);
+    let audience = super::audience::read(&mut fields, &wrong, most);
     let category = category(&mut fields, known_category);
     let given =
         fields.choice("class", &[("transactional", Class::Transactional), ("marketing", Class::Marketing)]);
@@ -122,73 +120,6 @@ fn too_many(body: &Value, most: usize) -> Answer<()> {
         }
     }
     Ok(())
-}
-
-fn audience(fields: &mut Fields<'_>, wrong: &Mistakes, most: usize) -> Option<Audience> {
-    let Some(mut to) = fields.object("to") else {
-        fields.refuse("to", "is required");
-        return None;
-    };
-    let ways = ["device_ids", "user_ids", "tokens", "phones", "audience"];
-    if ways.into_iter().filter(|n| to.has(n)).count() != 1 {
-        let why = "must have exactly one of `device_ids`, `user_ids`, `tokens`, `phones`, `audience`";
-        fields.refuse("to", why);
-    }
-    let mut ids = |name: &str| {
-        let ids = to.texts(name, most, ID)?;
-        if ids.is_empty() {
-            to.refuse(name, "names nobody");
-        }
-        Some(ids)
-    };
-    let (devices, users) = (ids("device_ids"), ids("user_ids"));
-    let tokens = to.list("tokens", most).map(|items| {
-        if items.is_empty() {
-            to.refuse("tokens", "names nobody");
-        }
-        let read = |(at, item): (String, Value)| address::read(item, &at, wrong).map(address::given);
-        items.into_iter().filter_map(read).collect()
-    });
-    let phones = to.list("phones", most).map(|items| {
-        if items.is_empty() {
-            to.refuse("phones", "names nobody");
-        }
-        let read = |(at, item): (String, Value)| {
-            let found = item.as_str().and_then(address::phone).map(address::given);
-            if found.is_none() {
-                wrong.add(at, "must be a phone number such as +8613800000000");
-            }
-            found
-        };
-        items.into_iter().filter_map(read).collect()
-    });
-    let expression = to.object("audience").and_then(expression);
-    to.finish();
-    devices
-        .map(Audience::Devices)
-        .or(users.map(Audience::Users))
-        .or(tokens.or(phones).map(Audience::Addresses))
-        .or(expression.map(|expression| Audience::Matching { expression, after: 0 }))
-}
-
-fn expression(mut fields: Fields<'_>) -> Option<Expression> {
-    let everybody = fields.has("all").then(|| fields.flag("all"));
-    let tag = fields.has("tag").then(|| fields.text("tag", Text::line(64)));
-    let expression = match (everybody, tag) {
-        (Some(Some(true)), None) => Some(Expression::All),
-        (None, Some(Some(tag))) => Some(Expression::Tag(tag)),
-        (Some(Some(false)), None) => {
-            fields.refuse("all", "must be true");
-            None
-        }
-        (Some(None), None) | (None, Some(None)) => None,
-        _ => {
-            fields.refuse_all("must be {\"all\": true} or {\"tag\": \"…\"}");
-            None
-        }
-    };
-    fields.finish();
-    expression
 }
 
 fn is_small(audience: &Audience) -> bool {

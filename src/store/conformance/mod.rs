@@ -7,6 +7,7 @@ pub(in crate::store) mod audience;
 pub(in crate::store) mod audit;
 pub(in crate::store) mod cancels;
 pub(in crate::store) mod events;
+pub(in crate::store) mod expressions;
 pub(in crate::store) mod messages;
 pub(in crate::store) mod phones;
 pub(in crate::store) mod quotas;
@@ -59,6 +60,8 @@ macro_rules! conformance_tests {
                 an_audience_is_walked_by_number_without_gap_or_double,
                 an_audience_that_changes_while_it_is_walked_names_nobody_twice,
                 only_active_addresses_of_the_provider_are_sent_to;
+            expressions:
+                any_expression_finds_who_fits_in_rounds_of_any_size;
             messages:
                 an_accepted_message_is_there_with_its_targets_and_work,
                 the_same_key_and_body_is_answered_with_the_first_message,

@@ -136,6 +136,15 @@ pub struct TargetDevice {
     pub addresses: Vec<(String, u32, String, BTreeMap<String, String>)>,
 }
 
+/// A part of an audience.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Round {
+    /// Devices that fit, in order of number.
+    pub devices: Vec<TargetDevice>,
+    /// The number up to which that is all of them, where there may be more.
+    pub next: Option<u64>,
+}
+
 /// An address as dispatch sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SendAddress {

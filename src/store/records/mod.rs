@@ -1,5 +1,6 @@
 //! What goes into the store and comes out of it.
 
+pub(in crate::store) mod attributes;
 mod audit;
 mod changes;
 mod devices;
@@ -12,10 +13,11 @@ mod rules;
 mod tenants;
 mod work;
 
+pub use attributes::{FIELD, field_names, is_unknown_field, is_version};
 pub use audit::{Audit, AuditChain, AuditFilter, AuditRow};
 pub use changes::{Changes, Refusable};
 pub use devices::{
-    AddressVerdict, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, NewAddress, SendAddress,
+    AddressVerdict, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, NewAddress, Round, SendAddress,
     StoredAddress, TargetDevice,
 };
 pub use events::{EventBounds, EventPage, EventRow, Signature, WebhookAttempt, WebhookChange, WebhookRecord};

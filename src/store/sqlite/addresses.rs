@@ -42,6 +42,7 @@ pub(super) async fn replace(
         old.insert((device, key(&stored.provider, &stored.kind, &stored.token)), stored);
     }
     let mut gone = elsewhere(session, app, &owner, &devices).await?;
+    note_moved_inside(session, app, &owner, old.keys()).await?;
     let (mut come, mut kept) = (Vec::new(), Vec::new());
     let mut versions = Vec::new();
     for (device, last, addresses) in wanted {
@@ -159,6 +160,28 @@ async fn elsewhere(
     }
     note_moved(session, app, moved).await?;
     Ok(gone)
+}
+
+/// What moves between devices of one call.
+async fn note_moved_inside(
+    session: &mut Session,
+    app: i64,
+    owner: &HashMap<Key, u64>,
+    held: impl Iterator<Item = &(u64, Key)>,
+) -> Sql<()> {
+    let mut moved: Vec<(u64, &str, u64)> = held
+        .filter_map(|(device, key)| Some((*owner.get(key)?, key.0.as_str(), *device)))
+        .filter(|(to, _, from)| to != from)
+        .collect();
+    if moved.is_empty() {
+        return Ok(());
+    }
+    moved.sort_unstable();
+    let from: Vec<u64> = moved.iter().map(|(.., from)| *from).collect();
+    let ids: HashMap<u64, String> = audience::ids(session, &from).await?.into_iter().collect();
+    let named =
+        moved.into_iter().map(|(to, provider, from)| (to, provider.to_owned(), ids.get(&from).cloned()));
+    note_moved(session, app, named.collect()).await
 }
 
 /// A token under another device may be a phone that was handed on, or one that somebody else wants the messages of:

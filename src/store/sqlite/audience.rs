@@ -12,8 +12,12 @@ use super::addresses::{self, token_hash};
 use super::devices::{self, columns};
 use super::rows;
 use super::session::{Session, Sql, int, json};
-use crate::delivery::spec::Expression;
-use crate::store::{DeviceFilter, DeviceRecord, SendAddress, TargetDevice};
+use super::walk::Walk;
+use crate::delivery::expression::Expression;
+use crate::store::{DeviceFilter, DeviceRecord, Round, SendAddress, TargetDevice};
+
+/// Numbers of devices that one round of an audience looks at.
+const STRETCH: u64 = 250_000;
 
 /// Devices that fit a filter, by number.
 pub(super) async fn devices(
@@ -93,15 +97,14 @@ pub(super) async fn by_id(session: &mut Session, app: i64, ids: &[String]) -> Sq
     targets(session, &found).await
 }
 
-/// All devices of these users.
-pub(super) async fn by_user(session: &mut Session, app: i64, users: &[String]) -> Sql<Vec<TargetDevice>> {
+/// Those of these users who have a device.
+pub(super) async fn known_users(session: &mut Session, app: i64, users: &[String]) -> Sql<Vec<String>> {
     let query = sqlx::query(
-        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id
-         FROM (SELECT DISTINCT value FROM json_each(?2)) AS j
-         CROSS JOIN devices AS d ON d.app = ?1 AND d.user_id = j.value ORDER BY d.seq",
+        "SELECT DISTINCT j.value FROM json_each(?2) AS j
+         WHERE EXISTS (SELECT 1 FROM devices AS d WHERE d.app = ?1 AND d.user_id = j.value)",
     );
     let found = session.rows(query.bind(app).bind(json(users))).await?;
-    targets(session, &found).await
+    found.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// Devices by number.
@@ -115,32 +118,33 @@ pub(super) async fn by_number(session: &mut Session, app: i64, devices: &[u64]) 
     targets(session, &found).await
 }
 
-/// Devices that fit an expression, by number.
+/// Devices that fit an expression, by number. Looks at so many numbers at the most: where hardly anybody fits, a caller
+/// still gets on, and saves how far.
 pub(super) async fn matching(
     session: &mut Session,
     app: i64,
     expression: &Expression,
     after: u64,
     limit: usize,
-) -> Sql<Vec<TargetDevice>> {
-    let query = match expression {
-        Expression::All => sqlx::query(
-            "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id FROM devices AS d
-             WHERE d.app = ?1 AND d.seq > ?2 ORDER BY d.seq LIMIT ?3",
-        ),
-        Expression::Tag(_) => sqlx::query(
-            "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id FROM device_tags AS t
-             CROSS JOIN devices AS d ON d.seq = t.device
-             WHERE t.app = ?1 AND t.device > ?2 AND t.tag = ?4 ORDER BY t.device LIMIT ?3",
-        ),
+) -> Sql<Round> {
+    let query = sqlx::query("SELECT max(seq) FROM devices WHERE app = ?1");
+    let newest: Option<i64> = match session.row(query.bind(app)).await? {
+        Some(row) => row.try_get(0)?,
+        None => None,
     };
-    let query = query.bind(app).bind(int(after)).bind(limit as i64);
-    let query = match expression {
-        Expression::All => query,
-        Expression::Tag(tag) => query.bind(tag),
-    };
-    let found = session.rows(query).await?;
-    targets(session, &found).await
+    let end = newest.map_or(0, |seq| seq as u64 + 1);
+    let until = end.min(after.saturating_add(1 + STRETCH));
+    let mut walk = Walk::new(app, expression, after + 1, until);
+    let mut found: Vec<u64> = Vec::new();
+    let mut at = after + 1;
+    while found.len() < limit && at < until {
+        let Some(device) = walk.next(session, at).await? else { break };
+        found.push(device);
+        at = device + 1;
+    }
+    let reached = if found.len() < limit { until } else { at };
+    let next = (reached < end).then(|| reached - 1);
+    Ok(Round { devices: by_number(session, app, &found).await?, next })
 }
 
 /// Adds the active addresses.

@@ -9,8 +9,11 @@ use serde_json::Value;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
+use super::attrs::{self, Values};
+use super::places::{self, Move};
 use super::session::{Session, Sql, int, is_taken, json};
 use super::{addresses, audit, rows};
+use crate::store::records::attributes::{keys, place};
 use crate::store::{Audit, DevicePatch, DevicePut, DeviceRecord, NewAddress, Result, StoreError};
 
 /// The columns that [`device`] reads.
@@ -52,7 +55,7 @@ struct Wish {
 }
 
 /// Devices by id, without addresses, with their last address version.
-async fn by_id(session: &mut Session, app: i64, ids: &[&str]) -> Sql<HashMap<String, (DeviceRecord, u32)>> {
+async fn by_id(session: &mut Session, app: i64, ids: &[&str]) -> Sql<ById> {
     let query = sqlx::query(concat!(
         "SELECT ",
         columns!(),
@@ -125,6 +128,8 @@ async fn write(session: &mut Session, app: i64, wishes: &[Wish], now_ms: u64) ->
     upsert(session, app, wishes, now_ms).await?;
     let new = by_id(session, app, &ids).await?;
     write_tags(session, app, &old, &new).await?;
+    attrs::write(session, app, &values(&old), &values(&new)).await?;
+    places::write(session, app, &moves(&old, &new)).await?;
     let wanted: Vec<(u64, u32, &[NewAddress])> = wishes
         .iter()
         .filter_map(|wish| {
@@ -164,13 +169,23 @@ async fn upsert(session: &mut Session, app: i64, wishes: &[Wish], now_ms: u64) -
     session.run(query.bind(app).bind(json(&rows)).bind(int(now_ms))).await.map(drop)
 }
 
-async fn write_tags(
-    session: &mut Session,
-    app: i64,
-    old: &HashMap<String, (DeviceRecord, u32)>,
-    new: &HashMap<String, (DeviceRecord, u32)>,
-) -> Sql<()> {
-    let pairs = |records: &HashMap<String, (DeviceRecord, u32)>| -> HashSet<(String, u64)> {
+/// Devices by id, with their last address version.
+type ById = HashMap<String, (DeviceRecord, u32)>;
+
+/// What audiences compare of these devices.
+fn values(records: &ById) -> Values {
+    let values = |record: &DeviceRecord| keys(record.platform.as_deref(), &record.profile);
+    records.values().map(|(record, _)| (record.seq, values(record))).collect()
+}
+
+/// Where these devices were and are.
+fn moves(old: &ById, new: &ById) -> Vec<Move> {
+    let before = |id: &str| old.get(id).and_then(|(record, _)| place(&record.profile));
+    new.iter().map(|(id, (record, _))| (record.seq, before(id), place(&record.profile))).collect()
+}
+
+async fn write_tags(session: &mut Session, app: i64, old: &ById, new: &ById) -> Sql<()> {
+    let pairs = |records: &ById| -> HashSet<(String, u64)> {
         let of = |record: &DeviceRecord| {
             let seq = record.seq;
             record.tags.clone().into_iter().map(move |tag| (tag, seq))
@@ -202,19 +217,56 @@ async fn write_tags(
 
 /// Deletes a device with all that is its own.
 pub(super) async fn delete(session: &mut Session, app: i64, id: &str) -> Sql<bool> {
-    let Some((old, _)) = by_id(session, app, &[id]).await?.remove(id) else { return Ok(false) };
-    let seq = old.seq as i64;
-    session.run(sqlx::query("DELETE FROM addresses WHERE device = ?1").bind(seq)).await?;
-    session.run(sqlx::query("DELETE FROM inbox WHERE device = ?1").bind(seq)).await?;
-    if !old.tags.is_empty() {
-        let query = sqlx::query(
-            "DELETE FROM device_tags WHERE app = ?1 AND tag IN (SELECT value FROM json_each(?2)) AND device = ?3",
-        );
-        session.run(query.bind(app).bind(json(&old.tags)).bind(seq)).await?;
+    let found: Vec<_> = by_id(session, app, &[id]).await?.into_values().map(|(record, _)| record).collect();
+    erase(session, app, &found).await.map(|()| !found.is_empty())
+}
+
+/// Deletes some devices of a user in the same way; which.
+pub(super) async fn delete_of_user(
+    session: &mut Session,
+    app: i64,
+    user: &str,
+    limit: usize,
+) -> Sql<Vec<(u64, String)>> {
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM devices AS d WHERE d.app = ?1 AND d.user_id = ?2 ORDER BY d.seq LIMIT ?3"
+    ));
+    let found = session.rows(query.bind(app).bind(user).bind(limit as i64)).await?;
+    let found = found.iter().map(|row| device(row).map(|(record, _)| record)).collect::<Sql<Vec<_>>>()?;
+    erase(session, app, &found).await?;
+    if !found.is_empty() {
+        let change = Audit::new(app, "user.erase", format!("users/{user}"));
+        audit::note(session, &[change.details(serde_json::json!({"devices": found.len()}))]).await?;
     }
-    session.run(sqlx::query("DELETE FROM devices WHERE seq = ?1").bind(seq)).await?;
-    audit::note(session, &[Audit::new(app, "device.delete", format!("devices/{id}"))]).await?;
-    Ok(true)
+    Ok(found.into_iter().map(|record| (record.seq, record.id)).collect())
+}
+
+/// Nothing of these devices is left but deliveries under their numbers, which name nobody any more. What vendors said
+/// of them goes too: it may quote a token.
+async fn erase(session: &mut Session, app: i64, devices: &[DeviceRecord]) -> Sql<()> {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let numbers = json(&devices.iter().map(|device| device.seq).collect::<Vec<_>>());
+    for statement in [
+        "DELETE FROM addresses WHERE device IN (SELECT value FROM json_each(?1))",
+        "DELETE FROM inbox WHERE device IN (SELECT value FROM json_each(?1))",
+        "DELETE FROM devices WHERE seq IN (SELECT value FROM json_each(?1))",
+        "UPDATE deliveries SET vendor_id = NULL, trail = NULL
+         WHERE target IN (SELECT value FROM json_each(?1)) AND (vendor_id IS NOT NULL OR trail IS NOT NULL)",
+    ] {
+        session.run(sqlx::query(statement).bind(&numbers)).await?;
+    }
+    let old: ById = devices.iter().map(|device| (device.id.clone(), (device.clone(), 0))).collect();
+    let none = ById::new();
+    write_tags(session, app, &old, &none).await?;
+    attrs::write(session, app, &values(&old), &values(&none)).await?;
+    let moves: Vec<Move> = devices.iter().map(|device| (device.seq, place(&device.profile), None)).collect();
+    places::write(session, app, &moves).await?;
+    let change = |device: &DeviceRecord| Audit::new(app, "device.delete", format!("devices/{}", device.id));
+    audit::note(session, &devices.iter().map(change).collect::<Vec<_>>()).await
 }
 
 /// Sets user name and secret, and bumps the epoch.

@@ -6,7 +6,8 @@
 //! - [`devices`], [`addresses`], [`admin`], [`audit`], [`webhooks`]: what is rare, a call at a time inside the same
 //!   transactions.
 //! - [`stats`]: counters of reports, moved with the rows that they count.
-//! - [`reads`], [`audience`], [`reports`]: what goes out, over read-only connections.
+//! - [`reads`], [`audience`], [`reports`]: what goes out, over read-only connections; [`walk`] finds who is in an
+//!   audience, by tags and by what [`attrs`] and [`places`] keep.
 //! - [`open`], [`check`], [`checkpoint`], [`session`], [`rows`]: files and schema, the log's way back, connections, columns.
 //! - [`backup`]: a copy while all of this goes on.
 //!
@@ -16,6 +17,7 @@
 mod accept;
 mod addresses;
 mod admin;
+mod attrs;
 mod audience;
 mod audit;
 mod backup;
@@ -29,6 +31,7 @@ mod events;
 mod inbox;
 mod journal;
 mod open;
+mod places;
 mod quotas;
 mod reads;
 mod reports;
@@ -37,6 +40,7 @@ mod rules;
 mod session;
 mod stats;
 mod store;
+mod walk;
 mod webhooks;
 mod work;
 mod writer;

@@ -144,6 +144,27 @@ pub(super) async fn deliveries_to(
     session.rows(query).await?.iter().map(rows::delivery).collect()
 }
 
+/// What the devices of a user got, newest first. Found along the index alone, then read.
+pub(super) async fn deliveries_to_user(
+    session: &mut Session,
+    app: i64,
+    user: &str,
+    (message, target): (Id, u64),
+    limit: usize,
+) -> Sql<Vec<Delivery>> {
+    let query = sqlx::query(concat!(
+        "WITH f AS MATERIALIZED (SELECT i.message, i.target
+            FROM devices AS u CROSS JOIN deliveries AS i INDEXED BY deliveries_by_target
+            ON i.target = u.seq AND i.message <= ?3 AND (i.message < ?3 OR i.target < ?4)
+            WHERE u.app = ?1 AND u.user_id = ?2 ORDER BY i.message DESC, i.target DESC LIMIT ?5)
+         SELECT ",
+        delivery_columns!(),
+        " FROM f CROSS JOIN deliveries AS d USING (message, target) ORDER BY message DESC, target DESC"
+    ));
+    let query = query.bind(app).bind(user).bind(message.0).bind(int(target)).bind(limit as i64);
+    session.rows(query).await?.iter().map(rows::delivery).collect()
+}
+
 /// Targets given in the call, by token.
 pub(super) async fn given_tokens(
     session: &mut Session,

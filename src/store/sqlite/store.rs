@@ -10,8 +10,8 @@ use super::{
     SqliteStore, accept, addresses, admin, audience, audit, categories, deliveries, devices, events, inbox,
     journal, quotas, reads, reports, rules, webhooks, work,
 };
+use crate::delivery::expression::Expression;
 use crate::delivery::page::Page;
-use crate::delivery::spec::Expression;
 use crate::delivery::state::Delivery;
 use crate::ids::Id;
 use crate::routing::Traits;
@@ -19,8 +19,8 @@ use crate::store::{
     AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord,
     ChannelStats, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds,
     EventPage, EventRow, InboxEntry, KeyRecord, Lease, MessageRecord, NewMessage, NewTarget, NewWork,
-    PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, ReportAsk, ReportRow, Result, RulesRecord, SendAddress,
-    Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind,
+    PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, ReportAsk, ReportRow, Result, Round, RulesRecord,
+    SendAddress, Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind,
 };
 
 #[async_trait]
@@ -212,6 +212,15 @@ impl Store for SqliteStore {
         .await
     }
 
+    async fn delete_devices_of(&self, app: i64, user: &str, limit: usize) -> Result<Vec<(u64, String)>> {
+        let given = Arc::<str>::from(user);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { devices::delete_of_user(s, app, &given, limit).await.map(Ok) })
+        })
+        .await
+    }
+
     async fn devices(
         &self,
         app: i64,
@@ -249,17 +258,11 @@ impl Store for SqliteStore {
         self.read(async |s| audience::by_id(s, app, ids).await).await
     }
 
-    async fn targets_by_user(&self, app: i64, users: &[String]) -> Result<Vec<TargetDevice>> {
-        self.read(async |s| audience::by_user(s, app, users).await).await
+    async fn known_users(&self, app: i64, users: &[String]) -> Result<Vec<String>> {
+        self.read(async |s| audience::known_users(s, app, users).await).await
     }
 
-    async fn targets_matching(
-        &self,
-        app: i64,
-        e: &Expression,
-        after: u64,
-        limit: usize,
-    ) -> Result<Vec<TargetDevice>> {
+    async fn targets_matching(&self, app: i64, e: &Expression, after: u64, limit: usize) -> Result<Round> {
         self.read(async |s| audience::matching(s, app, e, after, limit).await).await
     }
 
@@ -379,6 +382,16 @@ impl Store for SqliteStore {
 
     async fn deliveries_to(&self, target: u64, before: Id, limit: usize) -> Result<Vec<Delivery>> {
         self.read(async |s| reads::deliveries_to(s, target, before, limit).await).await
+    }
+
+    async fn deliveries_to_user(
+        &self,
+        app: i64,
+        user: &str,
+        before: (Id, u64),
+        limit: usize,
+    ) -> Result<Vec<Delivery>> {
+        self.read(async |s| reads::deliveries_to_user(s, app, user, before, limit).await).await
     }
 
     async fn report(&self, ask: &ReportAsk) -> Result<Vec<ReportRow>> {

@@ -6,6 +6,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
+use crate::api_import::import;
 use crate::ledger::{self, Bounds};
 use crate::sending::{connect, direct_device, fcm_device};
 use crate::world::World;
@@ -66,6 +67,38 @@ pub(super) async fn post(world: &World, key: &str, body: &Value) -> Option<(Stat
     let body: Value = answer.json().await.ok()?;
     let id = body["id"].as_str().unwrap_or_else(|| panic!("{status} {body}"));
     Some((status, id.to_owned()))
+}
+
+/// C6, between two rounds of an expression: the walk goes on where it was, and nobody is skipped or doubled.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn between_two_rounds_of_an_expression() {
+    let mut world = World::start().await;
+    let line = |n: u32| {
+        let tags: &[&str] = if n.is_multiple_of(10) { &["muted"] } else { &[] };
+        let address = json!({"provider": "fcm", "token": format!("ok-{n}")});
+        json!({"id": format!("d{n}"), "tags": tags, "attributes": {"n": n}, "addresses": [address]})
+            .to_string()
+    };
+    let lines: Vec<_> = (0..12_000).map(line).collect();
+    assert_eq!(import(&world, &world.api_key, lines.join("\n").into()).await.len(), 12_000);
+    assert!(world.stop_gateway().success());
+    world.env = vec![("ANYPUSH_FAILPOINT", "expand.after_commit:1".to_owned())];
+    world.start_gateway().await;
+    let audience = json!({"and": [{"attr": "n", "gte": 0}, {"not": {"tag": "muted"}}]});
+    let body = json!({"to": {"audience": audience}, "class": "marketing", "notification": {"title": "All"}});
+    post(&world, "all", &body).await;
+    assert_eq!(world.ended().await.signal(), Some(SIGABRT), "{}", world.log());
+    world.env.clear();
+    world.start_gateway().await;
+    let (status, id) = post(&world, "all", &body).await.expect("an answer");
+    world.book.answered(status, &json!({"id": id}));
+    let message = world.done(&id).await;
+    assert_eq!(message["counts"]["targeted"], 10_800);
+    assert_eq!(message["counts"]["now"]["accepted"], 10_800, "{message:#}");
+    let ledger = world.sandbox(Method::GET, &format!("/summary?message={id}"), None).await;
+    assert_eq!(ledger["accepted_distinct"], 10_800, "{ledger:#}");
+    assert!(world.stop_gateway().success());
+    ledger::check(&world, Bounds { crashes: 1, window: 5000, ..Bounds::default() }).await;
 }
 
 macro_rules! points {

@@ -6,6 +6,7 @@ mod damage;
 mod files;
 mod groups;
 mod migrations;
+mod plans;
 mod reports;
 mod strikes;
 
