@@ -5,6 +5,7 @@
 //! `accepted`. Contract: <https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages>.
 
 mod auth;
+mod category;
 mod check;
 mod codes;
 mod config;
@@ -120,7 +121,7 @@ pub static PROVIDER: Registration = Registration {
     build,
     config_schema: config::schema,
     check_overrides: overrides::check,
-    category: CategorySpec::NONE,
+    category: CategorySpec { schema: category::schema, check: category::check },
 };
 
 fn build(config: &Value, environment: &Environment) -> Result<Arc<dyn Provider>, ConfigError> {

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::category::Settings;
 use super::overrides;
 use super::wire::{
     Android, AndroidNotification, Apns, ApnsHeaders, ApnsPayload, Aps, FcmOptions, Message, Notification,
@@ -171,6 +172,7 @@ fn message<'a>(batch: &'a Batch, collapse: &'a Collapse<'a>, now: SystemTime) ->
         }
     }
     let ttl = batch.ttl.as_secs();
+    let settings = Settings::of(batch.category.as_deref());
     Message {
         notification: shown.map(|shown| Notification {
             title: shown.title.as_deref(),
@@ -183,12 +185,16 @@ fn message<'a>(batch: &'a Batch, collapse: &'a Collapse<'a>, now: SystemTime) ->
             priority: if high { "HIGH" } else { "NORMAL" },
             ttl: format!("{ttl}s"),
             notification: shown.map(|shown| AndroidNotification {
-                sound: shown.sound.as_deref(),
+                channel_id: settings.channel_id,
+                sound: shown.sound.as_deref().or(settings.sound),
                 tag: collapse.tag,
                 notification_count: badge,
             }),
         },
-        apns: apns(content, badge, &collapse.apns, expiration(batch.ttl, now)),
+        apns: Apns {
+            headers: apns_headers(content, &collapse.apns, expiration(batch.ttl, now)),
+            payload: apns_payload(content, badge, &settings),
+        },
         webpush: Webpush {
             headers: WebpushHeaders {
                 ttl: ttl.to_string(),
@@ -206,30 +212,37 @@ fn message<'a>(batch: &'a Batch, collapse: &'a Collapse<'a>, now: SystemTime) ->
     }
 }
 
-fn apns<'a>(content: &'a Content, badge: Option<u32>, collapse_id: &'a str, expiration: String) -> Apns<'a> {
+fn apns_headers<'a>(content: &Content, collapse_id: &'a str, expiration: String) -> ApnsHeaders<'a> {
     let silent = content.notification.is_none();
+    let high = content.priority == Priority::High && !silent;
+    ApnsHeaders {
+        apns_collapse_id: collapse_id,
+        apns_expiration: expiration,
+        apns_priority: if high { "10" } else { "5" },
+        apns_push_type: silent.then_some("background"),
+    }
+}
+
+fn apns_payload<'a>(
+    content: &'a Content,
+    badge: Option<u32>,
+    settings: &Settings<'a>,
+) -> Option<ApnsPayload<'a>> {
     let aps = match &content.notification {
         // Apple takes a silent message at priority 5 only, and only with this flag.
         None => Aps { content_available: Some(1), ..Aps::default() },
         Some(shown) => Aps {
             badge,
-            sound: shown.sound.as_deref(),
-            category: shown.actions_category.as_deref(),
+            sound: shown.sound.as_deref().or(settings.sound),
+            category: shown.actions_category.as_deref().or(settings.actions_category),
+            thread_id: settings.thread_id,
+            interruption_level: settings.interruption_level,
             content_available: None,
             // Lets the app's extension fetch the picture.
             mutable_content: shown.image.as_ref().map(|_| 1),
         },
     };
-    let high = content.priority == Priority::High && !silent;
-    Apns {
-        headers: ApnsHeaders {
-            apns_collapse_id: collapse_id,
-            apns_expiration: expiration,
-            apns_priority: if high { "10" } else { "5" },
-            apns_push_type: silent.then_some("background"),
-        },
-        payload: (aps != Aps::default()).then_some(ApnsPayload { aps }),
-    }
+    (aps != Aps::default()).then_some(ApnsPayload { aps })
 }
 
 /// Apple wants a point in time; 0 means: now or never.

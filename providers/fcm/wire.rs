@@ -42,6 +42,8 @@ pub(super) struct Android<'a> {
 #[derive(Debug, Serialize)]
 pub(super) struct AndroidNotification<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) channel_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) sound: Option<&'a str>,
     pub(super) tag: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -81,6 +83,10 @@ pub(super) struct Aps<'a> {
     pub(super) sound: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) category: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) thread_id: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) interruption_level: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) content_available: Option<u8>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -2,9 +2,10 @@
 
 use proptest::prelude::*;
 
+use super::super::category;
 use super::super::payload::{MAX_BYTES, key_text, render};
 use super::*;
-use crate::contract::{Reason, Verdict};
+use crate::contract::{Category, Reason, Verdict};
 use crate::kit::failure::Unsendable;
 
 fn rendered(batch: &Batch) -> Result<Value, Unsendable> {
@@ -80,6 +81,44 @@ fn a_notification_reaches_each_platform_in_its_own_words() {
         "fcm_options": {"analytics_label": "orders"}
     }});
     assert_eq!(rendered(&batch), Ok(expected));
+}
+
+#[test]
+fn a_category_names_androids_channel_and_what_iphones_know_and_the_message_goes_first() {
+    let settings = json!({
+        "channel_id": "orders", "sound": "order.caf", "actions_category": "ORDER", "thread_id": "orders",
+        "interruption_level": "time-sensitive"
+    });
+    assert_eq!(category::check(&settings), Ok(()));
+    let settings = settings.as_object().cloned().unwrap();
+    let category = Some(Arc::new(Category { name: "order_update".to_owned(), settings }));
+    let of = |notification: Value| {
+        let content = content(json!({"notification": notification}));
+        let Value::Object(message) =
+            rendered(&Batch { category: category.clone(), ..batch(content, &[TOKEN]) }).unwrap()
+        else {
+            unreachable!("a message is an object")
+        };
+        (
+            message["message"]["android"]["notification"].clone(),
+            message["message"]["apns"]["payload"]["aps"].clone(),
+        )
+    };
+    let (android, aps) = of(json!({"title": "Shipped"}));
+    assert_eq!(android["channel_id"], "orders");
+    assert_eq!(android["sound"], "order.caf");
+    let expected = json!({
+        "sound": "order.caf", "category": "ORDER", "thread-id": "orders", "interruption-level": "time-sensitive"
+    });
+    assert_eq!(aps, expected);
+    let (android, aps) = of(json!({"title": "Shipped", "sound": "own.caf", "actions_category": "OWN"}));
+    assert_eq!(
+        (&android["sound"], &aps["sound"], &aps["category"]),
+        (&json!("own.caf"), &json!("own.caf"), &json!("OWN"))
+    );
+
+    let wrong = category::check(&json!({"interruption_level": "loud", "chanel_id": "orders"})).unwrap_err();
+    assert_eq!(wrong.0.len(), 2, "all mistakes at once: {wrong:?}");
 }
 
 #[test]
