@@ -12,6 +12,7 @@ use super::problem::{Answer, Problem};
 use crate::app::Gateway;
 use crate::channels::Channel;
 use crate::pacing::{Circuit, Seen};
+use crate::store::WorkKind;
 
 /// The contract with users.
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
@@ -34,9 +35,14 @@ pub(super) async fn readyz(State(gateway): State<Arc<Gateway>>) -> Answer<Json<V
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Answer<impl IntoResponse> {
-    let waiting = gateway.store.backlog().await?.iter().map(|(_, _, n)| n).sum();
+    let backlog = gateway.store.backlog().await?;
+    // Questions to vendors stand there for days, and nothing is late by them.
+    let (asks, work): (Vec<_>, Vec<_>) = backlog.iter().partition(|(kind, ..)| *kind == WorkKind::Ask);
+    let count = |items: Vec<&(WorkKind, i64, u64)>| items.iter().map(|(.., n)| n).sum::<u64>();
+    let (waiting, asks) = (count(work), count(asks));
     let gauges = [
         ("work_waiting", "Work items that wait", waiting),
+        ("asks_waiting", "Pages of which vendors are asked what became of them", asks),
         (
             "work_set_aside",
             "Work items that cannot be read and wait for the next start",

@@ -1,5 +1,6 @@
 //! Dry runs: what would become of a message is told, and nothing is stored or sent.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
@@ -129,4 +130,102 @@ async fn a_dry_run_of_a_campaign_shows_a_hundred_targets_and_counts_all() {
     assert_eq!((&ways[1]["targets"], &ways[1]["reason"]), (&json!(100), &json!("no_route")), "{run:#}");
     let warning = run["warnings"][0].as_str().unwrap();
     assert!(warning.contains("marketing") && warning.contains("`order` is for transactional"), "{warning}");
+}
+
+/// A channel of a played vendor with these settings beside those of its sample.
+async fn put(world: &World, (name, provider): (&str, &str), more: Value) {
+    let samples = world.sandbox(Method::GET, "/samples", None).await;
+    let samples = samples["samples"].as_array().unwrap();
+    let mut config = samples.iter().find(|s| s["provider"] == provider).unwrap()["channel_config"].clone();
+    config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let path = format!("/v1/apps/{}/channels/{name}", world.app_id);
+    let body = json!({"provider": provider, "config": config});
+    let made = world.call(&world.admin_key, Method::PUT, &path, Some(body)).await;
+    assert!(made.status.is_success(), "{:#}", made.body);
+}
+
+/// Phones of every sort, with channels that fail, are refused, are paused, cost money or are not there.
+async fn mixed(world: &World) -> Vec<String> {
+    for (name, provider, more) in [
+        ("xiaomi", "xiaomi", json!({})),
+        ("huawei", "huawei", json!({"app_secret": "not the one"})),
+        ("apns", "apns", json!({"kinds": ["device", "voip"]})),
+        ("spare", "apns", json!({})),
+        ("sms_twilio", "sms_twilio", json!({})),
+    ] {
+        put(world, (name, provider), more).await;
+    }
+    let channel = |name: &str, verb: &str| format!("/v1/apps/{}/channels/{name}/{verb}", world.app_id);
+    let paused = world.call(&world.admin_key, Method::POST, &channel("spare", "pause"), None).await;
+    assert!(paused.status.is_success(), "{:#}", paused.body);
+    let tokens = world.sandbox(Method::GET, "/tokens/apns?count=3", None).await;
+    let ios = |index: usize, kind: &str| json!({"provider": "apns", "kind": kind, "token": tokens["tokens"][index]});
+    let at = |provider: &str, token: &str| json!({"provider": provider, "token": token});
+    let phones = [
+        ("both", json!([at("xiaomi", "ok-1"), at("fcm", "ok-1")])),
+        ("dead-at-its-maker", json!([at("xiaomi", "dead-2"), at("fcm", "ok-2")])),
+        ("dead-everywhere", json!([at("xiaomi", "dead-3"), at("fcm", "dead-3")])),
+        ("refused-maker", json!([at("huawei", "ok-4"), at("fcm", "ok-4")])),
+        ("iphone", json!([ios(0, "device"), ios(1, "voip")])),
+        ("calls-only", json!([ios(2, "voip")])),
+        ("number", json!([at("phone", "+15551234567")])),
+        ("bare", json!([])),
+        ("connects", json!([at("fcm", "ok-6")])),
+    ];
+    let ids: Vec<String> = phones.iter().map(|(id, _)| (*id).to_owned()).collect();
+    let devices = phones.map(|(id, addresses)| (id.to_owned(), json!({"addresses": addresses})));
+    world.put_devices(devices.to_vec()).await;
+    world.device_secrets(&["connects".into()]).await;
+    ids
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dry_run_says_of_each_target_is_what_its_trail_then_shows() {
+    let world = World::start().await;
+    let mut ids = mixed(&world).await;
+    ids.push("nobody".to_owned());
+    let message = json!({
+        "to": {"device_ids": ids}, "notification": {"title": "Hello", "body": "You have a visitor"}, "ttl_seconds": 600,
+    });
+    let run = dry(&world, message.clone()).await;
+    let id = world.send(message).await;
+    let done = world.done(&id).await;
+    assert_eq!(done["counts"]["targeted"], run["targeted"], "{done:#}");
+    let mut ends = BTreeMap::new();
+    for delivery in world.deliveries(&id).await {
+        let name = delivery["device_id"].as_str().or(delivery["given"].as_str()).unwrap().to_owned();
+        let foretold = told(&run, &name);
+        let path = format!("/v1/messages/{id}/deliveries/{}", delivery["id"].as_str().unwrap());
+        let trail = world.api(Method::GET, &path, None).await.body["trail"].as_array().unwrap().clone();
+        let steps: Vec<_> =
+            foretold["steps"].as_array().into_iter().flatten().map(|step| step["channel"].clone()).collect();
+        let skipped = foretold["skipped"].as_array().cloned().unwrap_or_default();
+        let decided = trail.iter().find(|entry| entry["kind"] == "decided");
+        if let Some(decided) = decided {
+            assert_eq!(decided["channels"], json!(steps), "{name}: {foretold:#} {trail:#?}");
+            assert_eq!(decided["skipped"], json!(skipped), "{name}: {foretold:#} {trail:#?}");
+        }
+        // Who is tried, in order, is who was named, in order, up to the one that has it.
+        let mut tried: Vec<_> =
+            trail.iter().filter(|e| e["kind"] == "attempted").map(|e| e["channel"].clone()).collect();
+        tried.dedup();
+        assert_eq!(tried, steps[..tried.len()], "{name}: {trail:#?}");
+        assert!(delivery["reason"].is_null() || tried.len() == steps.len(), "{name}: {trail:#?}");
+        if steps.is_empty() {
+            assert_eq!(delivery["reason"], foretold["reason"], "{name}: {delivery:#}");
+        }
+        ends.insert(name, (delivery["state"].as_str().unwrap().to_owned(), tried));
+    }
+    let end = |name: &str| {
+        let (state, tried) = &ends[name];
+        (state.as_str(), tried.iter().map(|channel| channel.as_str().unwrap()).collect::<Vec<_>>())
+    };
+    for name in ["both", "iphone"] {
+        assert!(matches!(end(name).0, "accepted" | "delivered"), "{name}: {:?}", end(name));
+        assert_eq!(end(name).1.len(), 1, "{name}: {:?}", end(name));
+    }
+    assert_eq!(end("dead-at-its-maker"), ("accepted", vec!["xiaomi", "fcm"]));
+    assert_eq!(end("dead-everywhere"), ("failed", vec!["xiaomi", "fcm"]));
+    // Nobody had sent through it yet, so nobody knew.
+    assert_eq!(end("refused-maker"), ("accepted", vec!["huawei", "fcm"]));
 }

@@ -6,8 +6,10 @@
 
 use std::path::PathBuf;
 
+use http::{HeaderMap, HeaderValue, Method};
+
 use super::*;
-use crate::contract::{Failure, Reason, ReceiptEvent, Scope, Verdict};
+use crate::contract::{CallbackRequest, Failure, Reason, ReceiptEvent, Scope, Verdict};
 
 fn recordings() -> Vec<(String, Vec<Value>)> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/xiaomi");
@@ -199,4 +201,29 @@ async fn what_became_of_a_message_is_asked_and_read_as_the_clients_do() {
         }
     }
     assert_eq!(asked, 3);
+}
+
+#[test]
+fn the_callbacks_that_a_clients_message_brought_name_it_and_its_targets() {
+    let (_, requests) = recordings().into_iter().find(|(case, _)| case == "callback").unwrap();
+    let id = posts(&requests).next().unwrap()["answer"]["data"]["id"].as_str().unwrap();
+    let mut told = Vec::new();
+    for recorded in requests.iter().filter(|sent| sent["operation"] == "callback") {
+        let content_type = recorded["headers"]["content-type"].as_str().unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", HeaderValue::from_str(content_type).unwrap());
+        let request = CallbackRequest {
+            method: Method::POST,
+            url: "https://gw.example/".to_owned(),
+            headers,
+            body: recorded["body"].as_str().unwrap().to_owned().into(),
+            received_at: SystemTime::UNIX_EPOCH,
+        };
+        let reply = build(&config("http://x.invalid")).parse_callback(&request).unwrap();
+        assert!(reply.receipts.iter().all(|receipt| receipt.vendor_id.as_deref() == Some(id)), "{reply:?}");
+        told.extend(reply.receipts.into_iter().map(|receipt| (receipt.token.unwrap(), receipt.event)));
+    }
+    let delivered = |token: &str| (token.to_owned(), ReceiptEvent::Delivered);
+    let dead = ("fails-16-1".to_owned(), ReceiptEvent::failed(Reason::InvalidToken));
+    assert_eq!(told, [delivered("interop-1"), delivered("interop-2"), dead]);
 }

@@ -172,11 +172,11 @@ const cases = [
 
 // --- fixtures ---
 
-/** Ids, times and addresses differ from run to run: each gets one that stays. */
+/** Ids, times and addresses differ from run to run: each gets one that stays. In forms a `%22` may stand before them. */
 function steady(text) {
     return text
-        .replace(/\b([sX][dc]m)\d{13}[0-9a-f]{8}\b/g, '$11767225600123a1b2c3d4')
-        .replace(/\b1[78]\d{11}\b/g, '1767225600123')
+        .replace(/([sX][dc]m)\d{13}[0-9a-f]{8}/g, '$11767225600123a1b2c3d4')
+        .replace(/(?<!\d)1[78]\d{11}(?!\d)/g, '1767225600123')
         .replace(/\b20\d\d-\d\d-\d\dT[\d:.]+Z/g, '2026-01-01T00:00:00.123Z')
         .replace(/("day_acked":)"\d+"/g, '$1"12"')
         .replace(/127\.0\.0\.1(:|%3A)\d+/g, '127.0.0.1$14499');
