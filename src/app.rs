@@ -89,7 +89,11 @@ impl Gateway {
 
 /// The parts that the command line needs without a running gateway: store, and the vault that fits it.
 pub async fn open(settings: &Settings, clock: &Clock) -> anyhow::Result<(Arc<dyn Store>, Arc<Vault>)> {
-    let options = sqlite::SqliteOptions { clock: clock.clone(), ..sqlite::SqliteOptions::default() };
+    let options = sqlite::SqliteOptions {
+        clock: clock.clone(),
+        log_alarm_bytes: settings.store.log_alarm_mebibytes << 20,
+        ..sqlite::SqliteOptions::default()
+    };
     let store: Arc<dyn Store> = sqlite::SqliteStore::open(&settings.data_dir, options).await?;
     let vault = match settings.key() {
         Some(key) => Vault::from_base64(key),

@@ -23,6 +23,7 @@ pub mod h2;
 pub mod http;
 pub mod json;
 pub mod merge;
+pub mod names;
 pub mod retry_after;
 pub mod settings;
 pub mod sign;

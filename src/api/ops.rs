@@ -12,14 +12,22 @@ use super::problem::{Answer, Problem};
 use crate::app::Gateway;
 use crate::channels::Channel;
 use crate::pacing::{Circuit, Seen};
-use crate::store::WorkKind;
+use crate::store::{LogSize, WorkKind};
 
 /// The contract with users.
 pub const OPENAPI: &str = include_str!("../../openapi.yaml");
 
-/// `GET /healthz`: the process lives.
-pub(super) async fn healthz() -> Json<Value> {
-    Json(json!({"status": "ok"}))
+/// `GET /healthz`: the process lives. `degraded`: it works, and somebody must look before it does not.
+pub(super) async fn healthz(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
+    let LogSize { bytes, is_long } = gateway.store.log_size();
+    if !is_long {
+        return Json(json!({"status": "ok"}));
+    }
+    let why = format!(
+        "the database's write-ahead log has grown to {} MiB: somebody keeps reading an old state of the database",
+        bytes >> 20
+    );
+    Json(json!({"status": "degraded", "why": why}))
 }
 
 /// `GET /readyz`: requests are welcome, and the store answers.
@@ -40,6 +48,7 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Answer<impl 
     let (asks, work): (Vec<_>, Vec<_>) = backlog.iter().partition(|(kind, ..)| *kind == WorkKind::Ask);
     let count = |items: Vec<&(WorkKind, i64, u64)>| items.iter().map(|(.., n)| n).sum::<u64>();
     let (waiting, asks) = (count(work), count(asks));
+    let log = gateway.store.log_size();
     let gauges = [
         ("work_waiting", "Work items that wait", waiting),
         ("asks_waiting", "Pages of which vendors are asked what became of them", asks),
@@ -56,6 +65,8 @@ pub(super) async fn metrics(State(gateway): State<Arc<Gateway>>) -> Answer<impl 
             "Seconds between the wall clock and the gateway's time, either way",
             gateway.clock.wall_ahead_seconds().unsigned_abs(),
         ),
+        ("store_log_bytes", "Length of the database's write-ahead log", log.bytes),
+        ("store_log_is_long", "1: the write-ahead log is longer than it may be", log.is_long.into()),
         ("store_write_statements", "Statements that wrote since start", gateway.store.write_statements()),
     ];
     let channels = gateway.pipeline.pace();

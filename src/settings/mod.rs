@@ -40,6 +40,8 @@ pub struct Settings {
     pub log: Log,
     /// What a request may be.
     pub limits: Limits,
+    /// The database.
+    pub store: StoreSettings,
     /// Routes of messages that say nothing about theirs.
     pub route: Route,
     /// Vendors that are asked what became of messages.
@@ -50,6 +52,14 @@ pub struct Settings {
     pub egress: Egress,
     /// How backends are told of events.
     pub webhooks: Webhooks,
+}
+
+/// The database.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoreSettings {
+    /// From how many MiB on the write-ahead log is called too long.
+    pub log_alarm_mebibytes: u64,
 }
 
 /// Routes of messages that say nothing about theirs.
@@ -177,6 +187,7 @@ impl Settings {
         range("limits.body_bytes", self.limits.body_bytes as u64, 1024, 64 << 20);
         range("limits.targets", self.limits.targets as u64, 1, 100_000);
         range("limits.json_depth", self.limits.json_depth as u64, 4, 64);
+        range("store.log_alarm_mebibytes", self.store.log_alarm_mebibytes, 1, 1 << 20);
         let own = u64::from(self.route.own_connection_wait_seconds);
         range("route.own_connection_wait_seconds", own, 0, 3600);
         range("receipts.ask_after_seconds", u64::from(self.receipts.ask_after_seconds), 1, 86_400);

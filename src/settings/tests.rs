@@ -34,6 +34,7 @@ fn every_key_can_be_set_by_its_variable() {
         key if key.ends_with("seconds") => "271",
         key if key.ends_with("hours") => "29",
         "limits.body_bytes" => "4096",
+        "store.log_alarm_mebibytes" => "257",
         "device.origins" => "https://app.example, https://www.example",
         "egress.allow" => "10.0.0.0/8, vendors.internal",
         "egress.allow_http" => "true",

@@ -50,6 +50,15 @@ pub enum StoreError {
     Broken(String),
 }
 
+/// The log from which a store recovers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogSize {
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// So many that somebody must look.
+    pub is_long: bool,
+}
+
 /// The result of every call.
 pub type Result<T> = std::result::Result<T, StoreError>;
 
@@ -66,6 +75,8 @@ pub trait Store: Send + Sync {
     async fn broke(&self) -> String;
     /// Statements that wrote, since start: the gateway's proof that it works in batches.
     fn write_statements(&self) -> u64;
+    /// How long the log is from which it would recover.
+    fn log_size(&self) -> LogSize;
 
     // --- audit ---
 

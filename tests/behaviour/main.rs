@@ -5,6 +5,7 @@
 //! `cargo nextest run --workspace -E 'binary(behaviour)'`, or with a filter: `… -E 'binary(behaviour) & test(/^fcm::/)'`.
 
 mod abilities;
+mod hostile;
 mod promises;
 mod receipts;
 mod stage;
@@ -24,7 +25,10 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let providers = anypush_providers::catalogue().iter().copied();
     let trials = providers.flat_map(|provider| {
-        promises::all(provider).chain(abilities::all(provider)).chain(receipts::all(provider))
+        promises::all(provider)
+            .chain(abilities::all(provider))
+            .chain(receipts::all(provider))
+            .chain(hostile::all(provider))
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
 }

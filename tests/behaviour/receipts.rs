@@ -84,6 +84,18 @@ impl Ear {
         Ok(Self { url: format!("{base}/v1/callbacks/chn_behaviour/secret"), heard })
     }
 
+    /// The first callback about a message to a played phone.
+    pub(crate) async fn a_true_one(&mut self, stage: &Stage) -> Result<CallbackRequest, String> {
+        delivered_to_a_phone(stage, self).await?;
+        let patience = if stage.registration.descriptor.capabilities.receipts == Receipts::Callback {
+            PATIENCE
+        } else {
+            Duration::ZERO
+        };
+        let heard = tokio::time::timeout(patience, self.heard.recv()).await;
+        heard.ok().flatten().ok_or_else(|| "no callback came".to_owned())
+    }
+
     /// Receipts until one fits.
     pub(crate) async fn wait_for(
         &mut self,

@@ -76,6 +76,32 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Where the twin is.
+    pub(crate) fn twin(&self) -> &str {
+        &self.sandbox
+    }
+
+    /// Lets the provider send to somebody else; access tokens still come from the twin.
+    pub(crate) fn move_to(&mut self, origin: &str) -> Result<(), String> {
+        let mut config = self.config.clone();
+        for (name, value) in config.as_object_mut().into_iter().flatten() {
+            // One address, or one for each region.
+            if name.starts_with("base_url") {
+                let moved = value.to_string().replace(&self.sandbox, origin);
+                *value = serde_json::from_str(&moved).map_err(|error| error.to_string())?;
+            }
+        }
+        self.provider = (self.registration.build)(&config, &environment("anypush-test"))
+            .map_err(|error| error.to_string())?;
+        Ok(())
+    }
+
+    /// Lets it send to its twin again.
+    pub(crate) fn move_back(&mut self) -> Result<(), String> {
+        let twin = self.sandbox.clone();
+        self.move_to(&twin)
+    }
+
     /// Tokens that the twin takes, each time the same.
     pub(crate) async fn tokens(&self, count: usize) -> Result<Vec<String>, String> {
         let id = self.registration.descriptor.id;

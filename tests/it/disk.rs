@@ -137,3 +137,42 @@ async fn outcomes_that_find_no_room_are_recorded_when_there_is_some() {
     let summary = world.sandbox(Method::GET, "/summary", None).await;
     assert_eq!(summary["duplicates"], 0, "recorded late is not sent twice: {summary:#}");
 }
+
+/// C23. A stranger who reads and does not end keeps the log from beginning anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_that_grows_without_end_is_told_by_health_metrics_and_one_line_until_it_is_short() {
+    let mut world = World::start().await;
+    assert!(world.stop_gateway().success());
+    world.env = vec![("ANYPUSH_STORE_LOG_ALARM_MEBIBYTES", "1".into())];
+    world.start_gateway().await;
+    let health = async || world.api(Method::GET, "/healthz", None).await.body;
+    assert_eq!(health().await, json!({"status": "ok"}));
+    let options = SqliteConnectOptions::new().filename(world.data_dir().join("anypush.db"));
+    let mut stranger = options.connect().await.unwrap();
+    sqlx::query("BEGIN").execute(&mut stranger).await.unwrap();
+    sqlx::query("SELECT count(*) FROM devices").execute(&mut stranger).await.unwrap();
+    let until = Instant::now() + PATIENCE;
+    let mut n = 0;
+    while health().await["status"] == "ok" {
+        n += 1;
+        let done = world.api(Method::PUT, &format!("/v1/devices/d{n}"), Some(json!({}))).await;
+        assert!(done.status.is_success(), "{}", done.body);
+        assert!(Instant::now() < until, "never called long");
+    }
+    let told = health().await;
+    assert_eq!(told["status"], "degraded", "{told}");
+    assert!(told["why"].as_str().unwrap().contains("write-ahead log"), "{told}");
+    let metrics = async || {
+        let metrics = world.http.get(format!("{}/metrics", world.url)).send().await.unwrap();
+        metrics.text().await.unwrap()
+    };
+    assert!(metrics().await.contains("anypush_store_log_is_long 1\n"));
+    sqlx::query("ROLLBACK").execute(&mut stranger).await.unwrap();
+    stranger.close().await.unwrap();
+    while health().await["status"] != "ok" {
+        assert!(Instant::now() < until, "it never begins anew");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(metrics().await.contains("anypush_store_log_is_long 0\n"));
+    assert_eq!(world.log().matches("cannot begin anew").count(), 1, "{}", world.log());
+}

@@ -23,6 +23,8 @@ use std::time::Duration;
 use reqwest::dns::{Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use super::names::Names;
+
 use self::rule::Rule;
 pub use self::rule::is_rule;
 
@@ -86,12 +88,13 @@ impl Egress {
     /// [`is_rule`] tells.
     pub fn new<'a>(allow: impl IntoIterator<Item = &'a str>, http: bool) -> Self {
         let rules = allow.into_iter().filter_map(Rule::read).collect();
-        Self(Arc::new(Policy { everywhere: false, http, rules, names: Arc::new(System) }))
+        Self(Arc::new(Policy { everywhere: false, http, rules, names: Arc::new(Names::default()) }))
     }
 
     /// No guard: for calls to where the person who runs the program said.
     pub fn everywhere() -> Self {
-        let policy = Policy { everywhere: true, http: true, rules: Vec::new(), names: Arc::new(System) };
+        let policy =
+            Policy { everywhere: true, http: true, rules: Vec::new(), names: Arc::new(Names::default()) };
         Self(Arc::new(policy))
     }
 
@@ -232,18 +235,6 @@ impl Resolve for Guarded {
             }
             let found = guard.addresses(name.as_str(), 0).await?;
             Ok(Box::new(found.into_iter()) as reqwest::dns::Addrs)
-        })
-    }
-}
-
-/// The system's own names.
-struct System;
-
-impl Lookup for System {
-    fn lookup<'a>(&'a self, name: &'a str) -> Addresses<'a> {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name, 0)).await?;
-            Ok(found.map(|address| address.ip()).collect())
         })
     }
 }

@@ -2,19 +2,22 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http_body_util::Full;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
@@ -26,8 +29,8 @@ use crate::kit::failure::{TransportError, TransportErrorKind, chain};
 use crate::kit::http::CONNECT_TIMEOUT;
 use crate::kit::tls;
 
-/// One address of several gets no longer: a name's dead IPv6 address must not use up the time of its living IPv4.
-const ADDRESS_TIMEOUT: Duration = Duration::from_secs(3);
+/// One address of several gets this much ahead of the next (RFC 8305): one that is silent must not hold up the others.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// TLS and HTTP/2 together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -98,18 +101,10 @@ impl Connector {
     }
 
     async fn tcp(&self) -> io::Result<TcpStream> {
-        let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-        for address in self.egress.addresses(&self.host, self.port).await? {
-            match timeout(ADDRESS_TIMEOUT, TcpStream::connect(address)).await {
-                Ok(Ok(stream)) => {
-                    stream.set_nodelay(true)?;
-                    return Ok(stream);
-                }
-                Ok(Err(error)) => last = error,
-                Err(_) => last = io::ErrorKind::TimedOut.into(),
-            }
-        }
-        Err(last)
+        let addresses = self.egress.addresses(&self.host, self.port).await?;
+        let stream = first_of(&alternating(addresses)).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
     }
 
     async fn handshake(&self, tcp: TcpStream) -> Result<Opened, String> {
@@ -160,5 +155,42 @@ impl Connector {
         let refused = refuses_certificate(&detail);
         let kind = if refused { TransportErrorKind::CertificateRefused } else { TransportErrorKind::NotSent };
         TransportError::new(kind, detail)
+    }
+}
+
+/// The two families by turns, beginning with the one that the system prefers.
+fn alternating(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let prefers_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
+    let (preferred, others): (Vec<_>, Vec<_>) =
+        addresses.into_iter().partition(|address| address.is_ipv6() == prefers_v6);
+    let (mut preferred, mut others) = (preferred.into_iter(), others.into_iter());
+    let mut all = Vec::new();
+    loop {
+        let pair = [preferred.next(), others.next()];
+        if pair == [None, None] {
+            return all;
+        }
+        all.extend(pair.into_iter().flatten());
+    }
+}
+
+/// Connects to whichever answers first: the next is tried as soon as one fails, or when it is silent.
+async fn first_of(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
+    let mut waiting = addresses.iter();
+    let mut trying = FuturesUnordered::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        let begun = waiting.next().map(|address| trying.push(TcpStream::connect(*address)));
+        if begun.is_none() && trying.is_empty() {
+            return Err(last);
+        }
+        let is_last = waiting.len() == 0;
+        tokio::select! {
+            Some(connected) = trying.next() => match connected {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            },
+            () = sleep(HEAD_START), if !is_last => {}
+        }
     }
 }

@@ -15,6 +15,7 @@ use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection as _, Row as _};
 use tokio::sync::{Notify, SetOnce, oneshot};
 
+use super::log::Log;
 use super::session::{Fault, Sql, cause, fault};
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -48,6 +49,7 @@ impl Written {
 pub(super) async fn run(
     mut connection: SqliteConnection,
     written: Arc<Written>,
+    log: Arc<Log>,
     broken: Arc<SetOnce<String>>,
     mut stop: oneshot::Receiver<()>,
 ) {
@@ -74,6 +76,9 @@ pub(super) async fn run(
         } else {
             continue;
         };
+        if let Ok(State { log: pages, whole }) = &outcome {
+            log.look(PAGE_BYTES * *pages as u64, *whole);
+        }
         match outcome {
             // Somebody read or wrote just then: what is left is copied with the next round.
             Ok(state) if !state.whole => drop(written.pages.fetch_add(1, Ordering::Relaxed)),

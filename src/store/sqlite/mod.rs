@@ -8,7 +8,8 @@
 //! - [`stats`]: counters of reports, moved with the rows that they count.
 //! - [`reads`], [`audience`], [`reports`]: what goes out, over read-only connections; [`walk`] finds who is in an
 //!   audience, by tags and by what [`attrs`] and [`places`] keep.
-//! - [`open`], [`check`], [`checkpoint`], [`session`], [`rows`]: files and schema, the log's way back, connections, columns.
+//! - [`open`], [`check`], [`checkpoint`], [`log`], [`session`], [`rows`]: files and schema, the log's way back, connections,
+//!   columns.
 //! - [`backup`]: a copy while all of this goes on.
 //!
 //! Nothing is answered before its commit is on disk, and nothing but the writer's own statements happens between
@@ -30,6 +31,7 @@ mod devices;
 mod events;
 mod inbox;
 mod journal;
+mod log;
 mod open;
 mod places;
 mod quotas;
@@ -64,6 +66,7 @@ pub use backup::{BackupError, back_up};
 pub use open::{OpenError, SqliteOptions};
 
 use self::events::Taps;
+use self::log::Log;
 pub(crate) use self::session::hex;
 use self::session::{Session, Sql, told};
 use self::writer::{Claim, Function, Inbox, Job};
@@ -71,6 +74,9 @@ use crate::store::{AcceptAnswer, Changes, NewMessage, Result, StoreError};
 
 /// What close() waits for: the writer, then the checkpointer, which is told to stop.
 type Tasks = (JoinHandle<()>, oneshot::Sender<()>, JoinHandle<()>);
+
+/// Steps of SQLite's machine between two looks at the clock: under a millisecond.
+const STEPS: i32 = 10_000;
 
 /// Kilobytes of accepts that may wait for the writer.
 const ACCEPT_ROOM: usize = 64 * 1024;
@@ -87,6 +93,9 @@ pub struct SqliteStore {
     taps: Arc<Taps>,
     /// Why nothing is written any more.
     broken: Arc<SetOnce<String>>,
+    log: Arc<Log>,
+    /// How long a read may take.
+    read_timeout: Duration,
     /// How long a caller waits for a place in the writer's inbox.
     patience: Duration,
     /// How long an accept may wait until it is begun.
@@ -157,7 +166,12 @@ impl SqliteStore {
 
     /// A read.
     async fn read<T>(&self, work: impl AsyncFnOnce(&mut Session) -> Sql<T>) -> Result<T> {
-        let connection = self.pool.acquire().await.map_err(|e| told(&e))?;
+        let mut connection = self.pool.acquire().await.map_err(|e| told(&e))?;
+        // One that does not end would hold its view of the database, and the log could not begin anew.
+        let until = std::time::Instant::now() + self.read_timeout;
+        let mut handle = connection.lock_handle().await.map_err(|e| told(&e))?;
+        handle.set_progress_handler(STEPS, move || std::time::Instant::now() < until);
+        drop(handle);
         work(&mut Session::pooled(connection)).await.map_err(|e| told(&e))
     }
 

@@ -19,6 +19,7 @@ use super::check;
 use super::checkpoint::{self, Written};
 use super::events::Taps;
 use super::inbox::Positions;
+use super::log::Log;
 use super::session::{Session, Sql};
 use super::stats::Facts;
 use super::writer::{Inbox, Writer};
@@ -48,6 +49,10 @@ pub struct SqliteOptions {
     pub busy_timeout: Duration,
     /// How long an accept may wait for its turn until it is refused.
     pub accept_timeout: Duration,
+    /// How long a read may take until it is ended.
+    pub read_timeout: Duration,
+    /// From how many bytes on the log is called too long.
+    pub log_alarm_bytes: u64,
     /// Connections that read.
     pub readers: u32,
     /// A limit on the file, in pages; for tests of a full disk.
@@ -60,6 +65,8 @@ impl Default for SqliteOptions {
             clock: Clock::system(),
             busy_timeout: Duration::from_secs(5),
             accept_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_secs(10),
+            log_alarm_bytes: 256 << 20,
             readers: 4,
             max_pages: None,
         }
@@ -155,6 +162,8 @@ impl SqliteStore {
         let pool = SqlitePoolOptions::new()
             .max_connections(options.readers)
             .acquire_timeout(options.busy_timeout)
+            // Each read asks it for its deadline: a connection that is gone shows then.
+            .test_before_acquire(false)
             .connect_with(reading.clone())
             .await
             .map_err(failed)?;
@@ -177,6 +186,8 @@ impl SqliteStore {
         let (stop, stopped) = oneshot::channel();
         let held = Arc::clone(&lock);
         let unsound = Arc::clone(&broken);
+        let log = Arc::new(Log::new(data_dir.join(LOG), options.log_alarm_bytes));
+        let watched = Arc::clone(&log);
         #[expect(clippy::disallowed_methods, reason = "close() waits for it, after everybody who writes")]
         let writer = tokio::spawn(async move {
             writer.run().await;
@@ -184,7 +195,7 @@ impl SqliteStore {
         });
         #[expect(clippy::disallowed_methods, reason = "close() waits for it, after the writer")]
         let copier = tokio::spawn(async move {
-            checkpoint::run(copying, written, unsound, stopped).await;
+            checkpoint::run(copying, written, watched, unsound, stopped).await;
             drop(lock);
         });
         let leave_off = Arc::<AtomicBool>::default();
@@ -200,6 +211,8 @@ impl SqliteStore {
             statements,
             taps,
             broken,
+            log,
+            read_timeout: options.read_timeout,
             patience: options.busy_timeout,
             accept_timeout: options.accept_timeout,
             accept_room: Semaphore::new(ACCEPT_ROOM),

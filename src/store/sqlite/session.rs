@@ -174,8 +174,8 @@ pub(super) fn coded(code: u32) -> Fault {
         // FULL; IOERR_WRITE, which is how a quota and a limit on the file's size look: the transaction is rolled back,
         // nothing was stored; and IOERR_SHMSIZE, no room for the log's index, which holds nothing that lasts.
         (_, 13) | (778 | 4874, _) => Fault::Full,
-        // BUSY, LOCKED
-        (_, 5 | 6) => Fault::Busy,
+        // BUSY, LOCKED, and INTERRUPT: a read took too long
+        (_, 5 | 6 | 9) => Fault::Busy,
         // READONLY, IOERR, CORRUPT, CANTOPEN, NOTADB
         (_, 8 | 10 | 11 | 14 | 26) => Fault::Broken,
         _ => Fault::Poison,
@@ -204,9 +204,9 @@ pub(super) fn is_taken(error: &sqlx::Error) -> bool {
 pub(super) fn told(error: &sqlx::Error) -> StoreError {
     match fault(error) {
         Fault::Full => StoreError::Full,
-        Fault::Busy => {
-            StoreError::Busy("somebody else holds it, all readers are at work, or it is being closed".into())
-        }
+        Fault::Busy => StoreError::Busy(
+            "somebody else holds it, all readers are at work or take too long, or it is being closed".into(),
+        ),
         Fault::Poison if is_taken(error) => StoreError::Exists(taken(error)),
         Fault::Broken | Fault::Poison => StoreError::Broken(error.to_string()),
     }

@@ -18,8 +18,8 @@ use crate::routing::Traits;
 use crate::store::{
     AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord,
     ChannelStats, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds,
-    EventPage, EventRow, InboxEntry, KeyRecord, Lease, MessageRecord, NewMessage, NewTarget, NewWork,
-    PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, ReportAsk, ReportRow, Result, Round, RulesRecord,
+    EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageRecord, NewMessage, NewTarget,
+    NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, ReportAsk, ReportRow, Result, Round, RulesRecord,
     SendAddress, Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind,
 };
 
@@ -36,6 +36,10 @@ impl Store for SqliteStore {
 
     async fn close(&self) {
         self.shut().await;
+    }
+
+    fn log_size(&self) -> LogSize {
+        self.log.size()
     }
 
     fn write_statements(&self) -> u64 {

@@ -5,6 +5,7 @@ mod backup;
 mod clock;
 mod crash;
 mod crash_points;
+mod credentials;
 mod factor;
 mod failing_fsync;
 mod faults_http2;

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::ledger::{self, Bounds};
 use crate::sending::fcm_device;
+use crate::steps::trail;
 use crate::trouble::{phone, to_phone};
 use crate::world::World;
 
@@ -78,6 +79,36 @@ async fn what_expires_while_its_vendor_is_down_ends_in_time_and_is_never_sent() 
     assert!(world.stop_gateway().success());
     let report = ledger::check(&world, Bounds { lossy: true, ..Bounds::default() }).await;
     assert_eq!(report.duplicates, 0);
+}
+
+/// C32.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vendor_whose_host_is_not_found_is_gone_around_and_what_has_no_other_waits_for_it() {
+    let world = World::start().await;
+    phone(&world, "ok-phone").await;
+    let gone = json!({"base_url": "https://push.invalid"});
+    let made = world.put_fcm_channel_at(&world.app_id, "gone", "demo-project", gone).await;
+    assert!(made.status.is_success(), "{}", made.body);
+    let to = |steps: &[&str]| {
+        let mut message = to_phone();
+        let steps: Vec<_> = steps.iter().map(|channel| json!({"use": channel})).collect();
+        message["route"] = json!({"steps": steps});
+        message
+    };
+    let around = world.send(to(&["gone", "fcm"])).await;
+    let waits = world.send(to(&["gone"])).await;
+    world.until(&around, |message| message["by_channel"]["fcm"]["now"]["accepted"] == 1).await;
+    let trail = trail(&world, &around).await;
+    let tried = trail.iter().find(|entry| entry["kind"] == "attempted" && entry["channel"] == "gone");
+    assert_eq!(tried.expect("a try")["reason"], "vendor_unavailable", "{trail:#?}");
+    assert_eq!(world.until(&waits, |_| true).await["counts"]["now"]["pending"], 1);
+    let found = json!({"base_url": world.sandbox_url});
+    let made = world.put_fcm_channel_at(&world.app_id, "gone", "demo-project", found).await;
+    assert!(made.status.is_success(), "{}", made.body);
+    let message = world.done(&waits).await;
+    assert_eq!(message["counts"]["now"]["accepted"], 1, "{message:#}");
+    let sums = world.sandbox(Method::GET, "/summary", None).await;
+    assert_eq!((&sums["accepted"], &sums["duplicates"]), (&json!(2), &json!(0)), "{sums:#}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

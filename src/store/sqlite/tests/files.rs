@@ -214,3 +214,48 @@ async fn the_file_is_written_as_it_must_be() {
     assert_eq!(number(&mut other, "SELECT count(*) FROM _sqlx_migrations").await, 1);
     store.close().await;
 }
+
+/// C23. What does not end would hold its view of the database, and the log could not begin anew.
+#[tokio::test]
+async fn a_read_that_does_not_end_is_ended_and_the_next_one_is_served() {
+    let directory = TempDir::new().unwrap();
+    let options =
+        SqliteOptions { read_timeout: Duration::from_millis(200), readers: 1, ..SqliteOptions::default() };
+    let store = open_in(&directory, options).await;
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    let read = store.read(async |session| session.rows(sqlx::query(endless)).await).await;
+    assert!(matches!(read, Err(StoreError::Busy(_))), "{:?}", read.map(|rows| rows.len()));
+    assert!(store.backlog().await.unwrap().is_empty());
+    store.close().await;
+}
+
+/// C23.
+#[tokio::test]
+async fn a_log_that_a_stranger_keeps_from_beginning_anew_is_called_long_until_it_is_short() {
+    let directory = TempDir::new().unwrap();
+    let options = SqliteOptions { log_alarm_bytes: 1 << 20, ..SqliteOptions::default() };
+    let store = open_in(&directory, options).await;
+    assert!(!store.log_size().is_long);
+    let mut other = stranger(&directory.path().join("data")).await;
+    sqlx::query("BEGIN").execute(&mut other).await.unwrap();
+    assert_eq!(number(&mut other, "SELECT count(*) FROM messages").await, 0);
+    let mut n = 0;
+    while !store.log_size().is_long {
+        n += 1;
+        let big = NewMessage { spec: "x".repeat(100_000), ..message(1, n) };
+        store.accept(big, Changes::default()).await.unwrap();
+        assert!(n < 2000, "never called long: {:?}", store.log_size());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(store.log_size().bytes >= 1 << 20);
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    for _ in 0..3000 {
+        if !store.log_size().is_long {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(!store.log_size().is_long, "{:?}", store.log_size());
+    store.close().await;
+}
