@@ -3,6 +3,7 @@
 //!
 //! At drop both are stopped; a gateway that does not end cleanly, or whose counters are not its rows, fails its test.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -411,8 +412,16 @@ fn terminate(child: &Child) {
     assert!(done.success());
 }
 
+/// A port that nobody listens on, and that the system gives to no outgoing connection: the gateway takes it only later,
+/// and on a busy machine a port of that range is somebody's by then.
 fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    loop {
+        // Each `RandomState` has keys of its own.
+        let port = 10_000 + (RandomState::new().hash_one(0) % 22_000) as u16;
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 fn address(port: u16) -> String {
