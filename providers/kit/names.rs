@@ -22,7 +22,7 @@ const REMEMBERED: Duration = Duration::from_mins(5);
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Looks one name up.
-type Lookup = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync;
+type Ask = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> + Send + Sync;
 
 /// What was found last, by name.
 type Found = HashMap<String, (Instant, Vec<IpAddr>)>;
@@ -30,7 +30,7 @@ type Found = HashMap<String, (Instant, Vec<IpAddr>)>;
 /// Finds addresses. Cloning shares what is remembered.
 #[derive(Clone)]
 pub struct Names {
-    lookup: Arc<Lookup>,
+    lookup: Arc<Ask>,
     found: Arc<Mutex<Found>>,
 }
 
