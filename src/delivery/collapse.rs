@@ -52,11 +52,23 @@ pub(super) struct Claim {
     targets: Vec<u64>,
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
+impl Claim {
+    /// Devices that are held.
+    pub(super) fn len(&self) -> usize {
+        self.targets.len()
+    }
+
+    /// Gives back all but these: the outcomes of the others are on disk.
+    pub(super) fn narrow(&mut self, to: &HashSet<u64>) {
+        let (kept, gone) = std::mem::take(&mut self.targets).into_iter().partition(|it| to.contains(it));
+        self.targets = kept;
+        self.give_back(&gone);
+    }
+
+    fn give_back(&self, targets: &[u64]) {
         let mut held = self.claims.lock();
         if let Some(of_place) = held.get_mut(&self.place) {
-            for target in &self.targets {
+            for target in targets {
                 of_place.remove(target);
             }
             if of_place.is_empty() {
@@ -65,6 +77,12 @@ impl Drop for Claim {
         }
         drop(held);
         self.claims.bell.notify_waiters();
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.give_back(&self.targets);
     }
 }
 

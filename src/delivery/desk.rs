@@ -3,14 +3,17 @@
 //!
 //! A page arrives in memory (its writer leased it to itself) or is leased from the store. Whatever finds no room in
 //! memory stays in the store, so a queue of a million costs no more memory than a queue of ten.
+//!
+//! A page that waits for nothing but its vendor's last few answers gives its place to the next: a phone about which its
+//! vendor is silent holds up nobody. How many such tails there are is bounded too.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anypush_providers::contract::Class;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::delivery::dispatch;
 use crate::delivery::pipeline::Inner;
@@ -22,6 +25,12 @@ const NEVER: u64 = u64::MAX;
 const FULL_MS: u64 = 50;
 /// A stored page of about as many targets as have a turn at the gate; a login code is far below.
 const SHORT_BYTES: usize = 2048;
+/// Targets in the tails of one queue: what a crash may repeat of them.
+const TAILS: usize = 1024;
+/// Targets of one tail.
+const TAIL: usize = 128;
+/// What a long page's tail counts at the least: its adapter may hold all its targets in memory to the end.
+const LONG_TAIL: usize = 8;
 
 /// Where a page waits and is sent. Each queue has places of its own: short transactional pages, which somebody waits
 /// for, wait neither for campaigns nor for long pages of their own class.
@@ -58,6 +67,14 @@ impl Queue {
             Self::Transactional | Self::Marketing => 4,
         }
     }
+
+    /// What a tail of so many targets takes of [`TAILS`].
+    fn tail(self, targets: usize) -> usize {
+        match self {
+            Self::Short => targets.max(1),
+            Self::Transactional | Self::Marketing => targets.max(LONG_TAIL),
+        }
+    }
 }
 
 /// The desk of one channel.
@@ -73,6 +90,50 @@ pub(super) struct Desk {
     /// Taken by each page of the own connection in the order of the queue, so that a phone finds its messages in the
     /// order of the calls. Given back when the recorder has the page, not when it is on disk.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// Room for tails, by queue.
+    tails: [Arc<Semaphore>; 3],
+}
+
+/// A page's place at its desk, given back when it is dropped or left.
+#[derive(Debug)]
+pub(super) struct Place {
+    desk: Arc<Desk>,
+    queue: Queue,
+    /// Its room among the tails, once the place is left.
+    tail: OnceLock<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    /// Gives the place to the next page where there is room for a tail of so many targets. `false`: it is kept.
+    pub(super) fn leave(&self, targets: usize) -> bool {
+        if self.tail.get().is_some() {
+            return true;
+        }
+        if targets > TAIL {
+            return false;
+        }
+        let tails = Arc::clone(&self.desk.tails[self.queue as usize]);
+        let room = tails.try_acquire_many_owned(self.queue.tail(targets) as u32);
+        let is_left = room.is_ok_and(|room| self.tail.set(room).is_ok());
+        if is_left {
+            self.give_back();
+        }
+        is_left
+    }
+
+    fn give_back(&self) {
+        self.desk.free(self.queue);
+        self.desk.queues().busy[self.queue as usize] -= 1;
+        self.desk.bell.notify_one();
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.tail.get().is_none() {
+            self.give_back();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +153,7 @@ impl Desk {
             look_at: AtomicU64::new(0),
             bell: Notify::new(),
             turn: Arc::default(),
+            tails: std::array::from_fn(|_| Arc::new(Semaphore::new(TAILS))),
         }
     }
 
@@ -133,14 +195,10 @@ impl Desk {
             let in_order =
                 inner.parts.channels.by_seq(self.channel).is_some_and(|channel| channel.is_direct());
             let turn = if in_order { Some(Arc::clone(&self.turn).lock_owned().await) } else { None };
-            let (desk, inner) = (Arc::clone(&self), Arc::clone(&inner));
+            let place = Place { desk: Arc::clone(&self), queue, tail: OnceLock::new() };
+            let inner = Arc::clone(&inner);
             let pages = inner.pages.clone();
-            let tracked = pages.track_future(async move {
-                dispatch::page(&inner, item, turn).await;
-                desk.free(queue);
-                desk.queues().busy[queue as usize] -= 1;
-                desk.bell.notify_one();
-            });
+            let tracked = pages.track_future(async move { dispatch::page(&inner, item, &place, turn).await });
             #[expect(clippy::disallowed_methods, reason = "stop waits for it by `pages`")]
             tokio::spawn(tracked);
         }

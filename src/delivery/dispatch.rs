@@ -13,6 +13,7 @@ use anypush_providers::contract::Reason;
 use futures_util::FutureExt as _;
 
 use crate::delivery::collapse::Claim;
+use crate::delivery::desk::Place;
 use crate::delivery::job::Job;
 use crate::delivery::page::{Entry, Page};
 use crate::delivery::pipeline::Inner;
@@ -45,6 +46,8 @@ pub(super) struct InHand<'a> {
     pub(super) to_ask: Vec<Entry>,
     /// When what stays in the page is due again, in Unix milliseconds; 0 = at once.
     pub(super) rest_until: u64,
+    /// Its place at the desk, which it may leave before it ends.
+    pub(super) place: &'a Place,
     /// Held by pages of the own connection until the recorder has them.
     pub(super) turn: Option<Turn>,
     /// Where the message has a collapse key: dropped when the outcomes are on disk.
@@ -52,9 +55,9 @@ pub(super) struct InHand<'a> {
 }
 
 /// Sends a page. Whatever happens, its work item ends, moves or is free again afterwards.
-pub(super) async fn page(inner: &Arc<Inner>, item: WorkItem, turn: Option<Turn>) {
+pub(super) async fn page(inner: &Arc<Inner>, item: WorkItem, place: &Place, turn: Option<Turn>) {
     // A panic here is a bug of ours; it must cost this page a second, not its targets their message.
-    match AssertUnwindSafe(begin(inner, &item, turn)).catch_unwind().await {
+    match AssertUnwindSafe(begin(inner, &item, place, turn)).catch_unwind().await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => tracing::warn!(work.id = item.id.0, "a page waits, the store failed: {error}"),
         Err(_) => tracing::error!(work.id = item.id.0, "a page stumbled and is tried again"),
@@ -62,7 +65,12 @@ pub(super) async fn page(inner: &Arc<Inner>, item: WorkItem, turn: Option<Turn>)
     put_back(inner, &item, None, STUMBLED_MS).await;
 }
 
-async fn begin(inner: &Arc<Inner>, item: &WorkItem, turn: Option<Turn>) -> Result<(), StoreError> {
+async fn begin(
+    inner: &Arc<Inner>,
+    item: &WorkItem,
+    place: &Place,
+    turn: Option<Turn>,
+) -> Result<(), StoreError> {
     let (Some(job), Some(page)) = (inner.job(item.message).await?, Page::decode(&item.payload)) else {
         return aside::unreadable(inner, item).await;
     };
@@ -77,6 +85,7 @@ async fn begin(inner: &Arc<Inner>, item: &WorkItem, turn: Option<Turn>) -> Resul
         armed: Vec::new(),
         to_ask: Vec::new(),
         rest_until: 0,
+        place,
         turn,
         claim: None,
     };

@@ -236,8 +236,8 @@ async fn preview(
     let given = samples.get(&target).map(|given| (target - GIVEN_TARGETS, given.clone()));
     let store = &*inner.parts.store;
     let found = Targets::among(store, job, channel, &entries, given.into_iter().collect()).await?;
-    let Some(chunk) = found.chunks(1, 1).next() else { return Ok(None) };
-    let batch = request::batch(inner, job, channel, (job.id.0 as u64, 1), chunk);
+    let Some(target) = found.iter().next() else { return Ok(None) };
+    let batch = request::batch(inner, job, channel, (job.id.0 as u64, 1), &[target]);
     let context = request::context(inner, channel, Arc::new(OpenGate));
     // Pure computing in an adapter: a bug there costs this preview, not the call.
     let made = std::panic::catch_unwind(AssertUnwindSafe(|| provider.preview(&batch, &context)));

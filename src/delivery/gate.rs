@@ -8,11 +8,13 @@
 //! flight, so the line is bounded by these.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anypush_providers::contract::{Class, Failure, Gate, Hint, Outcome, Pass, Reason, Scope, Verdict};
+use anypush_providers::contract::{
+    Certainty, Class, Failure, Gate, Hint, Outcome, Pass, Reason, Scope, Verdict,
+};
 use async_trait::async_trait;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
@@ -25,6 +27,8 @@ use crate::tasks::Tasks;
 
 /// A gate that nobody used for so long, and that has nothing to remember, is forgotten.
 const IDLE: Micros = 600 * SECOND;
+/// A vendor that takes so long and then does not answer is silent; sooner, something broke.
+const SILENCE: Duration = Duration::from_secs(5);
 /// How long nobody must have waited at a breaker that may probe, until its channels are offered again.
 const UNASKED: Micros = SECOND;
 
@@ -81,6 +85,8 @@ pub(super) struct PageGate {
     over_at: Instant,
     /// Requests that passed and whose answer was not counted yet: a batch has many outcomes and is one request.
     unanswered: AtomicU64,
+    /// Requests that wait here for their turn.
+    waiting: AtomicUsize,
     refused: AtomicBool,
     /// What the vendor goes on not to process counts as a failure.
     impatient: AtomicBool,
@@ -117,6 +123,7 @@ impl Gates {
             is_first: page.is_first,
             over_at: Instant::now() + page.left,
             unanswered: AtomicU64::new(0),
+            waiting: AtomicUsize::new(0),
             refused: AtomicBool::new(false),
             impatient: AtomicBool::new(false),
             gate,
@@ -338,6 +345,11 @@ impl PageGate {
         self.impatient.store(impatient, Ordering::Release);
     }
 
+    /// Whether requests of this page wait for their turn.
+    pub(super) fn is_waited_at(&self) -> bool {
+        self.waiting.load(Ordering::Acquire) > 0
+    }
+
     /// Learns from an outcome of this page.
     pub(super) fn saw(&self, outcome: &Outcome) {
         let one_less = |count: u64| count.checked_sub(1);
@@ -345,7 +357,7 @@ impl PageGate {
             return;
         }
         let impatient = self.impatient.load(Ordering::Acquire);
-        let Some(sign) = sign(&outcome.verdict).or(impatient.then_some(Sign::Bad)) else { return };
+        let Some(sign) = sign(outcome, self.is_first).or(impatient.then_some(Sign::Bad)) else { return };
         if sign == Sign::Good && !self.is_first {
             let now = self.gate.now();
             self.gate.core().budget.bore(now);
@@ -362,13 +374,19 @@ impl PageGate {
 }
 
 /// What an outcome says of the vendor; `None`: nothing.
-fn sign(verdict: &Verdict) -> Option<Sign> {
-    match verdict {
+fn sign(outcome: &Outcome, first: bool) -> Option<Sign> {
+    let is_silent = outcome.vendor.status.is_none() && outcome.latency >= SILENCE;
+    match &outcome.verdict {
         // The other end closed a connection in order; the request is repeated elsewhere.
         Verdict::Failed(Failure { hint: Hint::NotProcessed, .. }) => None,
         Verdict::Failed(Failure { reason: Reason::RateLimited, scope: Scope::Channel, .. }) => {
             Some(Sign::SlowDown)
         }
+        Verdict::Failed(Failure {
+            reason: Reason::VendorUnavailable,
+            certainty: Certainty::Doubtful,
+            ..
+        }) if is_silent => Some(Sign::Silent { first }),
         Verdict::Failed(Failure { reason: Reason::VendorUnavailable | Reason::ProtocolError, .. }) => {
             Some(Sign::Bad)
         }
@@ -376,9 +394,26 @@ fn sign(verdict: &Verdict) -> Option<Sign> {
     }
 }
 
+/// Counts one who waits, until it is dropped.
+struct Waits<'a>(&'a AtomicUsize);
+
+impl<'a> Waits<'a> {
+    fn at(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 #[async_trait]
 impl Gate for PageGate {
     async fn pass(&self, targets: usize) -> Result<Pass, Reason> {
+        let _waits = Waits::at(&self.waiting);
         let (way, mine) = oneshot::channel();
         let waiter = Waiter { targets: targets as u32, is_first: self.is_first, way };
         let now = self.gate.now();

@@ -4,7 +4,7 @@
 //! - [`expand`]: a large audience becomes pages of up to 1000 targets per channel.
 //! - [`desk`], [`dispatch`], [`sending`]: each channel's desk takes pages in turn; pages become vendor requests, vendor
 //!   answers outcomes; [`judge`] says what an outcome does; [`gate`] and [`pace`] hold requests and pages to what their
-//!   credential bears ([`crate::pacing`]).
+//!   credential bears ([`crate::pacing`]); [`flight`] is what of a page is with its provider.
 //! - [`record`]: outcomes become rows, counters, retries and next steps, many in one transaction.
 //! - [`direct_page`] is the same for the gateway's own connections; [`onward`] says where targets go that a channel did
 //!   not take.
@@ -35,6 +35,7 @@ mod escalate;
 mod expand;
 mod expire;
 pub mod expression;
+mod flight;
 mod gate;
 mod job;
 mod judge;

@@ -1,8 +1,9 @@
 //! Where targets go that a channel did not take: the same channel later, the next channel, or the end.
 //!
-//! All of it is written in the transaction that ends their page.
+//! All of it is written in the transaction that ends their page, or that takes them out of it while others of the page
+//! still wait for their vendor's answer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anypush_providers::contract::Reason;
 
@@ -72,28 +73,9 @@ pub(super) async fn finish(
     retries: Retries,
     unsent: Vec<Entry>,
 ) -> Result<(), StoreError> {
-    let (inner, job) = (hand.inner, &hand.job);
-    let mut onward = Onward { retries, ..Onward::default() };
-    if !leavers.is_empty() {
-        let channels = inner.parts.channels.of_app(job.record.app);
-        let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
-        let planner = inner.planner(job, &routes);
-        let targets: Vec<_> = leavers.iter().map(|leaver| leaver.entry.target).collect();
-        let devices = route_devices(inner, &planner, &targets).await?;
-        for leaver in leavers {
-            let device = devices.get(&leaver.entry.target);
-            onward.go(&planner, &hand, device, leaver);
-        }
-    }
-    let Onward { mut plan, retries, mut changes } = onward;
-    changes.work.extend(plan.work(inner, job));
-    changes.work.extend(armed(&hand, &hand.armed));
-    for ((attempt, seconds), entries) in retries {
-        let page = hand.page.with(entries);
-        // What would come too late comes at the deadline, to end there.
-        let due_at = (inner.now_ms() + seconds * 1000).min(job.ends_at());
-        changes.work.push(inner.page_work(job, hand.item.channel, &page, due_at, attempt));
-    }
+    let inner = hand.inner;
+    let devices = look_up(&hand, &leavers).await?;
+    let mut changes = settle(&hand, &devices, leavers, retries);
     if unsent.is_empty() {
         changes.append(record::done(hand.item.id));
     } else {
@@ -121,6 +103,103 @@ pub(super) async fn finish(
         }
     }
     Ok(())
+}
+
+/// Who has left a page that is still in hand.
+pub(super) struct Gone<'a> {
+    pub(super) leavers: &'a mut Vec<Leaver>,
+    pub(super) retries: &'a mut Retries,
+    /// They become a page of their own.
+    pub(super) unsent: &'a mut Vec<Entry>,
+}
+
+/// Takes out of a page in hand who has left it, so that they need not wait for the page's slowest answer. What is `left`
+/// stays, and of it these requests may be under way. Where the store fails, they wait for the page's end.
+pub(super) async fn part(hand: &mut InHand<'_>, gone: Gone<'_>, left: Vec<Entry>, intent: Vec<u64>) {
+    let devices = match look_up(hand, gone.leavers).await {
+        Ok(devices) => devices,
+        Err(error) => {
+            tracing::warn!("what has left a page waits for its end, the store failed: {error}");
+            return;
+        }
+    };
+    let (inner, item) = (hand.inner, hand.item);
+    let mut changes = settle(hand, &devices, std::mem::take(gone.leavers), std::mem::take(gone.retries));
+    // Nobody waits for it, so nobody is told of it.
+    let channel = inner.parts.channels.by_seq(item.channel);
+    let ask = channel.and_then(|channel| asking::work(hand, &channel));
+    hand.armed.clear();
+    hand.to_ask.clear();
+    let rest_at = inner.now_ms().max(std::mem::take(&mut hand.rest_until));
+    let unsent = Page { entries: std::mem::take(gone.unsent), intent: Vec::new(), ..hand.page.clone() };
+    if !unsent.entries.is_empty() {
+        changes.work.push(inner.page_work(&hand.job, item.channel, &unsent, rest_at, item.attempt));
+    }
+    let stays: HashSet<u64> = left.iter().map(|entry| entry.target).collect();
+    hand.page.entries = left;
+    let new_work: Vec<NewWork> = changes.work.clone();
+    changes.work.extend(ask);
+    // Where nothing follows from those who left, the page may speak of them: their rows tell.
+    if !changes.events.is_empty() || !changes.work.is_empty() {
+        changes.work_updates.push(WorkUpdate {
+            id: item.id,
+            epoch: item.epoch,
+            due_at: item.due_at,
+            attempt: item.attempt,
+            payload: Some(Page { intent, ..hand.page.clone() }.encode()),
+            lease_until: i64::MAX as u64,
+        });
+    }
+    if inner.recorder.push_and_wait(changes, hand.urgent()).await {
+        inner.announce(&new_work);
+        if let Some(claim) = &mut hand.claim {
+            claim.narrow(&stays);
+        }
+    }
+}
+
+/// The leavers as routing sees them.
+async fn look_up(hand: &InHand<'_>, leavers: &[Leaver]) -> Result<HashMap<u64, RouteDevice>, StoreError> {
+    if leavers.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let routes = routes(hand);
+    let targets: Vec<_> = leavers.iter().map(|leaver| leaver.entry.target).collect();
+    route_devices(hand.inner, &hand.inner.planner(&hand.job, &routes), &targets).await
+}
+
+fn routes(hand: &InHand<'_>) -> Vec<RouteChannel> {
+    let channels = hand.inner.parts.channels.of_app(hand.job.record.app);
+    channels.iter().map(|channel| channel.route.clone()).collect()
+}
+
+/// What is recorded of those who have left a page, and the work that follows from it.
+fn settle(
+    hand: &InHand<'_>,
+    devices: &HashMap<u64, RouteDevice>,
+    leavers: Vec<Leaver>,
+    retries: Retries,
+) -> Changes {
+    let (inner, job) = (hand.inner, &hand.job);
+    let mut onward = Onward { retries, ..Onward::default() };
+    if !leavers.is_empty() {
+        let routes = routes(hand);
+        let planner = inner.planner(job, &routes);
+        for leaver in leavers {
+            let device = devices.get(&leaver.entry.target);
+            onward.go(&planner, hand, device, leaver);
+        }
+    }
+    let Onward { mut plan, retries, mut changes } = onward;
+    changes.work.extend(plan.work(inner, job));
+    changes.work.extend(armed(hand, &hand.armed));
+    for ((attempt, seconds), entries) in retries {
+        let page = hand.page.with(entries);
+        // What would come too late comes at the deadline, to end there.
+        let due_at = (inner.now_ms() + seconds * 1000).min(job.ends_at());
+        changes.work.push(inner.page_work(job, hand.item.channel, &page, due_at, attempt));
+    }
+    changes
 }
 
 /// The one work item that looks again at targets which this page's channel has accepted: their step waits for more.

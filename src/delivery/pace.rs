@@ -103,6 +103,7 @@ async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) 
         armed: std::mem::take(&mut hand.armed),
         to_ask: std::mem::take(&mut hand.to_ask),
         rest_until: 0,
+        place: hand.place,
         turn: None,
         claim: hand.claim.take(),
     };

@@ -17,14 +17,14 @@ pub(super) fn batch(
     job: &Job,
     channel: &Channel,
     (page, attempt): (u64, u32),
-    targets: &[(Entry, Address)],
+    targets: &[&(Entry, Address)],
 ) -> Batch {
     let codec = &inner.parts.codec;
     let capabilities = &channel.descriptor.capabilities;
     let left = Duration::from_millis(job.record.deadline_at.saturating_sub(inner.now_ms()));
     let unit = capabilities.ttl_unit.as_millis().max(1) as u64;
     let ttl = Duration::from_millis(left.min(capabilities.max_ttl).as_millis() as u64 / unit * unit);
-    let target = |(entry, address): &(Entry, Address)| Target {
+    let target = |(entry, address): &&(Entry, Address)| Target {
         address: address.clone(),
         key: codec.delivery_key(job.id, entry.target),
         receipt_param: Some(codec.receipt_param(channel.record.seq, job.id, entry.target)),

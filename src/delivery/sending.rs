@@ -1,17 +1,18 @@
 //! A page through a vendor: a batch to the provider, outcomes to the recorder.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anypush_providers::contract::{
-    Address, Certainty, DeliveryMode, Failure, Hint, Outcome, Outcomes, Provider, Reason, VendorEcho, Verdict,
+    Address, Certainty, DeliveryMode, Failure, Hint, Outcome, Provider, Reason, VendorEcho, Verdict,
 };
 use rand::RngExt as _;
 
 use crate::channels::Channel;
 use crate::clock::unix_ms;
 use crate::delivery::dispatch::InHand;
+use crate::delivery::flight::{Flight, Heard};
 use crate::delivery::gate::PageGate;
 use crate::delivery::judge::{self, Judgement, Step};
 use crate::delivery::page::{Entry, Page};
@@ -28,6 +29,8 @@ use crate::telemetry::{OutcomeLabels, VendorCode};
 /// Targets whose requests may be under way at once where none may be repeated: what a crash can leave unknown of a
 /// page. Small against every vendor's window.
 const SLICE: usize = 64;
+/// How long a page hears nothing until it waits for its silent targets alone. Longer than healthy answers are apart.
+const QUIET: Duration = Duration::from_millis(250);
 /// How often a request that the vendor never processed is repeated at once; then it counts as a try.
 const AT_ONCE_AGAIN: u32 = 3;
 
@@ -49,62 +52,146 @@ pub(super) async fn send(
         event.trail = hand.story(&entry);
         leavers.push(onward::Leaver { entry, event, reason: Reason::InvalidToken, else_retry: None });
     }
+    let once = mode(&hand, channel) == DeliveryMode::AtMostOnce;
     let mut page = Sending {
         hand: &mut hand,
         channel,
+        provider,
         gate: Arc::clone(&gate),
         class,
+        cut: Cut::of(channel, once),
+        once,
         leavers,
         retries: BTreeMap::new(),
-        unprocessed: HashSet::new(),
-        again_left: 0,
         unsent: kept,
     };
-    let once = page.mode() == DeliveryMode::AtMostOnce;
-    // A one-token vendor gets the whole page: its adapter streams it, and outcomes come one by one. Under at most once
-    // it gets slices, because a slice is what may end unknown when the process dies.
-    let one_by_one = if once { SLICE } else { Page::MAX };
-    for chunk in targets.chunks(channel.descriptor.capabilities.max_targets, one_by_one) {
-        if once && !page.declare(chunk).await {
-            page.unsent.extend(chunk.iter().map(|(entry, _)| entry.clone()));
-        } else {
-            page.batches(&provider, chunk).await;
-        }
-    }
+    page.run(Flight::new(targets.into_found())).await;
     let Sending { leavers, retries, unsent, .. } = page;
     pace::rest(&mut hand, &gate);
     onward::finish(hand, leavers, retries, unsent).await
+}
+
+/// What happens when an answer is lost: the message's word, else the provider's.
+fn mode(hand: &InHand<'_>, channel: &Channel) -> DeliveryMode {
+    hand.job.spec.delivery.unwrap_or(channel.descriptor.capabilities.default_delivery)
+}
+
+/// How a page is cut into batches.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    /// Targets of a batch.
+    size: usize,
+    /// Targets that may be under way.
+    most: usize,
+    /// A batch is a request: a repeat after a crash must have the same one again.
+    whole: bool,
+}
+
+impl Cut {
+    /// A one-token vendor gets the whole page: its adapter streams it, and outcomes come one by one. Under at most once
+    /// it gets slices, because what is under way is what may end unknown when the process dies.
+    fn of(channel: &Channel, once: bool) -> Self {
+        match channel.descriptor.capabilities.max_targets as usize {
+            0 | 1 if once => Self { size: SLICE, most: SLICE, whole: false },
+            0 | 1 => Self { size: Page::MAX, most: Page::MAX, whole: false },
+            size if once => Self { size, most: size, whole: true },
+            size => Self { size, most: Page::MAX.max(size), whole: true },
+        }
+    }
+
+    /// How many targets the next batch may have beside those that are under way. `quiet`: no answer came for a while,
+    /// so the others go on without them.
+    fn next(self, under_way: usize, quiet: bool) -> usize {
+        let room = self.most.saturating_sub(under_way).min(self.size);
+        let least = match (under_way, self.whole, quiet) {
+            (0, ..) => 0,
+            (_, true, false) => return 0,
+            (_, true, true) => self.size,
+            // A slice is a commit: not for a few.
+            (_, false, false) => self.size - self.size / 4,
+            (_, false, true) => self.size / 4,
+        };
+        if room < least { 0 } else { room }
+    }
 }
 
 /// A page while its outcomes come in.
 struct Sending<'a, 'b> {
     hand: &'a mut InHand<'b>,
     channel: &'a Arc<Channel>,
+    provider: Arc<dyn Provider>,
     gate: Arc<PageGate>,
     /// What it is in the vendor's quotas.
     class: &'static str,
+    cut: Cut,
+    /// At most once.
+    once: bool,
     /// Targets that leave this channel.
     leavers: Vec<onward::Leaver>,
     /// Targets that are tried again, by (attempt, wait in whole seconds).
     retries: BTreeMap<(u32, u64), Vec<Entry>>,
-    /// Targets of the chunk that the vendor never processed and that are sent again at once; how often that may be yet.
-    unprocessed: HashSet<u64>,
-    again_left: u32,
     /// Targets that were not sent, because the process stops or the gate let nothing through: they stay in this page.
     unsent: Vec<Entry>,
 }
 
+/// What is done with a target that has an outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It is settled, or goes on elsewhere.
+    Gone,
+    /// The vendor never processed its request, which is made again at once.
+    Again,
+}
+
 impl Sending<'_, '_> {
-    /// What happens when an answer is lost: the message's word, else the provider's.
-    fn mode(&self) -> DeliveryMode {
-        self.hand.job.spec.delivery.unwrap_or(self.channel.descriptor.capabilities.default_delivery)
+    /// Sends everything and hears of everything. Where nothing is heard for a while, nobody waits for the silent.
+    async fn run(&mut self, mut flight: Flight) {
+        loop {
+            self.begin(&mut flight, false).await;
+            if flight.is_over() {
+                return;
+            }
+            match tokio::time::timeout(QUIET, flight.hear()).await {
+                Ok(heard) => self.heard(heard, &mut flight).await,
+                // Requests that wait for their turn are not silent.
+                Err(_) if self.gate.is_waited_at() => {}
+                Err(_) => self.quiet(&mut flight).await,
+            }
+        }
     }
 
-    /// Writes down that requests for these targets may be under way. Everything recorded of the slice before is on
-    /// disk with it. `false`: the process is ending, and nothing may be sent.
-    async fn declare(&self, chunk: &[(Entry, Address)]) -> bool {
+    /// Nothing was heard for a while: who has left the page goes on, and the page makes way for the next.
+    async fn quiet(&mut self, flight: &mut Flight) {
+        self.again(flight);
+        self.begin(flight, true).await;
+        self.part(flight).await;
+        if flight.is_all_begun() && self.hand.place.leave(flight.under_way()) {
+            // What is settled need not be remembered.
+            self.hand.page.entries = flight.left().cloned().collect();
+        }
+    }
+
+    /// Takes those who have left the page out of it, where there are any.
+    async fn part(&mut self, flight: &Flight) {
+        let is_claimed = self.hand.claim.as_ref().is_some_and(|claim| claim.len() > flight.left().count());
+        let none = self.leavers.is_empty() && self.retries.is_empty() && self.unsent.is_empty();
+        if none && self.hand.armed.is_empty() && self.hand.to_ask.is_empty() && !is_claimed {
+            return;
+        }
+        pace::rest(self.hand, &self.gate);
+        let left: Vec<Entry> = flight.left().cloned().collect();
+        let intent = flight.waiting().filter(|_| self.once).map(|entry| entry.target).collect();
+        let gone =
+            onward::Gone { leavers: &mut self.leavers, retries: &mut self.retries, unsent: &mut self.unsent };
+        onward::part(self.hand, gone, left, intent).await;
+        failpoint!("page.parted");
+    }
+
+    /// Writes down whose requests may be under way. Everything recorded of others is on disk with it. `false`: the
+    /// process is ending, and nothing may be sent.
+    async fn declare(&self, flight: &Flight) -> bool {
         let item = self.hand.item;
-        let intent = chunk.iter().map(|(entry, _)| entry.target).collect();
+        let intent = flight.waiting().map(|entry| entry.target).collect();
         let page = Page { intent, ..self.hand.whole(&self.unsent) };
         let update = WorkUpdate {
             id: item.id,
@@ -118,61 +205,91 @@ impl Sending<'_, '_> {
         self.hand.inner.recorder.push_and_wait(changes, true).await
     }
 
-    /// Sends a chunk, and at once again what the vendor provably never processed, a few times.
-    async fn batches(&mut self, provider: &Arc<dyn Provider>, chunk: &[(Entry, Address)]) {
-        self.again_left = AT_ONCE_AGAIN;
-        self.gate.be_impatient(false);
-        self.batch(provider, chunk).await;
-        while !self.unprocessed.is_empty() {
-            self.again_left -= 1;
-            self.gate.be_impatient(self.again_left == 0);
-            let again = std::mem::take(&mut self.unprocessed);
-            let again: Vec<_> =
-                chunk.iter().filter(|(entry, _)| again.contains(&entry.target)).cloned().collect();
-            self.batch(provider, &again).await;
+    /// Hands over what may be under way beside what is.
+    async fn begin(&mut self, flight: &mut Flight, quiet: bool) {
+        loop {
+            let count = self.cut.next(flight.under_way(), quiet);
+            let places = flight.next(count);
+            if places.is_empty() {
+                return;
+            }
+            if self.once && !self.declare(flight).await {
+                self.unsent.extend(places.into_iter().filter_map(|place| flight.take_out(place)));
+            } else {
+                self.gate.be_impatient(false);
+                self.batch(flight, places);
+            }
         }
     }
 
-    async fn batch(&mut self, provider: &Arc<dyn Provider>, chunk: &[(Entry, Address)]) {
+    /// Hands over once more what the vendor provably never processed.
+    fn again(&mut self, flight: &mut Flight) {
+        let places = flight.refused();
+        if !places.is_empty() {
+            let is_last =
+                |place: &usize| flight.waiting_at(*place).is_some_and(|(_, again)| again >= AT_ONCE_AGAIN);
+            self.gate.be_impatient(places.iter().any(is_last));
+            self.batch(flight, places);
+        }
+    }
+
+    fn batch(&self, flight: &mut Flight, places: Vec<usize>) {
         let gate = Arc::clone(&self.gate);
         let gate = Arc::new(cancel::Watched::new(gate, self.hand.inner, &self.hand.job));
         let (inner, item) = (self.hand.inner, self.hand.item);
         let context = request::context(inner, self.channel, gate);
         let page = (item.id.0 as u64, item.attempt + 1);
-        let batch = request::batch(inner, &self.hand.job, self.channel, page, chunk);
-        let (outcomes, mut receiver) = Outcomes::channel();
-        let seer = Arc::clone(&self.gate);
-        let outcomes = outcomes.watched(move |outcome| seer.saw(outcome));
-        let provider = Arc::clone(provider);
-        // On its own task, so that a panic in an adapter ends this batch and nothing else.
-        #[expect(clippy::disallowed_methods, reason = "awaited below")]
-        let sending = tokio::spawn(async move { provider.send(batch, context, outcomes).await });
-        let mut open: Vec<Option<&(Entry, Address)>> = chunk.iter().map(Some).collect();
+        let batch = request::batch(inner, &self.hand.job, self.channel, page, &flight.at(&places));
+        let (seer, provider) = (Arc::clone(&self.gate), Arc::clone(&self.provider));
+        flight.begin(
+            places,
+            move |outcome| seer.saw(outcome),
+            |outcomes| async move { provider.send(batch, context, outcomes).await },
+        );
+    }
+
+    async fn heard(&mut self, heard: Heard, flight: &mut Flight) {
         let mut changes = Changes::default();
-        let mut batched = Vec::new();
-        while receiver.recv_many(&mut batched, 256).await > 0 {
-            for outcome in batched.drain(..) {
-                if let Some(target) = open.get_mut(outcome.target).and_then(Option::take) {
-                    self.outcome(target, outcome, &mut changes).await;
-                } else {
-                    tracing::error!(channel.name = %self.channel.record.name, "an outcome too many");
+        match heard {
+            Heard::Outcomes(outcomes) => {
+                for (place, outcome) in outcomes {
+                    if flight.waiting_at(place).is_some() {
+                        self.outcome(flight, place, outcome, &mut changes).await;
+                    } else {
+                        tracing::error!(channel.name = %self.channel.record.name, "an outcome too many");
+                    }
                 }
+                self.flush(&mut changes).await;
+                failpoint!("page.half_answered", !flight.is_over() && flight.left().next().is_some());
             }
-            self.flush(&mut changes).await;
-            failpoint!("page.half_answered", open.iter().any(Option::is_some));
+            Heard::Ended { forgotten, panicked } => {
+                failpoint!("page.answered");
+                if panicked {
+                    let name = &self.channel.record.name;
+                    tracing::error!(channel.name = %name, "the adapter panicked; its batch is tried again");
+                }
+                for place in forgotten {
+                    let verdict = Verdict::Failed(Failure::channel(Reason::ProtocolError).doubtful());
+                    let words = Some("the adapter gave no outcome".to_owned());
+                    let vendor = VendorEcho { words, ..VendorEcho::default() };
+                    let outcome = Outcome { target: 0, verdict, vendor, latency: Duration::ZERO };
+                    self.outcome(flight, place, outcome, &mut changes).await;
+                }
+                self.flush(&mut changes).await;
+                self.again(flight);
+            }
         }
-        failpoint!("page.answered");
-        if sending.await.is_err() {
-            tracing::error!(channel.name = %self.channel.record.name, "the adapter panicked; its batch is tried again");
+    }
+
+    /// Takes in what is known of a target.
+    async fn outcome(&mut self, flight: &mut Flight, place: usize, outcome: Outcome, changes: &mut Changes) {
+        let Some((target, again)) = flight.waiting_at(place) else { return };
+        match self.take_in(target, again < AT_ONCE_AGAIN, outcome, changes).await {
+            Fate::Again => flight.refuse(place),
+            Fate::Gone => {
+                flight.take_out(place);
+            }
         }
-        for target in open.into_iter().flatten() {
-            let verdict = Verdict::Failed(Failure::channel(Reason::ProtocolError).doubtful());
-            let words = Some("the adapter gave no outcome".to_owned());
-            let vendor = VendorEcho { words, ..VendorEcho::default() };
-            let outcome = Outcome { target: 0, verdict, vendor, latency: Duration::ZERO };
-            self.outcome(target, outcome, &mut changes).await;
-        }
-        self.flush(&mut changes).await;
     }
 
     async fn flush(&self, changes: &mut Changes) {
@@ -181,11 +298,17 @@ impl Sending<'_, '_> {
         }
     }
 
-    async fn outcome(&mut self, target: &(Entry, Address), outcome: Outcome, changes: &mut Changes) {
+    async fn take_in(
+        &mut self,
+        target: &(Entry, Address),
+        may_again: bool,
+        outcome: Outcome,
+        changes: &mut Changes,
+    ) -> Fate {
         let (entry, _) = target;
         if self.gate.is_refusal(&outcome) {
             self.unsent.push(entry.clone());
-            return;
+            return Fate::Gone;
         }
         let metrics = &self.hand.inner.parts.metrics;
         let provider = self.channel.record.provider.clone();
@@ -210,6 +333,7 @@ impl Sending<'_, '_> {
                 if self.channel.route.state == ChannelState::AuthFailed {
                     self.channel_state(ChannelState::Ok, None).await;
                 }
+                Fate::Gone
             }
             Verdict::Failed(failure) => {
                 if failure.reason == Reason::Unclassified {
@@ -217,7 +341,7 @@ impl Sending<'_, '_> {
                     metrics.unclassified.get_or_create(&VendorCode { provider, code }).inc();
                 }
                 let failure = failure.clone();
-                self.failed(target, &outcome, &failure, changes).await;
+                let fate = self.failed(target, may_again, (&outcome, &failure), changes).await;
                 if dead && !retire {
                     // Neither retired nor struck.
                     changes
@@ -225,6 +349,7 @@ impl Sending<'_, '_> {
                         .retain(|v| v.reason != Reason::InvalidToken || v.device != entry.target);
                     metrics.removals_held.inc();
                 }
+                fate
             }
         }
     }
@@ -232,31 +357,31 @@ impl Sending<'_, '_> {
     async fn failed(
         &mut self,
         (entry, address): &(Entry, Address),
-        outcome: &Outcome,
-        failure: &Failure,
+        may_again: bool,
+        (outcome, failure): (&Outcome, &Failure),
         changes: &mut Changes,
-    ) {
+    ) -> Fate {
         quota::told(self.hand.inner, self.channel, self.class, failure).await;
         let counted = (entry, address);
         if failure.reason == Reason::Cancelled {
             changes.quota_back.extend(quota::back(self.hand, self.channel, self.class, counted, failure));
             changes.events.push(self.hand.ended(entry, State::Cancelled, Reason::Cancelled));
-            return;
+            return Fate::Gone;
         }
         let attempt = self.hand.item.attempt + 1;
-        let mut judgement = judge::judge(failure, attempt, self.mode(), rand::rng().random());
+        let mode = mode(self.hand, self.channel);
+        let mut judgement = judge::judge(failure, attempt, mode, rand::rng().random());
         if self.hand.inner.parts.tasks.is_stopping() && judgement.step != Step::Unknown && not_sent(failure) {
             self.unsent.push(entry.clone());
-            return;
+            return Fate::Gone;
         }
         if judgement.step == Step::Again {
-            if self.again_left > 0 {
-                self.unprocessed.insert(entry.target);
-                return;
+            if may_again {
+                return Fate::Again;
             }
             // It goes on refusing: as one that is down.
             let failure = Failure { hint: Hint::None, ..failure.clone() };
-            judgement = judge::judge(&failure, attempt, self.mode(), rand::rng().random());
+            judgement = judge::judge(&failure, attempt, mode, rand::rng().random());
         }
         changes.addresses.extend(self.verdict(entry, failure, &judgement));
         if judgement.channel_refused {
@@ -292,6 +417,7 @@ impl Sending<'_, '_> {
                 self.leavers.push(leaver);
             }
         }
+        Fate::Gone
     }
 
     /// Adds what the trail says of an attempt.

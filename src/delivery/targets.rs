@@ -86,14 +86,9 @@ impl Targets {
         }
     }
 
-    /// What goes to the provider at once: at most `max_targets`, where that is more than one.
-    pub(super) fn chunks(
-        &self,
-        max_targets: u32,
-        one_by_one: usize,
-    ) -> impl Iterator<Item = &[(Entry, Address)]> {
-        let size = if max_targets <= 1 { one_by_one } else { max_targets as usize };
-        self.found.chunks(size)
+    /// What goes to the provider.
+    pub(super) fn into_found(self) -> Vec<(Entry, Address)> {
+        self.found
     }
 }
 

@@ -85,6 +85,16 @@ impl Limiter {
         self.limit
     }
 
+    /// The most that it may grow to.
+    pub fn most(&self) -> u32 {
+        self.most
+    }
+
+    /// How long an answer usually takes; 0 while that is not known.
+    pub fn usual(&self) -> Micros {
+        if self.usual.answers < WARM { 0 } else { self.usual.median as Micros }
+    }
+
     /// Changes the most; a limit that stood at the old one moves along.
     pub fn set_most(&mut self, most: u32) {
         let most = most.max(1);
@@ -93,7 +103,7 @@ impl Limiter {
         self.limit = if stood_at_most { most } else { self.limit.clamp(self.least, most) };
     }
 
-    /// An answer came. `short_of_places`: somebody waited for a place meanwhile.
+    /// An answer came, or is waited for no more. `short_of_places`: somebody waited for a place meanwhile.
     pub fn answered(&mut self, now: Micros, latency: Micros, sign: Sign, short_of_places: bool) {
         let is_slow = sign == Sign::Good && self.usual.is_slow(latency);
         if sign == Sign::Good {

@@ -8,6 +8,7 @@
 //! - [`Lanes`]: transactional before marketing, with a tenth for marketing.
 //! - [`Fair`]: within a lane the flows take turns, so that a campaign of a million holds what its turns give.
 //! - [`RetryBudget`]: a vendor in trouble does not get twice the load.
+//! - [`Silence`]: requests about which the vendor says nothing, and what they mean for the two above.
 //! - [`Turnstile`]: these together, as one waiting line with a barrier.
 //!
 //! `delivery::gate` puts them behind the contract's `Gate`. Every file states its laws as property tests; a failing
@@ -19,6 +20,7 @@ mod lanes;
 mod limiter;
 mod rate;
 mod retry_budget;
+mod silence;
 mod turnstile;
 
 pub use breaker::{Breaker, Circuit};
@@ -27,6 +29,7 @@ pub use lanes::{Lane, Lanes};
 pub use limiter::Limiter;
 pub use rate::Rate;
 pub use retry_budget::RetryBudget;
+pub use silence::{Flying, Silence, Whose};
 pub use turnstile::{Bounds, Seen, Ticket, Turn, Turnstile, Waiting};
 
 /// Microseconds of a clock that never goes back.
@@ -42,6 +45,11 @@ pub enum Sign {
     Good,
     /// The vendor works and asks for less.
     SlowDown,
-    /// The vendor does not work: no connection, no answer in time, a 5xx, nonsense.
+    /// The vendor does not work: no connection, a 5xx, nonsense.
     Bad,
+    /// Nothing came for seconds. Whether the vendor is silent or the target, [`Silence`] says.
+    Silent {
+        /// It is no retry: who was silent once is likely to be so again, and proves nothing.
+        first: bool,
+    },
 }

@@ -1,6 +1,6 @@
 //! One credential's waiting line with its barrier: lanes, fair turns, rate, limit and breaker together.
 
-use super::{Breaker, Circuit, Fair, Lane, Lanes, Limiter, Micros, Rate, Sign};
+use super::{Breaker, Circuit, Fair, Flying, Lane, Lanes, Limiter, Micros, Rate, Sign, Silence, Whose};
 
 /// Something that waits for its turn.
 pub trait Waiting {
@@ -14,6 +14,7 @@ pub trait Waiting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     lane: Lane,
+    flying: Flying,
     is_probe: bool,
 }
 
@@ -40,9 +41,9 @@ pub struct Bounds {
 /// What can be seen from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    /// Requests that may be in flight.
+    /// Requests that may be in flight, beside those that are overdue.
     pub limit: u32,
-    /// Requests in flight.
+    /// Requests in flight, overdue or not.
     pub in_flight: u32,
     /// Requests that wait.
     pub waiting: usize,
@@ -55,6 +56,7 @@ pub struct Seen {
 pub struct Turnstile<T> {
     limiter: Limiter,
     breaker: Breaker,
+    silence: Silence,
     rate: Option<Rate>,
     lanes: Lanes,
     transactional: Fair<T>,
@@ -70,6 +72,7 @@ impl<T: Waiting> Turnstile<T> {
         Self {
             limiter: Limiter::new(bounds.most),
             breaker: Breaker::default(),
+            silence: Silence::default(),
             rate: bounds.per_second.map(Rate::new),
             lanes: Lanes::default(),
             transactional: Fair::default(),
@@ -109,15 +112,9 @@ impl<T: Waiting> Turnstile<T> {
                 return Turn::Refused(self.transactional.drain().chain(self.marketing.drain()).collect());
             }
         };
-        if self.in_flight >= self.limiter.limit() {
-            return Turn::Wait(None);
-        }
-        // A tenth of the places is never marketing's: whoever a person waits for finds one even while a campaign
-        // hangs at a slow vendor.
-        let marketing =
-            !self.marketing.is_empty() && (is_probe || self.marketing_in_flight < self.open_to_marketing());
-        let Some(lane) = self.lanes.next(!self.transactional.is_empty(), marketing) else {
-            return Turn::Wait(None);
+        let (lane, marketing) = match self.lane(now, is_probe) {
+            Ok(lane) => lane,
+            Err(again) => return Turn::Wait(again),
         };
         let queue = match lane {
             Lane::Transactional => &mut self.transactional,
@@ -134,23 +131,67 @@ impl<T: Waiting> Turnstile<T> {
         if is_probe {
             self.breaker.probe(now);
         }
-        Turn::Go(who, Ticket { lane, is_probe })
+        Turn::Go(who, Ticket { lane, is_probe, flying: self.silence.begin(now, lane) })
+    }
+
+    /// Which lane has the next place, and whether marketing might have had it. `Err`: there is no place before a ticket
+    /// comes back, or this time.
+    ///
+    /// What the vendor declares, and ops allow, always holds. The limit, which follows how the vendor bears it, holds
+    /// for those who are not overdue. A tenth of the places is never marketing's: whoever a person waits for finds one
+    /// even while a campaign hangs at a slow vendor.
+    fn lane(&mut self, now: Micros, is_probe: bool) -> Result<(Lane, bool), Option<Micros>> {
+        let (limit, most) = (self.limiter.limit(), self.limiter.most());
+        if self.in_flight >= most {
+            return Err(None);
+        }
+        let usual = self.limiter.usual();
+        let wants_marketing =
+            !self.marketing.is_empty() && (is_probe || self.marketing_in_flight < open_to_marketing(most));
+        let (young, young_marketing) = self.silence.young();
+        let is_short = young >= limit || (wants_marketing && young_marketing >= open_to_marketing(limit));
+        self.silence.look(now, usual, is_short.then_some(limit));
+        let again = |silence: &Silence| is_short.then(|| silence.next_look(usual, limit)).flatten();
+        let (young, young_marketing) = self.silence.young();
+        if young >= limit {
+            return Err(again(&self.silence));
+        }
+        let marketing = wants_marketing && (is_probe || young_marketing < open_to_marketing(limit));
+        let lane = self.lanes.next(!self.transactional.is_empty(), marketing);
+        lane.map(|lane| (lane, marketing)).ok_or_else(|| again(&self.silence))
     }
 
     /// A request is over, whatever its answer.
     pub fn give_back(&mut self, now: Micros, ticket: Ticket) {
         self.in_flight -= 1;
         self.marketing_in_flight -= u32::from(ticket.lane == Lane::Marketing);
+        self.silence.end(ticket.flying);
         if ticket.is_probe {
             self.breaker.probe_over(now);
         }
     }
 
-    /// An answer came. `true`: the breaker opened or closed.
+    /// An answer came, or is waited for no more. `true`: the breaker opened or closed.
     pub fn answered(&mut self, now: Micros, latency: Micros, sign: Sign) -> bool {
+        let began = now.saturating_sub(latency);
+        let (sign, is_down) = match sign {
+            Sign::Silent { .. } if self.breaker.circuit(now) != Circuit::Closed => (Sign::Bad, true),
+            Sign::Silent { first: false } => return false,
+            Sign::Silent { first: true } => match self.silence.silent(began) {
+                Whose::Target => return false,
+                Whose::Many => (Sign::Bad, false),
+                Whose::Vendor => (Sign::Bad, true),
+            },
+            Sign::Good | Sign::SlowDown => {
+                self.silence.answered(began);
+                (sign, false)
+            }
+            Sign::Bad => (sign, true),
+        };
         let short_of_places = !self.transactional.is_empty() || !self.marketing.is_empty();
         self.limiter.answered(now, latency, sign, short_of_places);
-        self.breaker.answered(now, now.saturating_sub(latency), sign == Sign::Bad)
+        // Half of those who asked were answered: it is not down.
+        (sign != Sign::Bad || is_down) && self.breaker.answered(now, began, is_down)
     }
 
     /// What can be seen from outside.
@@ -168,13 +209,6 @@ impl<T: Waiting> Turnstile<T> {
         self.breaker.down_for(now)
     }
 
-    fn open_to_marketing(&self) -> u32 {
-        match self.limiter.limit() {
-            1 => 1,
-            limit => limit - (limit / 10).max(1),
-        }
-    }
-
     fn pass_over(&mut self) {
         for line in [&mut self.transactional, &mut self.marketing] {
             while line.peek().is_some_and(Waiting::is_gone) {
@@ -184,12 +218,22 @@ impl<T: Waiting> Turnstile<T> {
     }
 }
 
+/// Of so many places, how many may be marketing's.
+fn open_to_marketing(places: u32) -> u32 {
+    match places {
+        1 => 1,
+        places => places - (places / 10).max(1),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
     use crate::pacing::SECOND;
+
+    const TIMEOUT: Micros = 15 * SECOND;
 
     struct Anyone {
         lane: Lane,
@@ -249,6 +293,72 @@ mod tests {
         stile.give_back(2 * SECOND, probes[0]);
         assert!(stile.answered(2 * SECOND, 0, Sign::Good));
         assert!(!go(&mut stile, 2 * SECOND).is_empty());
+    }
+
+    #[test]
+    fn a_hundred_silent_targets_hold_up_nobody_behind_them_for_long() {
+        let mut stile = stile(1000);
+        // The vendor bore no more lately.
+        while stile.seen(0).limit > 100 {
+            let now = SECOND * u64::from(2000 - stile.seen(0).limit);
+            (0..200).for_each(|_| {
+                stile.answered(now, 10, Sign::SlowDown);
+            });
+        }
+        let began = 3000 * SECOND;
+        come(&mut stile, Lane::Marketing, 1, 100);
+        come(&mut stile, Lane::Marketing, 1, 400);
+        let (mut silent, mut healthy, mut gone) = (0, 0, 0);
+        for tenth in 0..100 {
+            let now = began + tenth * SECOND / 10;
+            for ticket in go(&mut stile, now) {
+                gone += 1;
+                if gone <= 100 {
+                    silent += 1;
+                } else {
+                    stile.give_back(now, ticket);
+                    stile.answered(now, 1000, Sign::Good);
+                    healthy += 1;
+                }
+            }
+            assert!(stile.seen(now).in_flight <= 1000);
+        }
+        assert_eq!((silent, healthy), (100, 400), "all go out before the first silence is over");
+    }
+
+    #[test]
+    fn silent_targets_are_not_taken_for_a_silent_vendor_while_others_are_answered() {
+        let mut stile = stile(100);
+        for i in 0..1000 {
+            stile.answered(SECOND + i, 100, Sign::Good);
+        }
+        for i in 0..100 {
+            assert!(!stile.answered(SECOND + i + TIMEOUT, TIMEOUT, Sign::Silent { first: true }));
+        }
+        (0..1000).for_each(|_| assert!(!stile.answered(60 * SECOND, TIMEOUT, Sign::Silent { first: false })));
+        assert_eq!((stile.seen(60 * SECOND).limit, stile.seen(60 * SECOND).circuit), (100, Circuit::Closed));
+    }
+
+    #[test]
+    fn a_vendor_that_leaves_a_third_without_an_answer_gets_less_and_is_not_down() {
+        let mut stile = stile(100);
+        for i in 0..1000 {
+            stile.answered(20 * SECOND + i, 100, Sign::Good);
+            if i % 2 == 0 {
+                stile.answered(20 * SECOND + i, SECOND / 2, Sign::Silent { first: true });
+            }
+        }
+        let seen = stile.seen(21 * SECOND);
+        assert!(seen.limit < 100);
+        assert_eq!(seen.circuit, Circuit::Closed);
+    }
+
+    #[test]
+    fn a_vendor_that_answers_nobody_any_more_is_down() {
+        let mut stile = stile(100);
+        stile.answered(SECOND, 100, Sign::Good);
+        let opened = (0..20).map(|i| stile.answered(20 * SECOND + i, TIMEOUT, Sign::Silent { first: true }));
+        assert_eq!(opened.filter(|opened| *opened).count(), 1);
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod once;
 mod paid;
 mod promises;
 mod quotas;
+mod tails;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

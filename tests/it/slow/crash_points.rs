@@ -22,6 +22,8 @@ async fn dies_at(point: &str, nth: u32) -> World {
     let mut devices: Vec<_> = (0..200).map(|i| (format!("ok-{i}"), fcm_device(&format!("ok-{i}")))).collect();
     devices.extend((0..20).map(|i| (format!("flaky-{i}"), fcm_device(&format!("flaky-{i}")))));
     devices.extend((0..20).map(|i| (format!("direct-{i}"), direct_device())));
+    // So that a page has somebody to part from while it waits.
+    devices.push(("slow".to_owned(), fcm_device("slow-1")));
     world.put_devices(devices).await;
     let direct: Vec<_> = (0..20).map(|i| format!("direct-{i}")).collect();
     let secrets = world.device_secrets(&direct).await;
@@ -130,6 +132,8 @@ points! {
     while_a_page_is_half_answered: "page.half_answered", 1;
     /// C9
     after_a_page_is_answered: "page.answered", 2;
+    /// C9
+    after_a_page_has_parted_from_who_left_it: "page.parted", 1;
     /// C10
     before_outcomes_are_written: "record.before_write", 2;
     /// C11

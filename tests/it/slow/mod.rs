@@ -19,6 +19,7 @@ mod once;
 mod overload;
 mod pace;
 mod proxy;
+mod silent;
 mod stops;
 mod thousand;
 mod vendors;

@@ -32,8 +32,8 @@ async fn a_gateway_that_is_killed_repeats_nothing_that_may_be_sent_once_only() {
     let now = &message["counts"]["now"];
     let (accepted, unknown) = (now["accepted"].as_u64().unwrap(), now["unknown"].as_u64().unwrap());
     assert_eq!(accepted + unknown, 5000, "{message:#}");
-    // A hundred answers are lost; each kill leaves at most one slice of each page that was being sent.
-    assert!((100..=100 + 4 * 4 * 64).contains(&unknown), "{message:#}");
+    // A hundred answers are lost; each kill leaves at most one slice of each of the five pages.
+    assert!((100..=100 + 4 * 5 * 64).contains(&unknown), "{message:#}");
     let lost = world.deliveries(&id).await.into_iter().filter(|d| d["state"] == "unknown").count() as u64;
     assert_eq!(lost, unknown);
 }
