@@ -289,3 +289,44 @@ impl Desk {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(desk: &Arc<Desk>, queue: Queue) -> Place {
+        assert!(desk.promise(queue));
+        desk.queues().busy[queue as usize] += 1;
+        Place { desk: Arc::clone(desk), queue, tail: OnceLock::new() }
+    }
+
+    #[test]
+    fn tails_have_bounds_and_give_back_what_they_take() {
+        for (queue, most) in [(Queue::Short, 1024), (Queue::Transactional, 128), (Queue::Marketing, 128)] {
+            let desk = Arc::new(Desk::new(1));
+            let mut tails = Vec::new();
+            let kept = loop {
+                let place = taken(&desk, queue);
+                if !place.leave(1) {
+                    break place;
+                }
+                assert!(place.leave(TAIL + 1), "it has left already");
+                tails.push(place);
+            };
+            assert_eq!(tails.len(), most, "{queue:?}");
+            assert_eq!(
+                (desk.queues().busy[queue as usize], desk.taken[queue as usize].load(Ordering::SeqCst)),
+                (1, 1)
+            );
+            tails.pop();
+            assert!(!kept.leave(TAIL + 1), "too many for a tail");
+            assert!(kept.leave(1));
+            drop((tails, kept));
+            assert_eq!(
+                (desk.queues().busy[queue as usize], desk.taken[queue as usize].load(Ordering::SeqCst)),
+                (0, 0)
+            );
+            assert_eq!(desk.tails[queue as usize].available_permits(), TAILS);
+        }
+    }
+}

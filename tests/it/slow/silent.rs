@@ -40,7 +40,7 @@ async fn ended(world: &World, ids: &[String]) -> usize {
     let mut count = 0;
     for id in ids {
         let deliveries = world.deliveries(id).await;
-        count += deliveries.iter().filter(|delivery| delivery["state"] != "accepted").count();
+        count += deliveries.iter().filter(|delivery| delivery["reason"] == "vendor_unavailable").count();
     }
     count
 }
