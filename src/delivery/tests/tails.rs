@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anypush_providers::contract::{
     AddressSpec, Batch, Capabilities, CheckReport, Content, DeliveryMode, Descriptor, Failure, Hint, Outcome,
-    Outcomes, Provider, Reason, SendContext, Tier, VendorEcho, Verdict,
+    Outcomes, Preview, Provider, Reason, SendContext, Tier, VendorEcho, Verdict,
 };
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
@@ -24,7 +24,13 @@ use crate::tasks::Tasks;
 
 static VENDOR: Descriptor = Descriptor {
     capabilities: Capabilities { max_in_flight: 1000, ..descriptor("", Tier::Maker).capabilities },
-    address: AddressSpec { provider: "mutes", kinds: &["token"], max_token_bytes: 100, params: &[] },
+    address: AddressSpec {
+        provider: "mutes",
+        kinds: &["token"],
+        special: &[],
+        max_token_bytes: 100,
+        params: &[],
+    },
     quotas: &[],
     ..descriptor("mutes", Tier::Maker)
 };
@@ -83,6 +89,10 @@ impl Provider for Vendor {
 
     async fn check(&self, _: SendContext) -> CheckReport {
         CheckReport { ok: true, detail: String::new(), reason: None, warnings: Vec::new() }
+    }
+
+    fn preview(&self, _: &Batch, _: &SendContext) -> Option<Preview> {
+        None
     }
 
     fn credential(&self) -> String {
