@@ -52,20 +52,22 @@ async fn the_example_file_makes_an_installation_and_applied_again_changes_nothin
 
     let planned = anypush(&world, dir.path(), &sms, &[&apply[..], &["--dry-run"]].concat()).await;
     assert!(planned.status.success(), "{}", said(&planned));
-    assert!(said(&planned).ends_with("6 would be created\n"), "{}", said(&planned));
+    assert!(said(&planned).ends_with("6 would be created, 1 would be changed\n"), "{}", said(&planned));
     let missing = world.call(&world.admin_key, Method::GET, "/v1/apps/shop/channels", None).await;
     assert_eq!(missing.status, 404, "a dry run makes nothing");
 
     let applied = anypush(&world, dir.path(), &sms, &apply).await;
     assert!(applied.status.success(), "{}", said(&applied));
-    assert!(said(&applied).ends_with("6 created\n"), "{}", said(&applied));
-    let again = anypush(&world, dir.path(), &sms, &apply).await;
-    assert!(said(&again).ends_with("6 unchanged\n"), "{}", said(&again));
+    assert!(said(&applied).ends_with("6 created, 1 changed\n"), "{}", said(&applied));
+    for again in [&apply[..], &[&apply[..], &["--dry-run"]].concat()] {
+        let again = anypush(&world, dir.path(), &sms, again).await;
+        assert!(said(&again).ends_with("\n7 unchanged\n"), "{}", said(&again));
+    }
 
     let edited = EXAMPLE.replace("per_second = 10 ", "per_second = 20 ").replace("\"orders\"", "\"parcels\"");
     std::fs::write(dir.path().join("push.toml"), edited).unwrap();
     let changed = anypush(&world, dir.path(), &sms, &apply).await;
-    assert!(said(&changed).ends_with("2 changed, 4 unchanged\n"), "{}", said(&changed));
+    assert!(said(&changed).ends_with("2 changed, 5 unchanged\n"), "{}", said(&changed));
     let channel = world.call(&world.admin_key, Method::GET, "/v1/apps/shop/channels/sms", None).await;
     assert_eq!(channel.body["limits"]["per_second"], 20);
 }
@@ -80,9 +82,12 @@ async fn what_is_exported_holds_no_secret_and_applied_changes_nothing() {
     let exported = anypush(&world, dir.path(), &sms, &["export"]).await;
     assert!(exported.status.success(), "{}", said(&exported));
     let text = said(&exported);
-    for part in
-        ["[apps.shop.channels.ios.config]", "# config.key_p8 is set and secret", "[apps.it.channels.fcm"]
-    {
+    for part in [
+        "[apps.shop.channels.ios.config]",
+        "# config.key_p8 is set and secret",
+        "[apps.it.channels.fcm",
+        "[[apps.shop.routes]]",
+    ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
     for secret in ["PRIVATE KEY", sms["auth_token"].as_str().unwrap()] {
@@ -90,7 +95,7 @@ async fn what_is_exported_holds_no_secret_and_applied_changes_nothing() {
     }
     std::fs::write(dir.path().join("exported.toml"), &text).unwrap();
     let again = anypush(&world, dir.path(), &sms, &["apply", "-f", "exported.toml"]).await;
-    assert!(said(&again).ends_with("8 unchanged\n"), "{}\n{text}", said(&again));
+    assert!(said(&again).ends_with("9 unchanged\n"), "{}\n{text}", said(&again));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

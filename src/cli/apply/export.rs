@@ -8,7 +8,8 @@ use super::filled;
 use crate::cli::client::{Client, Remote, escape};
 use crate::cli::say;
 
-/// Write what a gateway has as a file for `anypush apply`: apps, channels, categories. Secrets are left out.
+/// Write what a gateway has as a file for `anypush apply`: apps, channels, categories, rules for routes. Secrets are
+/// left out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -39,6 +40,7 @@ async fn one(client: &Client, app: &str) -> anyhow::Result<String> {
     let path = format!("/v1/apps/{}", escape(app));
     let channels = client.all(&format!("{path}/channels")).await?;
     let categories = client.all(&format!("{path}/categories")).await?;
+    let rules = client.call(http::Method::GET, &format!("{path}/routes"), None, false).await?["rules"].take();
     let mut text = String::new();
     // The gateway's own channel comes with the app.
     let own = channels.iter().filter(|channel| channel["tier"] != "direct");
@@ -61,6 +63,10 @@ async fn one(client: &Client, app: &str) -> anyhow::Result<String> {
         let body = json!({"class": category["class"], "providers": category["providers"]});
         text += &section(app, "categories", category, body)?;
     }
+    if rules.as_array().is_some_and(|rules| !rules.is_empty()) {
+        text += "\n";
+        text += &toml::to_string(&json!({"apps": {app: {"routes": without_nothing(rules)}}}))?;
+    }
     if text.is_empty() {
         text = format!("\n{}", toml::to_string(&json!({"apps": {app: {}}}))?);
     }
@@ -81,7 +87,9 @@ fn without_nothing(value: Value) -> Value {
             let kept = members.into_iter().map(|(name, value)| (name, without_nothing(value)));
             kept.filter(|(_, value)| !value.is_null() && *value != json!({})).collect::<Map<_, _>>().into()
         }
-        Value::Array(items) => items.into_iter().filter(|item| !item.is_null()).collect(),
+        Value::Array(items) => {
+            items.into_iter().map(without_nothing).filter(|item| !item.is_null()).collect()
+        }
         other => other,
     }
 }

@@ -27,6 +27,8 @@ pub(super) struct App {
     /// Bodies of `PUT …/categories/{name}`.
     #[serde(default)]
     pub(super) categories: BTreeMap<String, Map<String, Value>>,
+    /// The rules of `PUT …/routes`, in their order; `None` leaves them as they are.
+    pub(super) routes: Option<Vec<Value>>,
 }
 
 /// Reads a file; values that stand elsewhere are fetched by `variable` and from the file's own directory.

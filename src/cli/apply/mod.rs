@@ -16,7 +16,8 @@ use super::say;
 
 pub(super) use self::export::{ExportArgs, export};
 
-/// Make a running gateway have what a file says: apps, channels, categories. What the file does not name stays.
+/// Make a running gateway have what a file says: apps, channels, categories, rules for routes. What the file does not name
+/// stays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -92,6 +93,8 @@ impl Work {
             }
             self.categories(name, wanted, is_there).await?;
             self.channels(name, wanted, is_there).await?;
+            // Last: rules name channels.
+            self.routes(name, wanted, is_there).await?;
         }
         Ok(())
     }
@@ -143,6 +146,22 @@ impl Work {
             }
             self.tell("category", &shown, done);
         }
+        Ok(())
+    }
+
+    async fn routes(&mut self, app: &str, wanted: &App, is_there: bool) -> anyhow::Result<()> {
+        let Some(rules) = &wanted.routes else { return Ok(()) };
+        let path = format!("/v1/apps/{}/routes", escape(app));
+        let before = if is_there {
+            self.client.call(Method::GET, &path, None, false).await?["rules"].take()
+        } else {
+            json!([])
+        };
+        let after = self.change(Method::PUT, &path, &json!({"rules": rules})).await;
+        let after = after.with_context(|| format!("routes of {app}"))?;
+        let after = after.map_or_else(|| with_defaults(rules), |mut after| after["rules"].take());
+        let done = if before == after { Done::Unchanged } else { Done::Changed };
+        self.tell("routes", app, done);
         Ok(())
     }
 
@@ -206,4 +225,18 @@ fn filled(value: &Value) -> Value {
     let says = |(_, value): &(&String, &Value)| !value.is_null() && **value != json!({});
     let members = value.as_object().into_iter().flatten().filter(says);
     members.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>().into()
+}
+
+/// Rules as the gateway will show them.
+fn with_defaults(rules: &[Value]) -> Value {
+    let mut rules = rules.to_vec();
+    for rule in rules.iter_mut().filter_map(Value::as_object_mut) {
+        rule.entry("match").or_insert_with(|| json!({}));
+        let steps = rule.get_mut("steps").and_then(Value::as_array_mut).into_iter().flatten();
+        for step in steps.filter_map(Value::as_object_mut) {
+            step.entry("until").or_insert_with(|| "accepted".into());
+            step.entry("if_blind").or_insert_with(|| "go".into());
+        }
+    }
+    rules.into()
 }
