@@ -192,6 +192,7 @@ CREATE TABLE messages (
     collapse    INTEGER,
     created_at  INTEGER NOT NULL,
     deadline_at INTEGER NOT NULL,
+    -- when it is sent: until then it is scheduled, and nobody has looked up its audience
     send_at     INTEGER,
     -- set when the whole audience is in pages; until then `targeted` still grows
     expanded_at INTEGER,
@@ -200,6 +201,7 @@ CREATE TABLE messages (
     generation  INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX messages_by_app ON messages (app, id);
+CREATE INDEX messages_scheduled ON messages (app, id) WHERE state = 1;
 CREATE INDEX messages_cancelled ON messages (id) WHERE state = 2;
 CREATE INDEX messages_by_collapse ON messages (app, collapse, id) WHERE collapse IS NOT NULL;
 CREATE INDEX messages_by_label ON messages (app, label, id) WHERE label IS NOT NULL;

@@ -35,6 +35,8 @@ pub struct Accepted {
     pub id: Id,
     /// Unix milliseconds.
     pub created_at: u64,
+    /// It waits for its time, or did when it was accepted.
+    pub scheduled: bool,
     /// It was stored by an earlier call with the same key.
     pub replayed: bool,
 }
@@ -61,9 +63,11 @@ impl Pipeline {
     pub async fn accept(&self, request: SendRequest) -> Result<Accepted, AcceptError> {
         let inner = &self.inner;
         let job = draft(inner, &request)?;
+        let (send_at, scheduled) = (request.spec.send_at, job.record.send_at.is_some());
         let SendRequest { audience, idempotency, .. } = request;
         let MessageRecord { id, created_at, .. } = job.record;
-        let mut changes = if is_small(&audience) {
+        // Whom a scheduled message is for is looked up at its time.
+        let mut changes = if is_small(&audience) && job.record.send_at.is_none() {
             expand::step(inner, &job, audience).await?.0
         } else {
             Changes { work: vec![expansion(inner, &job, &audience)?], ..Changes::default() }
@@ -79,6 +83,7 @@ impl Pipeline {
             collapse: job.collapse,
             created_at,
             deadline_at: job.record.deadline_at,
+            send_at: job.record.send_at,
             idempotency,
         };
         failpoint!("accept.before_begin");
@@ -91,15 +96,20 @@ impl Pipeline {
         }
         match answer? {
             AcceptAnswer::Stored => {
-                inner.keep(job);
+                if job.record.send_at.is_none() {
+                    inner.keep(job);
+                }
                 for (desk, item) in handed {
                     desk.hand_over(item);
                 }
                 inner.announce(&work);
                 inner.parts.metrics.messages_accepted.inc();
-                Ok(Accepted { id, created_at, replayed: false })
+                Ok(Accepted { id, created_at, scheduled, replayed: false })
             }
-            AcceptAnswer::Replayed { id, created_at } => Ok(Accepted { id, created_at, replayed: true }),
+            AcceptAnswer::Replayed { id, created_at } => {
+                let scheduled = send_at.is_some_and(|at| at > created_at);
+                Ok(Accepted { id, created_at, scheduled, replayed: true })
+            }
             AcceptAnswer::KeyReused => Err(AcceptError::KeyReused),
         }
     }
@@ -109,15 +119,18 @@ impl Pipeline {
 pub(super) fn draft(inner: &Inner, request: &SendRequest) -> Result<Job, AcceptError> {
     let unwritable = |why: &str| AcceptError::Unwritable(why.to_owned());
     let created_at = inner.now_ms();
+    // A time that has come is now.
+    let send_at = request.spec.send_at.filter(|at| *at > created_at);
     let record = MessageRecord {
         id: inner.next_id(),
         app: request.app,
-        state: 0,
+        state: u8::from(send_at.is_some()),
         class: request.spec.content.class,
         spec: serde_json::to_string(&request.spec).map_err(|error| unwritable(&error.to_string()))?,
         label: request.label.clone(),
         created_at,
-        deadline_at: created_at + u64::from(request.spec.ttl_seconds) * 1000,
+        deadline_at: send_at.unwrap_or(created_at) + u64::from(request.spec.ttl_seconds) * 1000,
+        send_at,
         expanded_at: None,
         targeted: 0,
         generation: 0,
@@ -143,7 +156,7 @@ fn expansion(inner: &Inner, job: &Job, audience: &Audience) -> Result<NewWork, A
         lane: Class::Transactional,
         app: job.record.app,
         message: job.id,
-        due_at: job.record.created_at,
+        due_at: job.record.send_at.unwrap_or(job.record.created_at),
         attempt: 0,
         leased: None,
         payload,

@@ -79,7 +79,7 @@ impl Inner {
 /// When a vendor is asked again after so many times; `None`: no more.
 fn next_ask(first_ms: u64, times: u32, message: &MessageRecord, now_ms: u64) -> Option<u64> {
     let due_at = now_ms + first_ms.saturating_mul(1 << times.min(20)).min(LONGEST_MS.max(first_ms));
-    let last = (job::ends_at(message) + AFTERWARDS_MS).min(message.created_at + DAYS_MS);
+    let last = (job::ends_at(message) + AFTERWARDS_MS).min(message.send_at.unwrap_or(message.created_at) + DAYS_MS);
     (due_at <= last).then_some(due_at)
 }
 
@@ -262,7 +262,7 @@ mod tests {
         ) {
             let message = MessageRecord {
                 id: Id(1), app: 1, state: 0, class: Class::Marketing, spec: String::new(), label: None,
-                created_at: created, deadline_at: created + ttl, expanded_at: None, targeted: 1, generation: 0,
+                created_at: created, deadline_at: created + ttl, send_at: None, expanded_at: None, targeted: 1, generation: 0,
             };
             let (mut now, mut times, mut last) = (created, 0, 0);
             while let Some(due) = next_ask(first, times, &message, now) {

@@ -157,7 +157,7 @@ pub(super) async fn take_turn(hand: &mut InHand<'_>, direct: bool) -> Result<Vec
     let mut gone: HashSet<u64> = inner
         .parts
         .store
-        .newer_of_key(hand.job.record.app, key, message, &devices)
+        .newer_of_key(hand.job.record.app, key, hand.job.age(), &devices)
         .await?
         .into_iter()
         .collect();

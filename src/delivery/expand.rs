@@ -22,6 +22,8 @@ use crate::failpoint::failpoint;
 use crate::routing::RouteChannel;
 use crate::store::{Changes, Store, StoreError, TargetDevice, WorkItem, WorkKind, WorkUpdate};
 
+/// Longest sleep without looking at what is due.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// Devices that one transaction covers.
 const STRIDE: usize = 5000;
 
@@ -36,10 +38,13 @@ pub(super) async fn run(inner: Arc<Inner>) {
             }
         };
         if items.is_empty() {
+            let due = inner.parts.store.next_due(WorkKind::Expand, 0).await.ok().flatten();
+            let left = due.map(|due| Duration::from_millis(due.saturating_sub(inner.now_ms())));
+            let wait = left.unwrap_or(LOOK_AGAIN).clamp(Duration::from_millis(10), LOOK_AGAIN);
             tokio::select! {
                 () = inner.parts.tasks.stopped() => return,
                 () = inner.expand_bell.notified() => {}
-                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+                () = tokio::time::sleep(wait) => {}
             }
         }
         for item in items {

@@ -51,6 +51,12 @@ impl Job {
         })
     }
 
+    /// What it counts as among messages of its collapse key: as old as its call, or as the time that it was scheduled
+    /// for.
+    pub(super) fn age(&self) -> Id {
+        self.record.send_at.map_or(self.id, |at| self.id.max(Id::floor_at(at)))
+    }
+
     /// What its category says to a provider.
     pub(super) fn category(&self, provider: &str) -> Option<Arc<Category>> {
         self.categories.get(provider).cloned()
@@ -74,7 +80,7 @@ impl Job {
 
 /// When a message's time is over, in Unix milliseconds.
 pub(super) fn ends_at(record: &MessageRecord) -> u64 {
-    record.deadline_at.max(record.created_at + ONE_ATTEMPT_MS)
+    record.deadline_at.max(record.send_at.unwrap_or(record.created_at) + ONE_ATTEMPT_MS)
 }
 
 /// How long a message with TTL 0 may take to be handed over.

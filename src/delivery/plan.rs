@@ -309,6 +309,7 @@ mod tests {
             spec,
             label: None,
             created_at: 1000,
+            send_at: None,
             deadline_at: 9000,
             expanded_at: None,
             targeted: 0,

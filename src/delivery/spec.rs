@@ -23,6 +23,9 @@ pub struct Spec {
     /// What happens where an answer is lost; `None`: as the channel does by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivery: Option<DeliveryMode>,
+    /// When it is sent, in Unix milliseconds; `None`: at once. Its audience is looked up then, and its TTL counts from then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub send_at: Option<u64>,
     /// Time to live in whole seconds; 0 = only if reachable now.
     pub ttl_seconds: u32,
     /// The app's category as it was when the message was accepted: every repeat of a page says the same to the vendor,

@@ -17,14 +17,7 @@ use tokio::sync::watch;
 
 pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
-    AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord,
-    Changes, ChannelRecord, ChannelStats, Counted, Counter, DeliveryFilter, DeviceFilter, DevicePatch,
-    DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, InboxEntry, KeyRecord, Lease,
-    MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent,
-    QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, ReportAsk, ReportBy, ReportGroup,
-    ReportRow, Round, RulesRecord, SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt,
-    WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkUpdate, field_names, is_unknown_field, is_version,
-    latency_bucket,
+    AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, ChannelStats, Counted, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, InboxEntry, KeyRecord, Lease, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, ReportAsk, ReportBy, ReportGroup, ReportRow, Round, RulesRecord, SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt, WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkUpdate, field_names, is_unknown_field, is_version, latency_bucket, MessageFilter,
 };
 
 use crate::delivery::expression::Expression;
@@ -217,7 +210,7 @@ pub trait Store: Send + Sync {
         now_ms: u64,
     ) -> Result<Option<AcceptAnswer>>;
     /// Marks a message as cancelled and raises its generation, once; its generation, `None` where there is none. The
-    /// audit log has it under this public id.
+    /// audit log has it under this public id. One that is still scheduled ends so, without targets.
     async fn cancel(&self, message: Id, public_id: &str, now_ms: u64) -> Result<Option<u32>>;
     /// Takes back some inbox entries of a message that were never handed out; their deliveries end cancelled. Returns
     /// how many entries; 0 = there are none left.
@@ -232,7 +225,7 @@ pub trait Store: Send + Sync {
     async fn messages(
         &self,
         app: i64,
-        label: Option<&str>,
+        filter: &MessageFilter,
         before: Id,
         limit: usize,
     ) -> Result<Vec<MessageRecord>>;

@@ -35,6 +35,7 @@ mod ledger;
 mod quotas;
 mod races;
 mod receipts;
+mod scheduled;
 mod secrets;
 mod sending;
 mod slow;

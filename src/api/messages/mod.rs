@@ -24,7 +24,7 @@ use crate::delivery::spec::Spec;
 use crate::delivery::state::{State as Stage, View};
 use crate::delivery::{AcceptError, Accepted, SendRequest};
 use crate::ids::{Id, Kind};
-use crate::store::{AcceptAnswer, MessageRecord};
+use crate::store::{AcceptAnswer, MessageFilter, MessageRecord};
 
 /// States of messages. They follow from counters, so a list of one state looks at each message, and at so many at the most.
 const STATES: [&str; 5] = ["scheduled", "sending", "done", "cancelling", "cancelled"];
@@ -70,7 +70,7 @@ pub(super) async fn send(
 fn taken(gateway: &Gateway, accepted: Accepted) -> Response {
     let answer = json!({
         "id": gateway.codec.encode(Kind::Message, accepted.id),
-        "state": "sending",
+        "state": if accepted.scheduled { "scheduled" } else { "sending" },
         "created_at": rfc3339(accepted.created_at),
     });
     let mut response = (StatusCode::ACCEPTED, Json(answer)).into_response();
@@ -89,7 +89,9 @@ async fn earlier(
 ) -> Answer<Response> {
     match gateway.store.used_key(app, hashes, gateway.clock.now_ms()).await? {
         Some(AcceptAnswer::Replayed { id, created_at }) => {
-            Ok(taken(gateway, Accepted { id, created_at, replayed: true }))
+            let message = gateway.store.message(id).await?;
+            let scheduled = message.is_some_and(|message| message.send_at.is_some());
+            Ok(taken(gateway, Accepted { id, created_at, scheduled, replayed: true }))
         }
         _ => Err(problem),
     }
@@ -147,6 +149,7 @@ async fn view(gateway: &Gateway, message: &MessageRecord) -> Answer<Value> {
         "label": message.label,
         "metadata": spec.metadata,
         "created_at": rfc3339(message.created_at),
+        "send_at": message.send_at.map(rfc3339),
         "expires_at": rfc3339(message.deadline_at),
         "counts": counts.total,
         "by_channel": counts.by_channel,
@@ -211,10 +214,12 @@ pub(super) async fn list(
     let to = query.time("to")?.map_or(Id(i64::MAX), bound);
     let state = query.choice("state", |word| STATES.into_iter().find(|known| *known == word))?;
     let page = query.page(&gateway, format!("messages {app} {label:?} {from:?} {to:?} {state:?}"))?;
+    // The only state that is looked for in an index; the others are read off the counters.
+    let filter = MessageFilter { label, scheduled: state == Some("scheduled") };
     let mut place = page.number().map_or(to, |n| Id(n as i64));
     let (mut data, mut looked_at) = (Vec::new(), 0);
     let next = loop {
-        let mut found = gateway.store.messages(app, label.as_deref(), place, page.limit + 1).await?;
+        let mut found = gateway.store.messages(app, &filter, place, page.limit + 1).await?;
         found.retain(|message| message.id >= from);
         let is_last = found.len() <= page.limit;
         found.truncate(page.limit);

@@ -20,6 +20,10 @@ use crate::store::CategoryRecord;
 /// Four weeks: the longest that any vendor keeps a message.
 const MAX_TTL: u64 = 2_419_200;
 const DEFAULT_TTL: u64 = 86_400;
+/// How far ahead a message may be scheduled: 90 days.
+const HORIZON_MS: u64 = 90 * 86_400 * 1000;
+/// A time that has passed by no more than this is now: clocks differ.
+const PASSED_MS: u64 = 60_000;
 /// Above so many targets the class must be said: a campaign must not travel as a login code by accident.
 const CLASS_FREE: usize = 100;
 const MODES: [(&str, DeliveryMode); 2] =
@@ -73,6 +77,7 @@ fn parse(
     if content.notification.is_none() && content.data.is_empty() && wrong.is_empty() {
         wrong.add("", "has nothing to send: give `notification`, `data` or both");
     }
+    let send_at = send_at(gateway.clock.now_ms(), &mut fields);
     let ttl = fields.number("ttl_seconds", 0..=MAX_TTL).unwrap_or(DEFAULT_TTL);
     let own_route = fields.has("route");
     let spec = Spec {
@@ -80,6 +85,7 @@ fn parse(
         content,
         steps: route(gateway, app, &mut fields, &wrong),
         delivery: fields.choice("delivery", &MODES),
+        send_at,
         ttl_seconds: ttl as u32,
         category,
         metadata: fields.map("metadata", 32, Text::line(64), Text::prose(512)).unwrap_or_default(),
@@ -95,6 +101,23 @@ fn parse(
 fn rules(gateway: &Gateway, app: i64, class: Class, category: Option<&SpecCategory>) -> Vec<Rule> {
     let Some(record) = gateway.rules.of_app(app) else { return Vec::new() };
     concerning(&record.rules, class, category.map(|category| category.name.as_str()))
+}
+
+/// When it is to be sent, in Unix milliseconds.
+fn send_at(now: u64, fields: &mut Fields<'_>) -> Option<u64> {
+    let text = fields.text("send_at", Text::line(64))?;
+    let at = text.parse::<jiff::Timestamp>().ok().map(jiff::Timestamp::as_millisecond);
+    match at.and_then(|ms| u64::try_from(ms).ok()) {
+        Some(at) if at + PASSED_MS < now => {
+            fields.refuse("send_at", "has passed; leave it out to send at once");
+        }
+        Some(at) if at > now + HORIZON_MS => {
+            fields.refuse("send_at", "is more than 90 days ahead; schedule it later");
+        }
+        Some(at) => return Some(at),
+        None => fields.refuse("send_at", "must be a time such as 2026-12-01T09:00:00Z"),
+    }
+    None
 }
 
 /// The category that the message names, as it is now.

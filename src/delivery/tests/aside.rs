@@ -31,6 +31,7 @@ async fn left(rig: &Rig, spec: &str, work: Vec<NewWork>, events: Vec<Event>) {
         label: None,
         created_at: NOW,
         deadline_at: NOW + 3_600_000,
+        send_at: None,
         idempotency: None,
     };
     let expanded = vec![(message(), 1, Some(NOW))];

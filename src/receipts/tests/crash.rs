@@ -140,6 +140,7 @@ async fn on_its_way(world: &World) -> u64 {
         label: None,
         created_at: NOW,
         deadline_at: NOW + 3_600_000,
+        send_at: None,
         idempotency: None,
     };
     let expanded = vec![(message(), 1, Some(NOW))];

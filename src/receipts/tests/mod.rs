@@ -232,6 +232,7 @@ impl World {
             label: None,
             created_at: NOW,
             deadline_at: NOW + 3_600_000,
+            send_at: None,
             idempotency: None,
         };
         self.store.accept(message, Changes::default()).await.unwrap();

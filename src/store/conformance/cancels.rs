@@ -4,7 +4,7 @@ use anypush_providers::contract::{Class, Reason};
 
 use super::samples::{NOW, address, app, count, device, event, events, id, message, put_in_inbox, work};
 use crate::delivery::state::{LateFailure, State, View};
-use crate::store::{AddressVerdict, Changes, Lease, NewWork, Store, WorkKind};
+use crate::store::{AddressVerdict, Changes, Lease, NewMessage, NewWork, Store, WorkKind};
 
 pub(in crate::store) async fn a_cancel_raises_the_generation_once_and_frees_its_work_at_any_time(
     store: &dyn Store,
@@ -105,4 +105,32 @@ pub(in crate::store) async fn retired_addresses_come_back_for_one_provider_and_s
     let found = store.send_addresses(1, "fcm", &[phone.seq]).await.unwrap();
     assert_eq!((found.len(), found[0].version), (1, fcm.version));
     assert!(store.send_addresses(1, "apns", &[phone.seq]).await.unwrap().is_empty());
+}
+
+pub(in crate::store) async fn a_cancelled_message_that_was_scheduled_ends_without_targets(store: &dyn Store) {
+    let scheduled = |n| {
+        let due = NOW + 60_000;
+        let expand = NewWork { kind: WorkKind::Expand, ..work(n + 10, id(n), 0, due) };
+        let changes = Changes { work: vec![expand], ..Changes::default() };
+        (NewMessage { send_at: Some(due), ..message(1, n) }, changes)
+    };
+    for n in [1, 2] {
+        let (message, changes) = scheduled(n);
+        store.accept(message, changes).await.unwrap();
+    }
+    assert_eq!(store.cancel(id(1), "msg_x", NOW + 5).await.unwrap(), Some(1));
+    let stored = store.message(id(1)).await.unwrap().unwrap();
+    assert_eq!((stored.state, stored.expanded_at, stored.targeted), (2, Some(NOW + 5), 0));
+    assert_eq!(store.backlog().await.unwrap(), [(WorkKind::Expand, 0, 1)]);
+    // The other one is in somebody's hands: what that finds is ended page by page.
+    let epoch = store.begin_epoch(1).await.unwrap();
+    let (kind, now_ms) = (WorkKind::Expand, NOW + 60_000);
+    let until_ms = now_ms + 1000;
+    let lease = Lease { kind, channel: 0, lane: None, node: 1, epoch, now_ms, until_ms, limit: 9 };
+    assert_eq!(store.lease(lease).await.unwrap().len(), 1);
+    store.cancel(id(2), "msg_x", now_ms).await.unwrap();
+    let grown = Changes { expanded: vec![(id(2), 3, Some(now_ms))], ..Changes::default() };
+    store.commit(grown).await.unwrap();
+    let stored = store.message(id(2)).await.unwrap().unwrap();
+    assert_eq!((stored.state, stored.expanded_at, stored.targeted), (2, Some(now_ms), 3));
 }

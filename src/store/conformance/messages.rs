@@ -6,7 +6,9 @@ use super::samples::{NOW, app, count, event, events, id, message, work};
 use crate::delivery::state::{State, View};
 use crate::delivery::trail;
 use crate::ids::{GIVEN_TARGETS, Id};
-use crate::store::{AcceptAnswer, Changes, DeliveryFilter, NewMessage, NewTarget, Store, WorkKind};
+use crate::store::{
+    AcceptAnswer, Changes, DeliveryFilter, MessageFilter, NewMessage, NewTarget, NewWork, Store, WorkKind,
+};
 
 pub(in crate::store) async fn an_accepted_message_is_there_with_its_targets_and_work(store: &dyn Store) {
     let shop = app(store, "shop").await.seq;
@@ -56,7 +58,7 @@ pub(in crate::store) async fn the_same_key_with_another_body_is_refused(store: &
     let (a, b) = tokio::join!(accept(store, keyed(1, 1, 7, 1)), accept(store, keyed(1, 2, 7, 2)));
     assert_eq!([&a, &b].iter().filter(|answer| ***answer == AcceptAnswer::KeyReused).count(), 1);
     assert_eq!(accept(store, keyed(1, 3, 7, 3)).await, AcceptAnswer::KeyReused);
-    assert_eq!(store.messages(1, None, Id(i64::MAX), 10).await.unwrap().len(), 1);
+    assert_eq!(store.messages(1, &MessageFilter::default(), Id(i64::MAX), 10).await.unwrap().len(), 1);
 }
 
 pub(in crate::store) async fn a_key_of_another_app_or_of_the_day_before_does_not_count(store: &dyn Store) {
@@ -89,7 +91,8 @@ pub(in crate::store) async fn messages_are_listed_newest_first_by_app_and_label(
         store.accept(stored, Changes::default()).await.unwrap();
     }
     let list = async |label: Option<&str>, before: Id, limit: usize| -> Vec<Id> {
-        store.messages(1, label, before, limit).await.unwrap().into_iter().map(|m| m.id).collect()
+        let filter = MessageFilter { label: label.map(str::to_owned), ..MessageFilter::default() };
+        store.messages(1, &filter, before, limit).await.unwrap().into_iter().map(|m| m.id).collect()
     };
     assert_eq!(list(None, Id(i64::MAX), 3).await, [id(5), id(4), id(3)]);
     assert_eq!(list(None, id(3), 9).await, [id(2), id(1)]);
@@ -202,4 +205,23 @@ pub(in crate::store) async fn newer_messages_of_a_key_are_found_by_device_once_a
     store.commit(events(vec![event(id(2), 11, State::Expired, 2)])).await.unwrap();
     assert_eq!(newer(1).await, [10, 11, 12], "it was handed over, whatever became of it");
     assert!(newer(2).await.is_empty());
+}
+
+pub(in crate::store) async fn a_scheduled_message_is_listed_until_its_audience_is_looked_up(
+    store: &dyn Store,
+) {
+    let at = Some(NOW + 60_000);
+    let expand = NewWork { kind: WorkKind::Expand, ..work(9, id(2), 0, NOW + 60_000) };
+    store.accept(message(1, 1), Changes::default()).await.unwrap();
+    let later = NewMessage { send_at: at, ..message(1, 2) };
+    store.accept(later, Changes { work: vec![expand], ..Changes::default() }).await.unwrap();
+    let filter = MessageFilter { scheduled: true, ..MessageFilter::default() };
+    let listed = async || store.messages(1, &filter, Id(i64::MAX), 9).await.unwrap();
+    let found = listed().await;
+    assert_eq!(found.iter().map(|m| (m.id, m.state, m.send_at)).collect::<Vec<_>>(), [(id(2), 1, at)]);
+    assert_eq!(store.next_due(WorkKind::Expand, 0).await.unwrap(), at);
+    let grown = Changes { expanded: vec![(id(2), 3, None)], ..Changes::default() };
+    store.commit(grown).await.unwrap();
+    assert_eq!(listed().await, []);
+    assert_eq!(store.message(id(2)).await.unwrap().unwrap().state, 0);
 }

@@ -74,10 +74,12 @@ macro_rules! conformance_tests {
                 several_events_of_one_delivery_in_one_set_are_applied_in_order,
                 deliveries_are_listed_by_filter_and_by_target,
                 newer_messages_of_a_key_are_found_by_device_once_a_channel_was_asked,
-                an_audience_grows_until_it_is_whole;
+                an_audience_grows_until_it_is_whole,
+                a_scheduled_message_is_listed_until_its_audience_is_looked_up;
             cancels:
                 a_cancel_raises_the_generation_once_and_frees_its_work_at_any_time,
                 what_no_phone_was_given_is_withdrawn_and_ends_cancelled,
+                a_cancelled_message_that_was_scheduled_ends_without_targets,
                 a_late_failure_takes_back_only_what_its_channel_still_has,
                 retired_addresses_come_back_for_one_provider_and_since_a_time;
             events:

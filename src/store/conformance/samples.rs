@@ -33,6 +33,7 @@ pub(in crate::store) fn message(app: i64, n: i64) -> NewMessage {
         label: None,
         created_at: NOW,
         deadline_at: NOW + 3_600_000,
+        send_at: None,
         idempotency: None,
     }
 }

@@ -24,6 +24,8 @@ pub struct NewMessage {
     pub created_at: u64,
     /// When every delivery has ended at the latest.
     pub deadline_at: u64,
+    /// When it is sent, in Unix milliseconds: until then it is scheduled. `None`: at once.
+    pub send_at: Option<u64>,
     /// Hash of the Idempotency-Key and of the body.
     pub idempotency: Option<([u8; 32], [u8; 32])>,
 }
@@ -63,6 +65,8 @@ pub struct MessageRecord {
     pub created_at: u64,
     /// Unix milliseconds.
     pub deadline_at: u64,
+    /// When it was to be sent, in Unix milliseconds; `None`: at once.
+    pub send_at: Option<u64>,
     /// Set when the whole audience is in pages.
     pub expanded_at: Option<u64>,
     /// Targets so far.
@@ -99,6 +103,15 @@ pub struct Counter {
     pub reason: Option<Reason>,
     /// How many.
     pub n: u64,
+}
+
+/// Which messages to list; all conditions hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MessageFilter {
+    /// With this label.
+    pub label: Option<String>,
+    /// Those that wait for their time alone.
+    pub scheduled: bool,
 }
 
 /// Which deliveries to list; all conditions hold.

@@ -22,7 +22,9 @@ pub use devices::{
 };
 pub use events::{EventBounds, EventPage, EventRow, Signature, WebhookAttempt, WebhookChange, WebhookRecord};
 pub use inbox::{Ack, InboxEntry, NewInbox, PhoneEvent};
-pub use messages::{AcceptAnswer, Counter, DeliveryFilter, MessageRecord, NewMessage, NewTarget};
+pub use messages::{
+    AcceptAnswer, Counter, DeliveryFilter, MessageFilter, MessageRecord, NewMessage, NewTarget,
+};
 pub use quotas::{QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit};
 pub use reports::{
     ChannelStats, Counted, OTHER_LABELS, PLATFORMS, QUARTER_MS, ReportAsk, ReportBy, ReportGroup, ReportRow,

@@ -132,19 +132,21 @@ fn hash(bytes: &[u8]) -> Sql<[u8; 32]> {
 
 async fn insert_messages(session: &mut Session, stored: &[(&NewMessage, &Changes)]) -> Sql<()> {
     let head = "INSERT INTO messages
-        (id, app, class, spec, label, collapse, created_at, deadline_at, targeted, expanded_at) ";
+        (id, app, state, class, spec, label, collapse, created_at, deadline_at, send_at, targeted, expanded_at) ";
     session
         .insert_rows(head, "", stored, |row, (message, changes)| {
             // What the same call says about its own audience goes in with it: no second statement.
             let (targeted, expanded_at) = growth(changes, message.id);
             row.push_bind(message.id.0)
                 .push_bind(message.app)
+                .push_bind(i64::from(message.send_at.is_some()))
                 .push_bind(rows::class_code(message.class))
                 .push_bind(message.spec.as_str())
                 .push_bind(message.label.as_deref())
                 .push_bind(message.collapse)
                 .push_bind(int(message.created_at))
                 .push_bind(int(message.deadline_at))
+                .push_bind(message.send_at.map(int))
                 .push_bind(int(targeted))
                 .push_bind(expanded_at.map(int));
         })

@@ -93,7 +93,8 @@ async fn insert_targets(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
         .await
 }
 
-/// Audiences that grew. Those of fresh messages went in with them.
+/// Audiences that grew. Those of fresh messages went in with them. A scheduled message is being sent from the first
+/// part of its audience on.
 async fn expand(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
     let mut grown: BTreeMap<Id, (u64, Option<u64>)> = BTreeMap::new();
     for (message, more, at) in batch.sets.iter().flat_map(|set| &set.expanded) {
@@ -108,7 +109,7 @@ async fn expand(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
     let rows: Vec<_> = grown.into_iter().map(|(id, (more, at))| (id.0, more, at)).collect();
     let query = sqlx::query(
         "UPDATE messages SET targeted = targeted + (g.value ->> 1),
-            expanded_at = coalesce(g.value ->> 2, expanded_at)
+            expanded_at = coalesce(g.value ->> 2, expanded_at), state = iif(state = 1, 0, state)
          FROM json_each(?1) AS g WHERE messages.id = g.value ->> 0",
     );
     session.run(query.bind(json(&rows))).await.map(drop)

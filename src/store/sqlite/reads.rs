@@ -7,11 +7,12 @@ use super::session::{Session, Sql, int, json};
 use crate::delivery::page::Page;
 use crate::delivery::state::{Delivery, State};
 use crate::ids::Id;
-use crate::store::{Counter, DeliveryFilter, MessageRecord, NewTarget, WorkKind};
+use crate::store::{Counter, DeliveryFilter, MessageFilter, MessageRecord, NewTarget, WorkKind};
 
 macro_rules! message_columns {
     () => {
-        "id, app, state, class, spec, label, created_at, deadline_at, expanded_at, targeted, generation"
+        "id, app, state, class, spec, label, created_at, deadline_at, expanded_at, targeted, generation,
+         send_at"
     };
 }
 
@@ -33,14 +34,17 @@ pub(super) async fn message(session: &mut Session, id: Id) -> Sql<Option<Message
 pub(super) async fn messages(
     session: &mut Session,
     app: i64,
-    label: Option<&str>,
+    filter: &MessageFilter,
     before: Id,
     limit: usize,
 ) -> Sql<Vec<MessageRecord>> {
     let mut query =
         QueryBuilder::<Sqlite>::new(concat!("SELECT ", message_columns!(), " FROM messages WHERE app = "));
     query.push_bind(app);
-    if let Some(label) = label {
+    if filter.scheduled {
+        query.push(" AND state = 1");
+    }
+    if let Some(label) = &filter.label {
         query.push(" AND label = ").push_bind(label);
     }
     query.push(" AND id < ").push_bind(before.0);

@@ -101,7 +101,7 @@ pub(super) fn counter(row: &SqliteRow) -> Sql<Counter> {
     })
 }
 
-/// `id, app, state, class, spec, label, created_at, deadline_at, expanded_at, targeted, generation`
+/// `id, app, state, class, spec, label, created_at, deadline_at, expanded_at, targeted, generation, send_at`
 pub(super) fn message(row: &SqliteRow) -> Sql<MessageRecord> {
     Ok(MessageRecord {
         id: id(row, 0)?,
@@ -115,6 +115,7 @@ pub(super) fn message(row: &SqliteRow) -> Sql<MessageRecord> {
         expanded_at: maybe(row, 8)?,
         targeted: number(row, 9)?,
         generation: number(row, 10)? as u32,
+        send_at: maybe(row, 11)?,
     })
 }
 

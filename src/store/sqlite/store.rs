@@ -16,11 +16,7 @@ use crate::delivery::state::Delivery;
 use crate::ids::Id;
 use crate::routing::Traits;
 use crate::store::{
-    AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord,
-    ChannelStats, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds,
-    EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageRecord, NewMessage, NewTarget,
-    NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, ReportAsk, ReportRow, Result, Round, RulesRecord,
-    SendAddress, Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind,
+    AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, ChannelStats, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageRecord, NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, ReportAsk, ReportRow, Result, Round, RulesRecord, SendAddress, Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind, MessageFilter,
 };
 
 #[async_trait]
@@ -345,11 +341,11 @@ impl Store for SqliteStore {
     async fn messages(
         &self,
         app: i64,
-        label: Option<&str>,
+        filter: &MessageFilter,
         before: Id,
         limit: usize,
     ) -> Result<Vec<MessageRecord>> {
-        self.read(async |s| reads::messages(s, app, label, before, limit).await).await
+        self.read(async |s| reads::messages(s, app, filter, before, limit).await).await
     }
 
     async fn counters(&self, message: Id) -> Result<Vec<Counter>> {

@@ -140,7 +140,8 @@ pub(super) async fn lease_of(session: &mut Session, message: Id, lease: &Lease) 
     take(session, lease, items).await
 }
 
-/// Marks a message as cancelled, once; what waits of it is due, so that a restart ends it too.
+/// Marks a message as cancelled, once; what waits of it is due, so that a restart ends it too. Where it is scheduled and
+/// nobody expands it at this moment, it never will be: it ends without targets.
 pub(super) async fn cancel(
     session: &mut Session,
     message: Id,
@@ -148,12 +149,21 @@ pub(super) async fn cancel(
     now_ms: u64,
 ) -> Sql<Option<u32>> {
     let query = sqlx::query(
-        "UPDATE messages SET state = 2, generation = generation + 1 WHERE id = ?1 AND state < 2 RETURNING app",
+        "UPDATE messages SET state = 2, generation = generation + 1, expanded_at = iif(state = 1 AND NOT EXISTS
+            (SELECT 1 FROM work WHERE message = ?1 AND kind = ?3 AND owner > 0), ?2, expanded_at)
+         WHERE id = ?1 AND state < 2 RETURNING app",
     );
-    if let Some(row) = session.rows(query.bind(message.0)).await?.first() {
+    let expand = i64::from(WorkKind::Expand as u8);
+    let query = query.bind(message.0).bind(int(now_ms)).bind(expand);
+    if let Some(row) = session.rows(query).await?.first() {
         let app: i64 = row.try_get(0)?;
         audit::note(session, &[Audit::new(app, "message.cancel", format!("messages/{public_id}"))]).await?;
     }
+    let query = sqlx::query(
+        "DELETE FROM work WHERE message = ?1 AND kind = ?2 AND owner = 0
+         AND EXISTS (SELECT 1 FROM messages WHERE id = ?1 AND state = 2 AND expanded_at IS NOT NULL)",
+    );
+    session.run(query.bind(message.0).bind(expand)).await?;
     let query = sqlx::query(
         "UPDATE work SET due_at = ?2 WHERE message = ?1 AND kind IN (?3, ?4) AND owner = 0 AND due_at > ?2",
     );

@@ -11,7 +11,7 @@ use super::{open, open_in};
 use crate::delivery::state::State;
 use crate::ids::Id;
 use crate::store::conformance::samples::{event, events, id, message, work};
-use crate::store::{Changes, NewMessage, Store, StoreError};
+use crate::store::{Changes, MessageFilter, NewMessage, Store, StoreError};
 
 const MESSAGES: i64 = 300;
 
@@ -49,7 +49,7 @@ fn flip(file: &Path, at: usize, bits: u8) {
 
 /// How many messages there are, with the parts of each.
 async fn whole(store: &dyn Store) -> usize {
-    let found = store.messages(1, None, Id(i64::MAX), 1000).await.unwrap();
+    let found = store.messages(1, &MessageFilter::default(), Id(i64::MAX), 1000).await.unwrap();
     let backlog: u64 = store.backlog().await.unwrap().iter().map(|(_, _, n)| n).sum();
     let rows = store.deliveries_to(7, Id(i64::MAX), 1000).await.unwrap();
     assert_eq!((backlog as usize, rows.len()), (found.len(), found.len()), "a message is there in part");

@@ -12,7 +12,7 @@ use super::{number, open, open_in, stranger};
 use crate::delivery::state::State;
 use crate::ids::Id;
 use crate::store::conformance::samples::{event, events, id, message, put_in_inbox, work};
-use crate::store::{AcceptAnswer, Changes, NewMessage, Store, StoreError};
+use crate::store::{AcceptAnswer, Changes, MessageFilter, NewMessage, Store, StoreError};
 
 #[tokio::test]
 async fn directory_and_files_are_for_this_user_alone() {
@@ -70,7 +70,7 @@ async fn what_was_answered_survives_a_kill() {
         }
     }
     let again = open_in(&killed, SqliteOptions::default()).await;
-    assert_eq!(again.messages(1, None, Id(i64::MAX), 100).await.unwrap().len(), 50);
+    assert_eq!(again.messages(1, &MessageFilter::default(), Id(i64::MAX), 100).await.unwrap().len(), 50);
     put_in_inbox(&*again, 7, 51, anypush_providers::contract::Class::Transactional).await;
     let new = again.inbox(7, last, 100, message(1, 1).created_at).await.unwrap();
     assert_eq!(new.len(), 1, "positions go on where they were");
@@ -166,7 +166,10 @@ async fn a_full_disk_is_said_so_and_everything_answered_stays_readable() {
         }
     }
     assert!(!stored.is_empty() && full > 0);
-    assert_eq!(store.messages(1, None, Id(i64::MAX), 1000).await.unwrap().len(), stored.len());
+    assert_eq!(
+        store.messages(1, &MessageFilter::default(), Id(i64::MAX), 1000).await.unwrap().len(),
+        stored.len()
+    );
     assert_eq!(store.deliveries_to(7, Id(i64::MAX), 1000).await.unwrap().len(), stored.len());
     assert_eq!(store.backlog().await.unwrap()[0].2, stored.len() as u64);
     store.close().await;
@@ -183,7 +186,7 @@ async fn the_log_stays_bounded_while_everybody_writes_and_reads() {
     let reads = std::sync::atomic::AtomicBool::new(true);
     let reading = async {
         while reads.load(std::sync::atomic::Ordering::Relaxed) {
-            store.messages(1, None, Id(i64::MAX), 10).await.unwrap();
+            store.messages(1, &MessageFilter::default(), Id(i64::MAX), 10).await.unwrap();
         }
     };
     let writing = async {
