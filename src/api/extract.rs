@@ -31,7 +31,7 @@ impl FromRequest<Arc<Gateway>> for Body {
     type Rejection = Problem;
 
     async fn from_request(request: Request, gateway: &Arc<Gateway>) -> Answer<Self> {
-        check_headers(request.headers())?;
+        check_kind(request.headers(), "application/json")?;
         let most = gateway.settings.limits.body_bytes;
         let raw = read_body(request.into_body(), most).await?;
         let value = json::parse(&raw, gateway.settings.limits.json_depth)?;
@@ -51,21 +51,21 @@ pub(super) async fn read_body(body: axum::body::Body, most: usize) -> Answer<Byt
     }
 }
 
-fn check_headers(headers: &HeaderMap) -> Answer<()> {
-    let refused = |why: &str| {
-        Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", why.to_owned())
-    };
+/// Refuses a body that is not of this kind, or is encoded.
+pub(super) fn check_kind(headers: &HeaderMap, wanted: &str) -> Answer<()> {
+    let refused =
+        |why: String| Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", why);
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?").trim());
     let encoded = text(header::CONTENT_ENCODING).is_some_and(|v| !v.eq_ignore_ascii_case("identity"));
     if encoded {
-        return Err(refused("send the body without Content-Encoding"));
+        return Err(refused("send the body without Content-Encoding".into()));
     }
     let kind = text(header::CONTENT_TYPE).unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    if essence.eq_ignore_ascii_case(wanted) {
         return Ok(());
     }
-    Err(refused("send JSON, with the header `Content-Type: application/json`"))
+    Err(refused(format!("send JSON, with the header `Content-Type: {wanted}`")))
 }
 
 fn unread(error: &axum::Error, most: usize) -> Problem {

@@ -76,6 +76,7 @@ pub fn routes() -> Vec<Route> {
     vec![
         post("/v1/messages", send, messages::send),
         get("/v1/messages", read, messages::list),
+        post("/v1/messages/batch", send, messages::send_batch),
         get("/v1/messages/{id}", read, messages::get),
         post("/v1/messages/{id}/cancel", send, messages::cancel),
         get("/v1/messages/{id}/deliveries", read, deliveries::list),

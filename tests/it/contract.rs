@@ -15,6 +15,9 @@ pub(crate) static FILE: LazyLock<Value> = LazyLock::new(|| {
 });
 static VALIDATORS: LazyLock<Mutex<HashMap<String, Arc<Validator>>>> = LazyLock::new(Mutex::default);
 
+/// Lines of JSON: read as a list of them.
+pub(crate) const NDJSON: &str = "application/x-ndjson";
+
 /// One call, as the test saw it.
 pub(crate) struct Call<'a> {
     pub(crate) method: &'a Method,
@@ -57,7 +60,11 @@ pub(crate) fn check(call: &Call<'_>) {
     let given = given.split(';').next().unwrap_or_default().trim();
     let described =
         content.get(given).unwrap_or_else(|| panic!("{method} {template} {status}: undescribed {given}"));
-    if given.ends_with("json") {
+    if given == NDJSON {
+        for line in body.as_array().expect("lines") {
+            fits(&format!("{verb} {template} {status}"), &described["schema"], line);
+        }
+    } else if given.ends_with("json") {
         fits(&format!("{verb} {template} {status}"), &described["schema"], body);
     }
 }

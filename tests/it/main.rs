@@ -5,6 +5,7 @@
 
 mod api_apps;
 mod api_audit;
+mod api_batch;
 mod api_categories;
 mod api_channels;
 mod api_devices;

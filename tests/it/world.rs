@@ -175,7 +175,9 @@ impl World {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> (Answer, String) {
-        let sent = serde_json::from_slice(&body).ok();
+        // Lines are no JSON document, even where there is only one.
+        let lines = headers.iter().any(|(_, value)| *value == contract::NDJSON);
+        let sent = serde_json::from_slice(&body).ok().filter(|_| !lines);
         let mut request = self.http.request(method.clone(), format!("{}{path}", self.url)).body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -369,7 +371,12 @@ async fn answered(
     let response = request.send().await.unwrap_or_else(|error| panic!("{method} {path}: {error}"));
     let (status, headers) = (response.status(), response.headers().clone());
     let text = response.text().await.unwrap();
-    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    let kind = headers.get("content-type").and_then(|value| value.to_str().ok());
+    let body = if kind == Some(contract::NDJSON) {
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect()
+    } else {
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    };
     contract::check(&Call { method, path, sent, status: status.as_u16(), headers: &headers, body: &body });
     (Answer { status, body }, text)
 }

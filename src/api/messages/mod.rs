@@ -1,10 +1,14 @@
 //! `/v1/messages`: sends, and what became of them.
 
 mod audience;
+mod batch;
 pub(crate) mod counts;
 mod dry_run;
 mod expression;
+mod lines;
 mod read;
+
+pub(super) use batch::send as send_batch;
 
 use std::sync::Arc;
 
@@ -45,39 +49,19 @@ pub(super) async fn send(
     query.finish()?;
     let app = caller.app_seq()?;
     let key = idempotency_key(&headers)?;
-    let sha256 = |bytes: &[u8]| -> [u8; 32] {
-        digest::digest(&digest::SHA256, bytes).as_ref().try_into().unwrap_or_default()
-    };
-    let idempotency = key.map(|key| (sha256(key.as_bytes()), sha256(&body.raw)));
-    let read::Message { spec, audience, label } = match read::message(&gateway, app, body.value).await {
-        Ok(message) => message,
-        // What it names may have been deleted since it was taken: a repeat hears what the first call heard.
-        Err(problem) => match idempotency.filter(|_| !is_dry) {
-            Some(hashes) => return earlier(&gateway, app, hashes, problem).await,
-            None => return Err(problem),
-        },
-    };
-    let request = SendRequest { app, spec, audience, label, idempotency };
     if is_dry {
+        let read::Message { spec, audience, label } = read::message(&gateway, app, body.value).await?;
+        let request = SendRequest { app, spec, audience, label, idempotency: None };
         let run = gateway.pipeline.dry_run(request).await.map_err(refused)?;
         return Ok(Json(dry_run::view(&gateway, &run)).into_response());
     }
-    let accepted = gateway.pipeline.accept(request).await.map_err(refused)?;
-    Ok(taken(&gateway, accepted))
-}
-
-/// The answer to a call whose message is durable.
-fn taken(gateway: &Gateway, accepted: Accepted) -> Response {
-    let answer = json!({
-        "id": gateway.codec.encode(Kind::Message, accepted.id),
-        "state": if accepted.scheduled { "scheduled" } else { "sending" },
-        "created_at": rfc3339(accepted.created_at),
-    });
-    let mut response = (StatusCode::ACCEPTED, Json(answer)).into_response();
+    let hashes = key.map(|key| hashes(key, &body.raw));
+    let accepted = accept(&gateway, app, body.value, hashes).await?;
+    let mut response = (StatusCode::ACCEPTED, Json(told(&gateway, &accepted))).into_response();
     if accepted.replayed {
         response.headers_mut().insert(REPLAYED.clone(), HeaderValue::from_static("true"));
     }
-    response
+    Ok(response)
 }
 
 /// The answer to a call that cannot be taken now: that of an earlier one with the same key and body, else why not.
@@ -86,21 +70,61 @@ async fn earlier(
     app: i64,
     hashes: ([u8; 32], [u8; 32]),
     problem: Problem,
-) -> Answer<Response> {
+) -> Answer<Accepted> {
     match gateway.store.used_key(app, hashes, gateway.clock.now_ms()).await? {
         Some(AcceptAnswer::Replayed { id, created_at }) => {
             let message = gateway.store.message(id).await?;
             let scheduled = message.is_some_and(|message| message.send_at.is_some());
-            Ok(taken(gateway, Accepted { id, created_at, scheduled, replayed: true }))
+            Ok(Accepted { id, created_at, scheduled, replayed: true })
         }
         _ => Err(problem),
     }
 }
 
+/// Takes a message; when this returns, it is on disk.
+async fn accept(
+    gateway: &Gateway,
+    app: i64,
+    body: Value,
+    idempotency: Option<([u8; 32], [u8; 32])>,
+) -> Answer<Accepted> {
+    let read::Message { spec, audience, label } = match read::message(gateway, app, body).await {
+        Ok(message) => message,
+        // What it names may have been deleted since it was taken: a repeat hears what the first call heard.
+        Err(problem) => match idempotency {
+            Some(hashes) => return earlier(gateway, app, hashes, problem).await,
+            None => return Err(problem),
+        },
+    };
+    let request = SendRequest { app, spec, audience, label, idempotency };
+    gateway.pipeline.accept(request).await.map_err(refused)
+}
+
+/// What the caller of an accepted message is told.
+fn told(gateway: &Gateway, accepted: &Accepted) -> Value {
+    json!({
+        "id": gateway.codec.encode(Kind::Message, accepted.id),
+        "state": if accepted.scheduled { "scheduled" } else { "sending" },
+        "created_at": rfc3339(accepted.created_at),
+    })
+}
+
+/// Hashes of an Idempotency-Key and of the body that it came with.
+fn hashes(key: &str, body: &[u8]) -> ([u8; 32], [u8; 32]) {
+    let sha256 = |bytes: &[u8]| -> [u8; 32] {
+        digest::digest(&digest::SHA256, bytes).as_ref().try_into().unwrap_or_default()
+    };
+    (sha256(key.as_bytes()), sha256(body))
+}
+
+/// Whether this may be an Idempotency-Key.
+fn is_key(key: &str) -> bool {
+    (1..=KEY_BYTES).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
+}
+
 fn idempotency_key(headers: &HeaderMap) -> Answer<Option<&str>> {
     let key = auth::single(headers, "idempotency-key")?;
-    let fits = |key: &str| (1..=KEY_BYTES).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic());
-    if key.is_some_and(|key| !fits(key)) {
+    if key.is_some_and(|key| !is_key(key)) {
         let why = "the header `Idempotency-Key` must be 1 to 255 visible ASCII characters without spaces";
         return Err(Problem::bad_request("invalid_idempotency_key", why));
     }
