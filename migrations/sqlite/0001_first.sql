@@ -124,6 +124,28 @@ CREATE TABLE devices (
 CREATE INDEX devices_by_user ON devices (app, user_id, seq) WHERE user_id IS NOT NULL;
 CREATE INDEX devices_by_app ON devices (app, seq);
 
+-- Keys that an app's backend signs registration tokens with: a public key, or a sealed secret, bound to its id.
+CREATE TABLE registration_keys (
+    id         TEXT PRIMARY KEY,
+    app        INTEGER NOT NULL,
+    name       TEXT    NOT NULL,
+    -- 0 Ed25519, 1 HMAC-SHA-256
+    algorithm  INTEGER NOT NULL,
+    key        BLOB    NOT NULL,
+    created_at INTEGER NOT NULL,
+    revoked_at INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX registration_keys_by_app ON registration_keys (app, id);
+
+-- Hashes of the nonces of tokens that were used, for as long as these would be good.
+CREATE TABLE registration_nonces (
+    key   TEXT    NOT NULL,
+    nonce BLOB    NOT NULL,
+    until INTEGER NOT NULL,
+    PRIMARY KEY (key, nonce)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX registration_nonces_by_time ON registration_nonces (until);
+
 -- An audience by tag is a sorted range.
 CREATE TABLE device_tags (
     app    INTEGER NOT NULL,

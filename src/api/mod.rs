@@ -30,6 +30,7 @@ pub mod ops;
 mod providers;
 pub(crate) mod refusals;
 mod reports;
+mod registration_keys;
 mod rules;
 mod steps;
 mod story;
@@ -120,6 +121,9 @@ pub fn routes() -> Vec<Route> {
         post("/v1/apps/{app}/webhooks/{id}/test", hooks, webhooks::test),
         post("/v1/apps/{app}/webhooks/{id}/replay", hooks, webhooks::replay),
         get("/v1/apps/{app}/webhooks/{id}/attempts", hooks, webhooks::attempts),
+        get("/v1/apps/{app}/registration_keys", read_devices, registration_keys::list),
+        post("/v1/apps/{app}/registration_keys", write_devices, registration_keys::create),
+        delete("/v1/apps/{app}/registration_keys/{id}", write_devices, registration_keys::revoke),
         get("/v1/apps", Admin, apps::list),
         post("/v1/apps", Admin, apps::create),
         get("/v1/apps/{app}", Member, apps::get),

@@ -13,6 +13,8 @@ mod hub;
 mod own;
 mod poll;
 mod quiet;
+mod register;
+pub mod registration;
 mod report;
 mod routes;
 pub mod secret;
@@ -23,12 +25,27 @@ mod upgrade;
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use anypush_providers::contract::{AddressSpec, Capabilities, Descriptor, ReceiptKey, Receipts, Tier};
 
 pub use auth::{DeviceAuth, Phone};
 pub use body::{is_too_large, preview};
 pub use hub::{Hub, Seat, Signal};
 pub use routes::routes;
+
+use crate::app::Gateway;
+
+/// How a device that connects itself reaches the gateway.
+pub fn access(gateway: &Gateway, username: &str) -> Value {
+    let url = gateway.url();
+    let socket = url.replacen("http", "ws", 1);
+    json!({
+        "username": username,
+        "http": format!("{url}/v1/device/messages"),
+        "websocket": format!("{socket}/v1/device/socket"),
+    })
+}
 
 /// `direct` stands in the catalogue like any provider: accepted = stored in the inbox, delivered = the phone
 /// acknowledged.

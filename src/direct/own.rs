@@ -30,12 +30,27 @@ pub(super) async fn patch(
     Body(bytes): Body,
 ) -> Answer<StatusCode> {
     let members: Map<String, Value> = ask::body(&bytes)?;
+    let record = async || {
+        let found = gateway.store.device_by_username(&phone.username).await?;
+        found.map(Some).ok_or_else(auth::wrong)
+    };
+    let patch = read(members, "", record).await?;
+    let changed = gateway.store.patch_device(phone.app, &phone.id, patch, gateway.clock.now_ms()).await?;
+    changed.map(|_| StatusCode::NO_CONTENT).ok_or_else(auth::wrong)
+}
+
+/// What a phone says of itself, at this place of its request. `record` is the device as it is, asked for where it matters.
+pub(super) async fn read(
+    members: Map<String, Value>,
+    place: &str,
+    record: impl AsyncFnOnce() -> Answer<Option<DeviceRecord>>,
+) -> Answer<DevicePatch> {
     let mut patch = DevicePatch::default();
     let mut addresses = None;
     for (name, value) in members {
-        let at = format!("/{name}");
+        let at = format!("{place}/{name}");
         match name.as_str() {
-            "addresses" => addresses = Some(given(value)?),
+            "addresses" => addresses = Some(given(value, &at)?),
             "notifications_enabled" => {
                 let enabled = value.as_bool().ok_or_else(|| wrong("say true or false").at(at))?;
                 patch.enabled = Some(enabled);
@@ -52,12 +67,10 @@ pub(super) async fn patch(
         }
     }
     if let Some(mut own) = addresses {
-        let record = gateway.store.device_by_username(&phone.username).await?;
-        own.extend(kept(&record.ok_or_else(auth::wrong)?));
+        own.extend(record().await?.iter().flat_map(kept));
         patch.addresses = Some(own);
     }
-    let changed = gateway.store.patch_device(phone.app, &phone.id, patch, gateway.clock.now_ms()).await?;
-    changed.map(|_| StatusCode::NO_CONTENT).ok_or_else(auth::wrong)
+    Ok(patch)
 }
 
 fn attribute(value: &Value) -> Answer<()> {
@@ -72,17 +85,17 @@ fn attribute(value: &Value) -> Answer<()> {
 
 /// A phone may name tokens of push services, which only it can have. A phone number it could merely claim: whoever
 /// claims somebody else's would get that person's login codes sent elsewhere.
-fn given(value: Value) -> Answer<Vec<NewAddress>> {
-    let Value::Array(given) = value else { return Err(wrong("give a list of addresses").at("/addresses")) };
+fn given(value: Value, place: &str) -> Answer<Vec<NewAddress>> {
+    let Value::Array(given) = value else { return Err(wrong("give a list of addresses").at(place)) };
     if given.len() > MOST_ADDRESSES {
-        return Err(wrong("a phone has at most 16 addresses").at("/addresses"));
+        return Err(wrong("a phone has at most 16 addresses").at(place));
     }
     if let Some(at) = given.iter().position(|given| given["provider"] == PHONE_NUMBER) {
         let why = "a phone number is set by the app's backend, which has checked it";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", why).at(format!("/addresses/{at}")));
+        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", why).at(format!("{place}/{at}")));
     }
     let mistakes = Mistakes::default();
-    let read = |(at, given)| address::read(given, &format!("/addresses/{at}"), &mistakes);
+    let read = |(at, given)| address::read(given, &format!("{place}/{at}"), &mistakes);
     let addresses = given.into_iter().enumerate().filter_map(read).collect();
     mistakes.finish()?;
     Ok(addresses)

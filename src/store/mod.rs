@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
-    AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, ChannelStats, Counted, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, InboxEntry, KeyRecord, Lease, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, ReportAsk, ReportBy, ReportGroup, ReportRow, Round, RulesRecord, SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt, WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkUpdate, field_names, is_unknown_field, is_version, latency_bucket, MessageFilter,
+    AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, ChannelStats, Counted, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, InboxEntry, KeyRecord, Lease, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, ReportAsk, ReportBy, ReportGroup, ReportRow, Round, RulesRecord, SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt, WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkUpdate, field_names, is_unknown_field, is_version, latency_bucket, MessageFilter, Registered, Registration, RegistrationKeyRecord,
 };
 
 use crate::delivery::expression::Expression;
@@ -168,6 +168,19 @@ pub trait Store: Send + Sync {
     async fn device_by_username(&self, username: &str) -> Result<Option<DeviceRecord>>;
     /// The ids of devices by number: what the API shows for targets.
     async fn device_ids(&self, devices: &[u64]) -> Result<Vec<(u64, String)>>;
+
+    // --- registration ---
+
+    /// Keeps a registration key; a secret in it comes sealed, bound to its id.
+    async fn put_registration_key(&self, key: RegistrationKeyRecord) -> Result<()>;
+    /// A registration key by id, over all apps.
+    async fn registration_key(&self, id: &str) -> Result<Option<RegistrationKeyRecord>>;
+    /// An app's registration keys, by id.
+    async fn registration_keys(&self, app: i64) -> Result<Vec<RegistrationKeyRecord>>;
+    /// Revokes a registration key of an app; `false` where there is none.
+    async fn revoke_registration_key(&self, app: i64, id: &str, now_ms: u64) -> Result<bool>;
+    /// Registers a phone in one transaction: uses its nonce up, makes or changes the device, gives it its secret.
+    async fn register_device(&self, registration: Registration, now_ms: u64) -> Result<Registered>;
 
     // --- audience ---
 

@@ -36,6 +36,7 @@ mod ledger;
 mod quotas;
 mod races;
 mod receipts;
+mod register;
 mod scheduled;
 mod secrets;
 mod sending;

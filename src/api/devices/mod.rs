@@ -19,7 +19,7 @@ use super::fields::Text;
 use super::problem::{Answer, FieldError, Problem};
 use crate::app::Gateway;
 use crate::clock::rfc3339;
-use crate::direct::secret;
+use crate::direct::{self, secret};
 use crate::ids::Id;
 use crate::store::{DeviceFilter, DeviceRecord};
 
@@ -35,7 +35,7 @@ pub(super) fn view(gateway: &Gateway, device: &DeviceRecord) -> Value {
         "notifications_enabled": device.enabled,
         "tags": device.tags,
         "addresses": addresses,
-        "direct": device.username.as_ref().map(|name| direct(gateway, name)),
+        "direct": device.username.as_ref().map(|name| direct::access(gateway, name)),
         "connected": gateway.hub.is_connected(device.seq),
         "created_at": rfc3339(device.created_at),
         "updated_at": rfc3339(device.updated_at),
@@ -44,17 +44,6 @@ pub(super) fn view(gateway: &Gateway, device: &DeviceRecord) -> Value {
         shown[name] = value.clone();
     }
     shown
-}
-
-/// How a device that connects itself reaches the gateway.
-fn direct(gateway: &Gateway, username: &str) -> Value {
-    let url = gateway.url();
-    let socket = url.replacen("http", "ws", 1);
-    json!({
-        "username": username,
-        "http": format!("{url}/v1/device/messages"),
-        "websocket": format!("{socket}/v1/device/socket"),
-    })
 }
 
 fn absent() -> Problem {
@@ -170,7 +159,7 @@ pub(super) async fn make_secret(
     let (device, secret) =
         secret::issue(&gateway, caller.app_seq()?, id(&names)?).await?.ok_or_else(absent)?;
     let username = device.username.unwrap_or_default();
-    Ok(Json(json!({"secret": secret, "username": username, "direct": direct(&gateway, &username)})))
+    Ok(Json(json!({"secret": secret, "username": username, "direct": direct::access(&gateway, &username)})))
 }
 
 /// `GET /v1/devices/{id}/deliveries`

@@ -13,6 +13,7 @@ pub(in crate::store) mod phones;
 pub(in crate::store) mod quotas;
 pub(in crate::store) mod receipts;
 pub(in crate::store) mod reports;
+pub(in crate::store) mod registration;
 pub(in crate::store) mod rules;
 pub(in crate::store) mod samples;
 pub(in crate::store) mod work;
@@ -43,6 +44,10 @@ macro_rules! conformance_tests {
                 what_came_to_nothing_is_not_told,
                 a_cancel_is_told_once_and_a_token_that_moves_each_time,
                 the_log_is_read_by_app_time_action_and_object;
+            registration:
+                a_registration_key_is_found_listed_and_revoked_in_its_own_app_only,
+                a_nonce_registers_once_and_a_device_keeps_number_name_and_tags,
+                a_phone_that_nobody_knew_is_made_and_a_token_that_moves_leaves_the_old_one;
             rules:
                 an_apps_rules_are_replaced_whole_and_are_its_own,
                 what_rules_ask_of_devices_is_found_by_number;

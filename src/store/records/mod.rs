@@ -9,6 +9,7 @@ mod inbox;
 mod messages;
 mod quotas;
 mod reports;
+mod registration;
 mod rules;
 mod tenants;
 mod work;
@@ -30,6 +31,7 @@ pub use reports::{
     ChannelStats, Counted, OTHER_LABELS, PLATFORMS, QUARTER_MS, ReportAsk, ReportBy, ReportGroup, ReportRow,
     latency_bucket,
 };
+pub use registration::{Registered, Registration, RegistrationKeyRecord};
 pub use rules::RulesRecord;
 pub use tenants::{AppRecord, CategoryRecord, ChannelRecord, KeyRecord};
 pub use work::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};

@@ -37,6 +37,7 @@ mod places;
 mod quotas;
 mod reads;
 mod reports;
+mod registration;
 mod rows;
 mod rules;
 mod session;

@@ -7,8 +7,7 @@ use tokio::sync::watch;
 
 use super::writer::Job;
 use super::{
-    SqliteStore, accept, addresses, admin, audience, audit, categories, deliveries, devices, events, inbox,
-    journal, quotas, reads, reports, rules, webhooks, work,
+    SqliteStore, accept, addresses, admin, audience, audit, categories, deliveries, devices, events, inbox, journal, quotas, reads, reports, rules, webhooks, work, registration,
 };
 use crate::delivery::expression::Expression;
 use crate::delivery::page::Page;
@@ -16,7 +15,7 @@ use crate::delivery::state::Delivery;
 use crate::ids::Id;
 use crate::routing::Traits;
 use crate::store::{
-    AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, ChannelStats, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageRecord, NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, ReportAsk, ReportRow, Result, Round, RulesRecord, SendAddress, Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind, MessageFilter,
+    AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, ChannelStats, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageRecord, NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, ReportAsk, ReportRow, Result, Round, RulesRecord, SendAddress, Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind, MessageFilter, Registered, Registration, RegistrationKeyRecord,
 };
 
 #[async_trait]
@@ -252,6 +251,41 @@ impl Store for SqliteStore {
 
     async fn device_ids(&self, devices: &[u64]) -> Result<Vec<(u64, String)>> {
         self.read(async |s| audience::ids(s, devices).await).await
+    }
+
+    async fn put_registration_key(&self, key: RegistrationKeyRecord) -> Result<()> {
+        let given = Arc::new(key);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { registration::put_key(s, &given).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn registration_key(&self, id: &str) -> Result<Option<RegistrationKeyRecord>> {
+        self.read(async |s| registration::key(s, id).await).await
+    }
+
+    async fn registration_keys(&self, app: i64) -> Result<Vec<RegistrationKeyRecord>> {
+        self.read(async |s| registration::keys(s, app).await).await
+    }
+
+    async fn revoke_registration_key(&self, app: i64, id: &str, now_ms: u64) -> Result<bool> {
+        let given = Arc::<str>::from(id);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { registration::revoke(s, app, &given, now_ms).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn register_device(&self, given: Registration, now_ms: u64) -> Result<Registered> {
+        let given = Arc::new(given);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { registration::register(s, &given, now_ms).await })
+        })
+        .await
     }
 
     async fn targets_by_id(&self, app: i64, ids: &[String]) -> Result<Vec<TargetDevice>> {
