@@ -187,10 +187,16 @@ pub(super) async fn get(
     }
     let mut found = gateway.store.deliveries_of(message, &[target]).await?;
     let delivery = found.pop().unwrap_or_else(|| waiting(message, target));
+    Ok(Json(told(&gateway, &delivery).await?))
+}
+
+/// A delivery with its trail.
+pub(super) async fn told(gateway: &Gateway, delivery: &Delivery) -> Answer<Value> {
+    let Delivery { message, target, .. } = *delivery;
     let name = name_targets(&*gateway.store, message, &[target]).await?.remove(&target).unwrap_or_default();
-    let mut shown = view(&gateway, &delivery, name);
-    shown["trail"] = story::tell(&delivery, |seq| {
+    let mut shown = view(gateway, delivery, name);
+    shown["trail"] = story::tell(delivery, |seq| {
         gateway.channels.by_seq(seq).map_or_else(|| format!("channel {seq}"), |c| c.record.name.clone())
     });
-    Ok(Json(shown))
+    Ok(shown)
 }

@@ -13,6 +13,7 @@ mod apps;
 mod audit;
 mod callbacks;
 mod categories;
+mod channel_test;
 mod channels;
 mod cursor;
 pub(crate) mod deliveries;
@@ -100,6 +101,7 @@ pub fn routes() -> Vec<Route> {
         get("/v1/apps/{app}/channels/{name}", read_channels, channels::get),
         delete("/v1/apps/{app}/channels/{name}", write_channels, channels::delete),
         post("/v1/apps/{app}/channels/{name}/check", write_channels, channels::check),
+        post("/v1/apps/{app}/channels/{name}/test", write_channels, channel_test::send),
         post("/v1/apps/{app}/channels/{name}/pause", write_channels, channels::pause),
         post("/v1/apps/{app}/channels/{name}/resume", write_channels, channels::resume),
         post("/v1/apps/{app}/channels/{name}/rotate_callback", write_channels, channels::rotate_callback),

@@ -32,6 +32,9 @@ pub struct Spec {
     /// whatever becomes of the category meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub category: Option<SpecCategory>,
+    /// It tests a channel: what is refused is not tried again.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub test: bool,
     /// Comes back in webhooks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,

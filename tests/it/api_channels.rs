@@ -63,3 +63,45 @@ async fn the_list_of_providers_says_what_a_channel_takes() {
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY);
     assert!(refused.body["pointer"].as_str().unwrap().starts_with("/config"), "{:#}", refused.body);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_test_sends_one_message_once_and_answers_with_the_vendors_words() {
+    let world = World::start().await;
+    phone(&world, "ok-phone").await;
+    let path = format!("/v1/apps/{}/channels/fcm/test", world.app_id);
+    let test = async |to: Value| world.api(Method::POST, &path, Some(json!({"to": to}))).await;
+    let good = test(json!({"device_ids": ["phone"]})).await;
+    assert_eq!((good.status, &good.body["ok"]), (StatusCode::OK, &json!(true)), "{:#}", good.body);
+    assert_eq!(good.body["delivery"]["state"], "accepted");
+    let id = good.body["message_id"].as_str().unwrap();
+    let message = world.api(Method::GET, &format!("/v1/messages/{id}"), None).await.body;
+    assert_eq!(message["label"], "channel-test", "reports tell it apart");
+    let dead = test(json!({"tokens": [{"provider": "fcm", "token": "dead-one"}]})).await.body;
+    assert_eq!(
+        (&dead["ok"], &dead["delivery"]["reason"]),
+        (&json!(false), &json!("invalid_token")),
+        "{dead:#}"
+    );
+    let told = dead["delivery"]["trail"].as_array().unwrap().last().unwrap();
+    assert_eq!(told["vendor"]["code"], "UNREGISTERED", "{told:#}");
+    // A refusal that others are tried again after ends it.
+    world.sandbox(Method::PUT, "/providers/fcm", Some(json!({"outage": "http_503"}))).await;
+    let down = test(json!({"device_ids": ["phone"]})).await.body;
+    assert_eq!((&down["ok"], &down["delivery"]["state"]), (&json!(false), &json!("failed")), "{down:#}");
+    assert_eq!(down["delivery"]["reason"], "vendor_unavailable");
+    let id = down["message_id"].as_str().unwrap();
+    assert_eq!(world.done(id).await["counts"]["targeted"], 1);
+    world.sandbox(Method::PUT, "/providers/fcm", Some(json!({"outage": "none"}))).await;
+    for wrong in [json!({"device_ids": ["a", "b"]}), json!({"audience": {"all": true}}), json!({})] {
+        let refused = test(wrong).await;
+        assert_eq!(
+            (refused.status, &refused.body["pointer"]),
+            (StatusCode::UNPROCESSABLE_ENTITY, &json!("/to"))
+        );
+    }
+    let more = json!({"to": {"device_ids": ["phone"]}, "ttl_seconds": 5});
+    assert_eq!(world.api(Method::POST, &path, Some(more)).await.body["code"], "unknown_field");
+    assert_eq!(channel(&world, Method::POST, "/pause").await.0, StatusCode::OK);
+    let paused = test(json!({"device_ids": ["phone"]})).await;
+    assert_eq!((paused.status, &paused.body["code"]), (StatusCode::CONFLICT, &json!("channel_unusable")));
+}

@@ -100,6 +100,14 @@ async fn accept(
     gateway.pipeline.accept(request).await.map_err(refused)
 }
 
+/// Takes a message that tests a channel: it is tried once.
+pub(super) async fn accept_test(gateway: &Gateway, app: i64, body: Value) -> Answer<Accepted> {
+    let read::Message { mut spec, audience, label } = read::message(gateway, app, body).await?;
+    spec.test = true;
+    let request = SendRequest { app, spec, audience, label, idempotency: None };
+    gateway.pipeline.accept(request).await.map_err(refused)
+}
+
 /// What the caller of an accepted message is told.
 fn told(gateway: &Gateway, accepted: &Accepted) -> Value {
     json!({
