@@ -147,6 +147,13 @@ impl Phones {
         self.lock().phones.get_mut(id).is_some_and(|phone| phone.screen.show_once(push, now_ms()))
     }
 
+    /// Takes a message off the screen: it was recalled.
+    pub(super) fn take_off(&self, id: &str, message_id: &str) {
+        if let Some(phone) = self.lock().phones.get_mut(id) {
+            phone.screen.take_off(message_id);
+        }
+    }
+
     pub(super) fn http(&self) -> &reqwest::Client {
         &self.0.http
     }

@@ -208,6 +208,14 @@ impl Screen {
         true
     }
 
+    /// Takes a message off, and never shows it again.
+    pub(super) fn take_off(&mut self, message_id: &str) {
+        self.shown.retain(|on_screen| on_screen.shown.message_id != message_id);
+        if !self.seen.iter().any(|seen| seen == message_id) {
+            self.seen.push_back(message_id.to_owned());
+        }
+    }
+
     pub(super) fn shown(&self) -> Vec<Shown> {
         self.shown.iter().map(|on_screen| on_screen.shown.clone()).collect()
     }
@@ -249,5 +257,15 @@ mod tests {
         assert!(screen.show_once(push("a", None, 1), 0));
         assert!(!screen.show_once(push("a", None, 1), 0));
         assert_eq!((screen.shown().len(), screen.repeated()), (1, 1));
+    }
+
+    #[test]
+    fn what_is_recalled_leaves_the_screen_and_never_comes_back() {
+        let mut screen = Screen::default();
+        screen.show_once(push("a", None, 1), 0);
+        screen.take_off("a");
+        screen.take_off("b");
+        assert!(!screen.show_once(push("a", None, 1), 0) && !screen.show_once(push("b", None, 1), 0));
+        assert!(screen.shown().is_empty());
     }
 }

@@ -35,6 +35,7 @@ type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 struct Text {
     hello: Option<Hello>,
     msg: Option<Message>,
+    recall: Option<Recall>,
     heartbeat: Option<Heartbeat>,
     bye: Option<Bye>,
 }
@@ -43,6 +44,11 @@ struct Text {
 struct Hello {
     #[serde(default)]
     heartbeat: Option<Heartbeat>,
+}
+
+#[derive(Deserialize)]
+struct Recall {
+    id: String,
 }
 
 #[derive(Deserialize)]
@@ -111,6 +117,9 @@ pub(super) async fn run(phones: &Phones, id: &str, line: &Line, stop: &Cancellat
         heartbeat = interval(text.heartbeat, heartbeat);
         if let Some(said) = text.bye {
             bye = Some(said);
+        }
+        if let Some(recall) = text.recall {
+            phones.take_off(id, &recall.id);
         }
         if let Some(message) = text.msg
             && let Err(error) = take(&mut socket, phones, id, line, stop, message).await

@@ -81,6 +81,7 @@ pub fn routes() -> Vec<Route> {
         post("/v1/messages/batch", send, messages::send_batch),
         get("/v1/messages/{id}", read, messages::get),
         post("/v1/messages/{id}/cancel", send, messages::cancel),
+        post("/v1/messages/{id}/recall", send, messages::recall),
         get("/v1/messages/{id}/deliveries", read, deliveries::list),
         get("/v1/messages/{id}/deliveries/{delivery_id}", read, deliveries::get),
         get("/v1/devices", read_devices, devices::list),

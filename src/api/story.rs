@@ -88,6 +88,16 @@ fn line(entry: TrailEntry, created: u64, name: &impl Fn(i64) -> String) -> Value
             "channel": name(channel),
             "state": until.as_str(),
         }),
+        TrailEntry::Recalled { at_ms, told } => json!({
+            "at": rfc3339(created + at_ms),
+            "kind": "recalled",
+            "text": if told {
+                "Recalled: the phone is connected and was told to take it off its screen."
+            } else {
+                "Recalled: it was taken out of the phone's inbox."
+            },
+            "told": told,
+        }),
         TrailEntry::Dismissed { at_ms, channel, witness } => json!({
             "at": rfc3339(created + at_ms),
             "kind": "dismissed",

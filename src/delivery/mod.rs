@@ -10,6 +10,7 @@
 //!   not take.
 //! - [`quota`] asks vendors' quotas before a page is sent.
 //! - [`escalate`] decides again where a step has had its time; [`cancel`] stops what is not handed over yet.
+//! - [`recall`] also takes it back from phones.
 //! - [`collapse`] keeps an older message of a collapse key from going out after a newer one.
 //! - [`late`]: what a channel had accepted and failed later goes back on its route.
 //! - [`asking`]: vendors that can be asked what became of a message are asked, later.
@@ -46,6 +47,7 @@ pub mod page;
 mod pipeline;
 mod plan;
 mod quota;
+mod recall;
 mod record;
 mod request;
 mod sending;
@@ -62,3 +64,4 @@ pub use dry_run::{DryChannel, DryRun, DryTarget, Fan, Who};
 pub use judge::judge_address;
 pub use pipeline::{Parts, Pipeline};
 pub use quota::QuotaSeen;
+pub use recall::Recalled;

@@ -21,7 +21,7 @@ use crate::delivery::job::Job;
 use crate::delivery::page::Page;
 use crate::delivery::plan::Planner;
 use crate::delivery::record::Recorder;
-use crate::delivery::{cancel, escalate, expand, expire, judge, pace, quota};
+use crate::delivery::{cancel, escalate, expand, expire, judge, pace, quota, recall};
 use crate::direct::Hub;
 use crate::ids::{Id, IdCodec, IdMaker};
 use crate::pacing::Seen;
@@ -97,7 +97,7 @@ pub(super) struct Inner {
 }
 
 /// A lease on one node is ended by its done, or by the next start (owner epoch); never by time.
-const LEASE_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
+pub(super) const LEASE_MS: u64 = 100 * 365 * 24 * 3600 * 1000;
 /// How long a page may be in hand that was read before its message was cancelled.
 const GENERATION_LIFE: Duration = Duration::from_hours(24);
 /// Bytes of messages kept parsed in memory, by estimate.
@@ -150,6 +150,7 @@ impl Pipeline {
         inner.parts.tasks.spawn("quota", quota::purge(Arc::clone(&inner)));
         inner.parts.tasks.spawn("expand", expand::run(Arc::clone(&inner)));
         inner.parts.tasks.spawn("expire", expire::run(Arc::clone(&inner)));
+        inner.parts.tasks.spawn("recall", recall::run(Arc::clone(&inner)));
         inner.parts.tasks.spawn("escalate", escalate::run(Arc::clone(&inner)));
         Ok(Self { inner })
     }
@@ -340,7 +341,7 @@ impl Inner {
                 WorkKind::Page => self.desk(item.channel).nudge(item.due_at),
                 WorkKind::Expand => self.expand_bell.notify_one(),
                 WorkKind::Escalate => self.escalate_bell.notify_one(),
-                WorkKind::Expire | WorkKind::Ask | WorkKind::Webhook => {}
+                WorkKind::Expire | WorkKind::Ask | WorkKind::Recall | WorkKind::Webhook => {}
             }
         }
     }

@@ -92,6 +92,13 @@ pub enum TrailEntry {
         /// Until which state.
         until: State,
     },
+    /// The backend recalled it.
+    Recalled {
+        /// When.
+        at_ms: u64,
+        /// Whether the phone was connected and told.
+        told: bool,
+    },
 }
 
 /// What follows an attempt.

@@ -9,7 +9,7 @@ use super::cursor::{self, BadCursor};
 use super::session::Session;
 use super::tuning::Heartbeat;
 use crate::delivery::state::State;
-use crate::ids::{IdCodec, Kind};
+use crate::ids::{Id, IdCodec, Kind};
 use crate::store::PhoneEvent;
 
 /// The heartbeat, both ways.
@@ -129,6 +129,11 @@ pub(super) fn msg(message: &str) -> String {
     format!(r#"{{"msg":{message}}}"#)
 }
 
+/// Takes a message off the screen.
+pub(super) fn recall(codec: &IdCodec, message: Id) -> String {
+    format!(r#"{{"recall":{{"id":"{}"}}}}"#, codec.encode(Kind::Message, message))
+}
+
 /// The last frame: why, and when to come again.
 pub(super) fn bye(reason: &str, retry_ms: Option<u64>) -> String {
     match retry_ms {
@@ -140,7 +145,6 @@ pub(super) fn bye(reason: &str, retry_ms: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::Id;
 
     fn taken(text: &str) -> (Result<Asks, Refused>, usize) {
         let (codec, phone) = (IdCodec::new(&[1; 32]), Phone::default());

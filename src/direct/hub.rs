@@ -1,6 +1,6 @@
 //! Who is connected, and how to wake them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +9,10 @@ use tokio::sync::watch;
 use super::auth::DeviceAuth;
 use super::body::Bodies;
 use super::quiet::Quiet;
+use crate::ids::Id;
+
+/// Recalls that may wait for one connection; a phone that is so far behind is not told.
+const MOST_RECALLS: usize = 1000;
 
 /// All connections of this node, by device, and what they share. Cloning shares it.
 ///
@@ -28,6 +32,8 @@ pub struct Hub {
 struct Place {
     number: u64,
     doubtful: bool,
+    /// Messages to take off the screen; absent where the connection cannot tell.
+    recalls: Option<Vec<Id>>,
     sender: watch::Sender<Signal>,
 }
 
@@ -58,7 +64,9 @@ impl Hub {
     pub fn sit(&self, device: u64) -> Seat {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, signal) = watch::channel(Signal::Inbox(0));
-        if let Some(old) = self.seats().insert(device, Place { number, doubtful: false, sender }) {
+        if let Some(old) =
+            self.seats().insert(device, Place { number, doubtful: false, recalls: None, sender })
+        {
             old.sender.send_replace(Signal::Superseded);
         }
         Seat { hub: self.clone(), device, number, signal }
@@ -84,6 +92,26 @@ impl Hub {
                 });
             }
         }
+    }
+
+    /// Tells those of these devices that are connected to take a message off their screen; answers which.
+    pub fn recall(&self, devices: impl IntoIterator<Item = u64>, message: Id) -> HashSet<u64> {
+        let mut seats = self.seats();
+        let mut told = HashSet::new();
+        for device in devices {
+            let Some(place) = seats.get_mut(&device) else { continue };
+            let Some(recalls) = place.recalls.as_mut().filter(|recalls| recalls.len() < MOST_RECALLS) else {
+                continue;
+            };
+            recalls.push(message);
+            place.sender.send_modify(|signal| {
+                if let Signal::Inbox(n) = signal {
+                    *n += 1;
+                }
+            });
+            told.insert(device);
+        }
+        told
     }
 
     /// Ends a device's connection and forgets its secret: it was deleted, or its secret was made anew. To be called
@@ -122,14 +150,31 @@ impl Hub {
 }
 
 impl Seat {
-    /// Says whether the connection is in doubt: an acknowledgement is late. Routes then treat the device as not
-    /// connected; the inbox keeps what it has.
-    pub fn doubt(&self, doubtful: bool) {
+    /// Says that this connection can tell its phone of recalls.
+    pub fn hear_recalls(&self) {
+        self.place(|place| place.recalls = Some(Vec::new()));
+    }
+
+    /// What is to be taken off the screen since the last call.
+    pub fn take_recalls(&self) -> Vec<Id> {
+        let mut taken = Vec::new();
+        self.place(|place| taken = place.recalls.as_mut().map(std::mem::take).unwrap_or_default());
+        taken
+    }
+
+    /// The hub's side, while this seat is the device's newest.
+    fn place(&self, act: impl FnOnce(&mut Place)) {
         if let Some(place) = self.hub.seats().get_mut(&self.device)
             && place.number == self.number
         {
-            place.doubtful = doubtful;
+            act(place);
         }
+    }
+
+    /// Says whether the connection is in doubt: an acknowledgement is late. Routes then treat the device as not
+    /// connected; the inbox keeps what it has.
+    pub fn doubt(&self, doubtful: bool) {
+        self.place(|place| place.doubtful = doubtful);
     }
 }
 
@@ -159,6 +204,21 @@ mod tests {
         hub.revoke(7);
         assert_eq!(*new.signal.borrow(), Signal::Revoked);
         assert_eq!(hub.connected(), 0);
+    }
+
+    #[test]
+    fn only_connections_that_can_tell_are_told_of_recalls_and_each_once() {
+        let hub = Hub::default();
+        let (hears, polls) = (hub.sit(7), hub.sit(8));
+        hears.hear_recalls();
+        assert_eq!(hub.recall([7, 8, 9], Id(5)), HashSet::from([7]));
+        assert_eq!(*hears.signal.borrow(), Signal::Inbox(1));
+        assert_eq!((hears.take_recalls(), hears.take_recalls()), (vec![Id(5)], vec![]));
+        assert!(polls.take_recalls().is_empty());
+        let newer = hub.sit(7);
+        newer.hear_recalls();
+        hub.recall([7], Id(6));
+        assert_eq!((hears.take_recalls(), newer.take_recalls()), (vec![], vec![Id(6)]));
     }
 
     #[test]

@@ -142,6 +142,11 @@ impl Session {
         self.due.messages.push(message);
     }
 
+    /// A message was taken back: nobody waits for its acknowledgement.
+    pub(super) fn recall(&mut self, message: Id) {
+        self.window.retain(|h| h.message != message);
+    }
+
     /// The phone reports about a message; so it has it.
     pub(super) fn report(&mut self, event: PhoneEvent) {
         if self.window.iter().any(|h| h.message == event.message) {

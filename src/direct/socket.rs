@@ -87,6 +87,7 @@ pub(super) async fn serve(socket: WebSocket, gateway: Arc<Gateway>, phone: Arc<P
     // Shutdown waits until this is dropped.
     let _under_way = gateway.tasks.guard();
     let seat = gateway.hub.sit(phone.device);
+    seat.hear_recalls();
     let heartbeat = Heartbeat::of(&gateway.settings);
     let session = Session::new(heartbeat.silence_ms(), 0);
     let began = Instant::now();
@@ -118,7 +119,10 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = tasks.stopped() => return Err(End::Drain),
-                _ = self.seat.signal.changed() => self.told()?,
+                _ = self.seat.signal.changed() => {
+                    self.told()?;
+                    Box::pin(self.tell_recalls()).await?;
+                }
                 heard = self.socket.recv() => {
                     if !Box::pin(self.hear(heard)).await? {
                         return Ok(());
@@ -134,6 +138,15 @@ impl Connection {
             Signal::Inbox(_) => self.session.woken(),
             Signal::Superseded => return Err(End::Superseded),
             Signal::Revoked => return Err(End::Revoked),
+        }
+        Ok(())
+    }
+
+    /// Tells the phone what to take off its screen. It owes no acknowledgement for that any more.
+    async fn tell_recalls(&mut self) -> Result<(), End> {
+        for message in self.seat.take_recalls() {
+            self.session.recall(message);
+            self.send(frame::recall(&self.gateway.codec, message)).await?;
         }
         Ok(())
     }

@@ -35,6 +35,7 @@ mod isolation;
 mod ledger;
 mod quotas;
 mod races;
+mod recall;
 mod receipts;
 mod register;
 mod scheduled;

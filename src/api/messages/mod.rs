@@ -10,6 +10,7 @@ mod read;
 
 pub(super) use batch::send as send_batch;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
@@ -220,16 +221,49 @@ pub(super) async fn cancel(
     let id = find(&gateway, app, &names).await?.id;
     gateway.pipeline.cancel(id).await?;
     let message = find(&gateway, app, &names).await?;
-    let counters = gateway.store.counters(id).await?;
+    Ok(Json(stopped(&gateway, &message).await?.0))
+}
+
+/// `POST /v1/messages/{id}/recall`
+pub(super) async fn recall(
+    State(gateway): State<Arc<Gateway>>,
+    caller: Caller,
+    names: Names,
+) -> Answer<Json<Value>> {
+    let app = caller.app_seq()?;
+    let id = find(&gateway, app, &names).await?.id;
+    let recalled = gateway.pipeline.recall(app, id).await?;
+    let message = find(&gateway, app, &names).await?;
+    let (mut told, sent) = stopped(&gateway, &message).await?;
+    let channel = |(seq, n): (i64, u64)| {
+        let channel = gateway.channels.by_seq(seq)?;
+        Some(json!({"channel": channel.record.name, "already_sent": n, "recalls": channel.is_direct()}))
+    };
+    told["told"] = recalled.told.into();
+    told["complete"] = recalled.complete.into();
+    told["channels"] = sent.into_iter().filter_map(channel).collect();
+    Ok(Json(told))
+}
+
+/// The numbers of a message that was stopped, and how many each channel has.
+async fn stopped(gateway: &Gateway, message: &MessageRecord) -> Answer<(Value, BTreeMap<i64, u64>)> {
+    let counters = gateway.store.counters(message.id).await?;
     let now = |states: &[Stage]| -> u64 {
         counters.iter().filter(|c| c.view == View::Now && states.contains(&c.state)).map(|c| c.n).sum()
     };
     let sent = [Stage::Accepted, Stage::Delivered, Stage::Displayed, Stage::Clicked, Stage::Unknown];
-    Ok(Json(json!({
+    let mut channels = BTreeMap::new();
+    for counter in
+        counters.iter().filter(|c| c.view == View::Now && c.channel != 0 && sent.contains(&c.state))
+    {
+        *channels.entry(counter.channel).or_default() += counter.n;
+    }
+    let told = json!({
         "cancelled": now(&[Stage::Cancelled]),
         "already_sent": now(&sent),
         "in_flight": message.targeted.saturating_sub(now(&Stage::ALL)),
-    })))
+    });
+    Ok((told, channels))
 }
 
 /// `GET /v1/messages`: newest first.

@@ -11,6 +11,7 @@ mod paid;
 mod promises;
 mod quotas;
 mod tails;
+mod recall;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

@@ -19,6 +19,8 @@ pub enum WorkKind {
     Escalate = 3,
     /// Ask a channel's vendor what became of what it has accepted; payload: a page of those.
     Ask = 4,
+    /// Take a message back from phones; payload: one behind the last target that was, as eight bytes.
+    Recall = 5,
     /// Tell a webhook; payload: `webhooks::work::Task`. The channel is the webhook's number.
     Webhook = 6,
 }
@@ -26,7 +28,8 @@ pub enum WorkKind {
 impl WorkKind {
     /// Reads a stored number.
     pub fn from_code(code: u8) -> Option<Self> {
-        let all = [Self::Expand, Self::Page, Self::Expire, Self::Escalate, Self::Ask, Self::Webhook];
+        let all =
+            [Self::Expand, Self::Page, Self::Expire, Self::Escalate, Self::Ask, Self::Recall, Self::Webhook];
         all.into_iter().find(|kind| *kind as u8 == code)
     }
 }
