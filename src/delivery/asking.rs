@@ -79,7 +79,8 @@ impl Inner {
 /// When a vendor is asked again after so many times; `None`: no more.
 fn next_ask(first_ms: u64, times: u32, message: &MessageRecord, now_ms: u64) -> Option<u64> {
     let due_at = now_ms + first_ms.saturating_mul(1 << times.min(20)).min(LONGEST_MS.max(first_ms));
-    let last = (job::ends_at(message) + AFTERWARDS_MS).min(message.send_at.unwrap_or(message.created_at) + DAYS_MS);
+    let last =
+        (job::ends_at(message) + AFTERWARDS_MS).min(message.send_at.unwrap_or(message.created_at) + DAYS_MS);
     (due_at <= last).then_some(due_at)
 }
 

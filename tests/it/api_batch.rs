@@ -119,7 +119,7 @@ async fn a_caller_that_hangs_up_keeps_what_was_answered_and_loses_the_line_that_
     let half = br#"{"idempotency_key":"half","to":{"device_ids":["a"]},"data":{"a":"b"}"#;
     let answered = tokio::task::spawn_blocking(move || {
         let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(&body(&[line("one", "a"), line("two", "a")])).unwrap();
         let mut heard = String::new();

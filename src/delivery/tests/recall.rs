@@ -87,7 +87,10 @@ async fn a_recall_that_a_crash_interrupted_goes_on_where_it_was_and_empties_ever
     let now = |state| -> u64 {
         counters.iter().filter(|c| c.view == View::Now && c.state == state).map(|c| c.n).sum()
     };
-    assert_eq!((now(State::Cancelled), now(State::Accepted), now(State::Displayed)), (DEVICES - 1000, 1001, 1));
+    assert_eq!(
+        (now(State::Cancelled), now(State::Accepted), now(State::Displayed)),
+        (DEVICES - 1000, 1001, 1)
+    );
     assert_eq!(rig.store.inbox(1900, 0, 9, NOW).await.unwrap().len(), 0);
     assert_eq!(rig.store.inbox(1000, 0, 9, NOW).await.unwrap().len(), 1, "that was before its place");
     let rows = rig.store.deliveries_of(message(), &[1900, DEVICES + 2]).await.unwrap();
