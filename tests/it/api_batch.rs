@@ -16,7 +16,7 @@ fn line(key: &str, device: &str) -> Value {
 }
 
 fn body(lines: &[Value]) -> Vec<u8> {
-    lines.iter().map(|line| format!("{line}\n")).collect::<String>().into_bytes()
+    lines.iter().flat_map(|line| format!("{line}\n").into_bytes()).collect()
 }
 
 async fn send(world: &World, body: Vec<u8>) -> Vec<Value> {
@@ -29,10 +29,13 @@ async fn send(world: &World, body: Vec<u8>) -> Vec<Value> {
 
 /// Index, status and code of each answer.
 fn told(answers: &[Value]) -> Vec<(u64, u64, &str)> {
-    let told = |answer: &Value| answer["code"].as_str().unwrap_or_default().to_owned().leak() as &str;
+    let number = |answer: &Value, name: &str| answer[name].as_u64().unwrap();
     answers
         .iter()
-        .map(|answer| (answer["index"].as_u64().unwrap(), answer["status"].as_u64().unwrap(), told(answer)))
+        .map(|answer| {
+            let code = answer["code"].as_str().unwrap_or_default();
+            (number(answer, "index"), number(answer, "status"), code)
+        })
         .collect()
 }
 

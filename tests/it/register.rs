@@ -5,7 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::sending::connect;
-use crate::world::{Answer, World};
+use crate::world::{Answer, World, now};
 
 /// Makes a key: its id and its secret.
 async fn new_key(world: &World, app: &str, key: &str) -> (String, String) {
@@ -17,7 +17,7 @@ async fn new_key(world: &World, app: &str, key: &str) -> (String, String) {
 }
 
 fn claims(device: &str, user: &str, nonce: &str) -> Value {
-    let exp = jiff::Timestamp::now().as_second() + 300;
+    let exp = now().as_second() + 300;
     json!({"app": "it", "user_id": user, "device_id": device, "nonce": nonce, "exp": exp})
 }
 
@@ -84,7 +84,7 @@ async fn a_registration_token_is_good_once_for_its_own_app_while_it_and_its_key_
     let secret = first.body["secret"].as_str().unwrap();
     assert_eq!(world.call(secret, Method::GET, "/v1/device/messages", None).await.status, StatusCode::OK);
     let mut old = claims("two", "u-1", "nonce-0003");
-    old["exp"] = json!(jiff::Timestamp::now().as_second() - 1);
+    old["exp"] = json!(now().as_second() - 1);
     assert!(refused(signed(&key, &old)).await.contains("expired"));
     let (other_app, other) = world.new_app("other").await;
     let mut elsewhere = claims("two", "u-1", "nonce-0004");

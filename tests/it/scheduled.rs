@@ -6,11 +6,11 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::sending::fcm_device;
-use crate::world::World;
+use crate::world::{World, now};
 
 /// A time so many milliseconds ahead.
 fn ahead(ms: i64) -> String {
-    jiff::Timestamp::now().checked_add(jiff::Span::new().milliseconds(ms)).unwrap().to_string()
+    now().checked_add(jiff::Span::new().milliseconds(ms)).unwrap().to_string()
 }
 
 fn to_vips(send_at: &str) -> Value {
@@ -46,7 +46,7 @@ async fn a_scheduled_message_survives_a_kill_and_reaches_who_is_there_at_its_tim
     world.put_devices(vec![("late".into(), fcm_device("ok-late"))]).await;
     assert_eq!(world.api(Method::DELETE, "/v1/devices/early", None).await.status, StatusCode::NO_CONTENT);
     let done = world.until(&id, |message| message["state"] == "done").await;
-    assert!(jiff::Timestamp::now() >= time(&waits["send_at"]), "it went too early");
+    assert!(now() >= time(&waits["send_at"]), "it went too early");
     assert_eq!(done["counts"]["now"]["accepted"], 1, "{done:#}");
     assert_eq!(world.deliveries(&id).await[0]["device_id"], "late");
     assert!(scheduled(&world).await.is_empty());

@@ -388,6 +388,12 @@ pub(crate) fn assert_adds_up(message: &Value) {
     assert_eq!(now, counts["targeted"].as_u64().unwrap(), "{message:#}");
 }
 
+/// The time, as people see it.
+pub(crate) fn now() -> jiff::Timestamp {
+    #[expect(clippy::disallowed_methods, reason = "tests are users, not the gateway")]
+    jiff::Timestamp::now()
+}
+
 /// A client without limits of its own.
 pub(crate) fn client() -> Client {
     #[expect(clippy::disallowed_methods, reason = "tests are users, not the gateway")]
