@@ -45,7 +45,10 @@ async fn every_line_is_answered_in_order_and_a_bad_one_stops_no_other() {
     world.put_devices(vec![("a".into(), fcm_device("ok-a"))]).await;
     let mut lines = body(&[line("k-0", "a")]);
     lines.extend(b"{\"to\": \n\r\n");
-    lines.extend(body(&[json!({"to": {"device_ids": ["a"]}, "colour": "red"}), line("k 3", "a")]));
+    lines.extend(body(&[
+        json!({"to": {"device_ids": ["a"]}, "data": {"a": "b"}, "colour": "red"}),
+        line("k 3", "a"),
+    ]));
     lines.extend(format!("{{\"data\": {{\"a\": \"{}\"}}}}\n", "x".repeat(70_000)).into_bytes());
     lines.extend(body(&[line("k-5", "nobody")]).strip_suffix(b"\n").unwrap());
     let answers = send(&world, lines).await;

@@ -67,6 +67,7 @@ impl Lines {
                 // Whoever went away in the middle of a line meant no line.
                 Ok(Some(Err(_))) => {
                     self.kept.clear();
+                    self.seen = 0;
                     self.ended = true;
                 }
                 Ok(None) => self.ended = true,
