@@ -43,7 +43,8 @@ fn count(value: &Value) -> usize {
         Value::Object(members) => members
             .iter()
             .map(|(name, inner)| match name.as_str() {
-                "examples" => inner.as_object().map_or(1, serde_json::Map::len),
+                // A list of them belongs to a schema, and shows values.
+                "examples" => inner.as_object().map_or(0, serde_json::Map::len),
                 "example" => 1,
                 _ => count(inner),
             })

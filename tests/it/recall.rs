@@ -4,7 +4,6 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::sending::{connect, direct_device, fcm_device};
-use crate::steps::trail;
 use crate::world::World;
 
 async fn recall(world: &World, id: &str) -> Value {
@@ -47,11 +46,12 @@ async fn a_recalled_message_leaves_inboxes_and_the_screen_of_a_connected_phone_b
     }
     let inbox = world.call(&secrets[1], Method::GET, "/v1/device/messages", None).await.body;
     assert_eq!(inbox["messages"], json!([]));
-    let first = trail(&world, &id).await;
-    assert_eq!(
-        (&first.last().unwrap()["kind"], &first.last().unwrap()["told"]),
-        (&json!("recalled"), &json!(true))
-    );
+    let all = world.deliveries(&id).await;
+    let shown = all.iter().find(|delivery| delivery["device_id"] == "shows").unwrap();
+    let path = format!("/v1/messages/{id}/deliveries/{}", shown["id"].as_str().unwrap());
+    let told = world.api(Method::GET, &path, None).await.body["trail"].as_array().unwrap().clone();
+    let last = told.last().unwrap();
+    assert_eq!((&last["kind"], &last["told"]), (&json!("recalled"), &json!(true)), "{told:#?}");
     let message = world.api(Method::GET, &format!("/v1/messages/{id}"), None).await.body;
     assert_eq!((&message["state"], &message["counts"]["now"]["delivered"]), (&json!("cancelled"), &json!(1)));
     // The phone had shown it after all, and says so late.
