@@ -90,14 +90,14 @@ impl Lines {
             let line = self.kept.split_to(self.seen + at).freeze();
             self.kept.advance(1);
             self.seen = 0;
-            if let Some(line) = self.judge(line) {
+            if let Some(line) = self.judge(&line) {
                 return Some(line);
             }
         }
     }
 
     /// What a line without its end is; an empty one is nothing.
-    fn judge(&mut self, line: Bytes) -> Option<Line> {
+    fn judge(&mut self, line: &Bytes) -> Option<Line> {
         if std::mem::take(&mut self.skipping) || line.len() > self.most_line {
             return Some(Line::TooLong);
         }
@@ -109,7 +109,7 @@ impl Lines {
     fn last(&mut self) -> Option<Line> {
         let line = self.kept.split().freeze();
         self.seen = 0;
-        self.judge(line)
+        self.judge(&line)
     }
 
     fn end(&mut self, why: Line) -> Line {
