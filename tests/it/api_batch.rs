@@ -128,16 +128,16 @@ async fn a_caller_that_hangs_up_keeps_what_was_answered_and_loses_the_line_that_
         stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(&body(&[line("one", "a"), line("two", "a")])).unwrap();
-        let mut heard = String::new();
+        let mut answers = String::new();
         let mut some = [0; 4096];
         // Two answers come although the body is far from its end.
-        while !heard.contains("\"index\":1") {
+        while !answers.contains("\"index\":1") {
             let n = stream.read(&mut some).unwrap();
-            assert!(n > 0, "{heard}");
-            heard.push_str(&String::from_utf8_lossy(&some[..n]));
+            assert!(n > 0, "{answers}");
+            answers.push_str(&String::from_utf8_lossy(&some[..n]));
         }
         stream.write_all(half).unwrap();
-        heard
+        answers
     })
     .await
     .unwrap();
