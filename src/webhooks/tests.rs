@@ -158,6 +158,7 @@ impl World {
             label: Some("orders".into()),
             created_at: self.clock.now_ms(),
             deadline_at: NOW,
+            send_at: None,
             idempotency: None,
         };
         let expanded = vec![(id, targets, Some(NOW))];
