@@ -8,8 +8,8 @@ mod events;
 mod inbox;
 mod messages;
 mod quotas;
-mod reports;
 mod registration;
+mod reports;
 mod rules;
 mod tenants;
 mod work;
@@ -27,11 +27,11 @@ pub use messages::{
     AcceptAnswer, Counter, DeliveryFilter, MessageFilter, MessageRecord, NewMessage, NewTarget,
 };
 pub use quotas::{QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit};
+pub use registration::{Registered, Registration, RegistrationKeyRecord};
 pub use reports::{
     ChannelStats, Counted, OTHER_LABELS, PLATFORMS, QUARTER_MS, ReportAsk, ReportBy, ReportGroup, ReportRow,
     latency_bucket,
 };
-pub use registration::{Registered, Registration, RegistrationKeyRecord};
 pub use rules::RulesRecord;
 pub use tenants::{AppRecord, CategoryRecord, ChannelRecord, KeyRecord};
 pub use work::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};

@@ -7,7 +7,8 @@ use tokio::sync::watch;
 
 use super::writer::Job;
 use super::{
-    SqliteStore, accept, addresses, admin, audience, audit, categories, deliveries, devices, events, inbox, journal, quotas, reads, reports, rules, webhooks, work, registration,
+    SqliteStore, accept, addresses, admin, audience, audit, categories, deliveries, devices, events, inbox,
+    journal, quotas, reads, registration, reports, rules, webhooks, work,
 };
 use crate::delivery::expression::Expression;
 use crate::delivery::page::Page;
