@@ -17,7 +17,14 @@ use tokio::sync::watch;
 
 pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
-    AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, ChannelStats, Counted, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, InboxEntry, KeyRecord, Lease, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, ReportAsk, ReportBy, ReportGroup, ReportRow, Round, RulesRecord, SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt, WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkUpdate, field_names, is_unknown_field, is_version, latency_bucket, MessageFilter, Registered, Registration, RegistrationKeyRecord,
+    AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord,
+    Changes, ChannelRecord, ChannelStats, Counted, Counter, DeliveryFilter, DeviceFilter, DevicePatch,
+    DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, InboxEntry, KeyRecord, Lease,
+    MessageFilter, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS,
+    PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, Registered,
+    Registration, RegistrationKeyRecord, ReportAsk, ReportBy, ReportGroup, ReportRow, Round, RulesRecord,
+    SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt, WebhookChange, WebhookRecord,
+    WorkItem, WorkKind, WorkUpdate, field_names, is_unknown_field, is_version, latency_bucket,
 };
 
 use crate::delivery::expression::Expression;
