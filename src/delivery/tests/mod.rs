@@ -10,8 +10,8 @@ mod once;
 mod paid;
 mod promises;
 mod quotas;
-mod tails;
 mod recall;
+mod tails;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

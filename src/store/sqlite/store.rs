@@ -16,7 +16,12 @@ use crate::delivery::state::Delivery;
 use crate::ids::Id;
 use crate::routing::Traits;
 use crate::store::{
-    AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord, ChannelStats, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageRecord, NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, ReportAsk, ReportRow, Result, Round, RulesRecord, SendAddress, Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind, MessageFilter, Registered, Registration, RegistrationKeyRecord,
+    AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord,
+    ChannelStats, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds,
+    EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageFilter, MessageRecord, NewMessage,
+    NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, Registered, Registration,
+    RegistrationKeyRecord, ReportAsk, ReportRow, Result, Round, RulesRecord, SendAddress, Store, StoreError,
+    TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind,
 };
 
 #[async_trait]
