@@ -20,7 +20,7 @@ use crate::events::Teller;
 use crate::ids::{IdCodec, IdMaker};
 use crate::receipts::{self, CallbackUrls, Receipts};
 use crate::rules::Rules;
-use crate::secrets::Vault;
+use crate::secrets::{self, MasterKeys, Vault};
 use crate::settings::Settings;
 use crate::store::{Store, StoreError, sqlite};
 use crate::tasks::Tasks;
@@ -95,21 +95,19 @@ pub async fn open(settings: &Settings, clock: &Clock) -> anyhow::Result<(Arc<dyn
         ..sqlite::SqliteOptions::default()
     };
     let store: Arc<dyn Store> = sqlite::SqliteStore::open(&settings.data_dir, options).await?;
-    let vault = match settings.key() {
-        Some(key) => Vault::from_base64(key),
-        None => Vault::from_file(&settings.key_file()),
+    let masters = match settings.key() {
+        Some(key) => MasterKeys::from_text(key),
+        None => MasterKeys::from_file(&settings.key_file()),
     };
-    let vault = Arc::new(vault.context("the master key cannot be used")?);
-    let place = "meta|value|0|master key";
-    let sealed = store.meta("master key check", &vault.seal(place, b"anypush")).await?;
-    if vault.open(place, &sealed).is_err() {
-        bail!(
+    let masters = masters.context("the master key cannot be used")?;
+    let vault = secrets::unlock(&masters, &*store, clock.now_ms()).await.with_context(|| {
+        format!(
             "the master key is not the one that this data was made with; set ANYPUSH_MASTER_KEY or \
-             master_key_file to that one ({} in a data directory that was copied whole)",
+             master_key_file to that one, or to several, newest first ({} in a data directory that was copied whole)",
             settings.key_file().display()
-        );
-    }
-    Ok((store, vault))
+        )
+    })?;
+    Ok((store, Arc::new(vault)))
 }
 
 /// Starts everything but the listener: store with migrations, vault, channels, pipeline.

@@ -10,6 +10,7 @@ use std::sync::{Arc, RwLock};
 use anypush_providers::contract::{Address, Descriptor, Environment, Provider, Registration, Token};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use crate::clock::Clock;
 use crate::direct;
@@ -238,8 +239,8 @@ impl Channels {
         (registration.build)(&Value::Object(whole), &self.environment)
             .map_err(|error| ChannelError::Config(error.0))?;
         let now = self.clock.now_ms();
-        let sealed =
-            self.vault.seal(&place(put.app, &put.name), Value::Object(secrets).to_string().as_bytes());
+        let text = Zeroizing::new(Value::Object(secrets).to_string());
+        let sealed = self.vault.seal(&place(put.app, &put.name), text.as_bytes());
         let record = ChannelRecord {
             seq: old.as_ref().map_or(0, |c| c.record.seq),
             public_id: old.as_ref().map_or(put.public_id, |c| c.record.public_id.clone()),
@@ -460,7 +461,7 @@ fn find(provider: &str) -> Option<&'static Registration> {
 }
 
 /// Where a channel's secrets are at home: a ciphertext that was moved to another channel does not open.
-fn place(app: i64, name: &str) -> String {
+pub(crate) fn place(app: i64, name: &str) -> String {
     format!("channels|secrets|{app}|{name}")
 }
 

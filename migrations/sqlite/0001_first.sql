@@ -11,6 +11,17 @@ CREATE TABLE meta (
     value BLOB NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Keys that secrets are encrypted with, themselves encrypted under a master key that is not in here. `purpose`: 0 seals
+-- (the highest id, the others only open), 1 makes the MACs of API keys and device secrets.
+CREATE TABLE data_keys (
+    id         INTEGER PRIMARY KEY,
+    purpose    INTEGER NOT NULL,
+    -- the beginning of the master key's SHA-256
+    master     BLOB    NOT NULL,
+    wrapped    BLOB    NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT;
+
 -- Tenants. Small dense numbers, because every other key begins with one.
 CREATE TABLE apps (
     seq        INTEGER PRIMARY KEY,

@@ -69,7 +69,34 @@ impl Connections {
     }
 }
 
+/// The first bytes of HTTP/2.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Waits until it is clear which protocol a peer speaks. The library waits for that without a limit: a peer that is silent,
+/// or stops within these bytes, would keep its place for ever.
+async fn begins(stream: &TcpStream) -> std::io::Result<()> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let seen = stream.peek(&mut first).await?;
+        if seen == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        if seen == PREFACE.len() || !PREFACE.starts_with(&first[..seen]) {
+            return Ok(());
+        }
+        // What was seen stays to be seen: the socket cannot tell when there is more.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 async fn serve(stream: TcpStream, peer: Peer, router: Router, end: CancellationToken) {
+    tokio::select! {
+        spoken = tokio::time::timeout(HEAD_TIME, begins(&stream)) => match spoken {
+            Ok(Ok(())) => {}
+            _ => return,
+        },
+        () = end.cancelled() => return,
+    }
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIME).max_buf_size(HEAD_BYTES as usize);
     builder

@@ -54,6 +54,7 @@ enum Command {
     Openapi(misc::OpenapiArgs),
     Migrate(misc::MigrateArgs),
     Backup(backup::Args),
+    Rewrap(misc::RewrapArgs),
 }
 
 /// Where the configuration comes from; the same for every command that needs it.
@@ -95,6 +96,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         }
         Command::Migrate(args) => misc::migrate(args).await,
         Command::Backup(args) => backup::run(args).await,
+        Command::Rewrap(args) => misc::rewrap(args).await,
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
     complain(&error);

@@ -1,27 +1,44 @@
-//! Secrets at rest: AES-256-GCM under a master key, each ciphertext bound to its place.
+//! Secrets at rest, in two steps: data keys encrypt (AES-256-GCM), master keys encrypt data keys.
 //!
-//! The form is `version (1) | key id (4) | nonce (12) | ciphertext | tag (16)`. The key id lets a later master key
-//! live beside this one. The place (`table|column|app|row`) is associated data: a ciphertext that was moved to another
-//! row does not open.
+//! The form of a sealed secret is `version (1) | data key (4) | nonce (12) | ciphertext | tag (16)`. Each place
+//! (`table|column|app|row`) has a key of its own, made from the data key and the place, and the place is associated data
+//! as well: a ciphertext that was moved to another row or app does not open. MACs of API keys, device secrets, cursors and
+//! callback paths hang on a key that is never exchanged. What is opened is wiped when it is dropped.
 
+pub mod masters;
+mod rotate;
 pub mod token;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
-use aws_lc_rs::{digest, hmac};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use aws_lc_rs::hmac;
+use zeroize::Zeroizing;
 
-const VERSION: u8 = 1;
-const HEADER: usize = 1 + 4 + 12;
+pub use self::masters::MasterKeys;
+pub use self::rotate::{Rewrapped, rewrap, unlock};
+
+/// Bytes of a key.
+const KEY: usize = 32;
+const VERSION: u8 = 2;
+const NAME: usize = 1 + 4;
+const HEADER: usize = NAME + 12;
+
+/// What data keys are for; the numbers are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Purpose {
+    Seal = 0,
+    Mac = 1,
+}
 
 /// Seals and opens secrets, and makes the MACs under which keys are kept.
 pub struct Vault {
-    key: RandomizedNonceKey,
+    /// By number; the last one seals.
+    data: BTreeMap<u32, hmac::Key>,
     pepper: hmac::Key,
-    id: [u8; 4],
 }
 
 impl fmt::Debug for Vault {
@@ -33,8 +50,11 @@ impl fmt::Debug for Vault {
 /// What can go wrong with secrets.
 #[derive(Debug, thiserror::Error)]
 pub enum VaultError {
-    /// The master key is not 32 bytes of base64.
-    #[error("the master key must be 32 bytes in base64; make one with `openssl rand -base64 32`")]
+    /// A master key is not 32 bytes of base64.
+    #[error(
+        "a master key is 32 bytes in base64 (make one with `openssl rand -base64 32`); several, newest first, are \
+         separated by commas or line breaks"
+    )]
     BadKey,
     /// The key file could not be read or made.
     #[error("the master key file {path}: {cause}")]
@@ -44,7 +64,15 @@ pub enum VaultError {
         /// What the system said.
         cause: String,
     },
-    /// Sealed under another master key.
+    /// Others than its owner may read the key file.
+    #[error("the master key file {path} has mode {mode:o}: others may read it; run `chmod 600 {path}`")]
+    Mode {
+        /// Which file.
+        path: String,
+        /// Its mode.
+        mode: u32,
+    },
+    /// Sealed under a key that was not given.
     #[error("this secret was sealed under another master key")]
     OtherKey,
     /// Damaged, or moved from another place.
@@ -53,55 +81,42 @@ pub enum VaultError {
 }
 
 impl Vault {
-    /// A vault under this key (32 bytes, base64).
-    pub fn from_base64(key: &str) -> Result<Self, VaultError> {
-        let bytes = STANDARD.decode(key.trim()).map_err(|_| VaultError::BadKey)?;
-        let sealing = RandomizedNonceKey::new(&AES_256_GCM, &bytes).map_err(|_| VaultError::BadKey)?;
-        let pepper = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &bytes), b"anypush key pepper");
-        let hash = digest::digest(&digest::SHA256, &bytes);
-        let id = [hash.as_ref()[0], hash.as_ref()[1], hash.as_ref()[2], hash.as_ref()[3]];
-        Ok(Self { key: sealing, pepper: hmac::Key::new(hmac::HMAC_SHA256, pepper.as_ref()), id })
-    }
-
-    /// A vault under the key in this file; the file is made (mode 0600) where there is none.
-    pub fn from_file(path: &Path) -> Result<Self, VaultError> {
-        let failed = |cause: std::io::Error| VaultError::File {
-            path: path.display().to_string(),
-            cause: cause.to_string(),
-        };
-        if !path.exists() {
-            let mut key = [0u8; 32];
-            aws_lc_rs::rand::fill(&mut key).map_err(|_| VaultError::BadKey)?;
-            write_private(path, STANDARD.encode(key).as_bytes()).map_err(failed)?;
-        }
-        Self::from_base64(&std::fs::read_to_string(path).map_err(failed)?)
+    /// A vault over these keys; `data` is not empty.
+    fn new(data: BTreeMap<u32, hmac::Key>, pepper: hmac::Key) -> Self {
+        Self { data, pepper }
     }
 
     /// Seals a secret for this place.
     pub fn seal(&self, place: &str, secret: &[u8]) -> Vec<u8> {
-        let mut body = secret.to_vec();
-        let nonce = self
-            .key
-            .seal_in_place_append_tag(Aad::from(place.as_bytes()), &mut body)
+        let (number, key) = self.data.last_key_value().expect("a vault has a data key");
+        let mut body = Vec::with_capacity(secret.len() + 16);
+        body.extend_from_slice(secret);
+        let name = [&[VERSION][..], &number.to_be_bytes()].concat();
+        let nonce = key_of(key, place)
+            .seal_in_place_append_tag(associated(&name, place), &mut body)
             .expect("sealing fails only over 64 GiB");
-        [&[VERSION][..], &self.id, nonce.as_ref(), &body].concat()
+        [&name[..], nonce.as_ref(), &body].concat()
     }
 
     /// Opens what was sealed for this place.
-    pub fn open(&self, place: &str, sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
+    pub fn open(&self, place: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let (header, body) = sealed.split_at_checked(HEADER).ok_or(VaultError::Damaged)?;
-        if header[0] != VERSION {
-            return Err(VaultError::Damaged);
-        }
-        if header[1..5] != self.id {
-            return Err(VaultError::OtherKey);
-        }
-        let nonce = Nonce::try_assume_unique_for_key(&header[5..]).map_err(|_| VaultError::Damaged)?;
-        let mut body = body.to_vec();
-        let open = self.key.open_in_place(nonce, Aad::from(place.as_bytes()), &mut body);
+        let (name, nonce) = header.split_at(NAME);
+        let key = match number_of(sealed) {
+            Some(number) => self.data.get(&number).ok_or(VaultError::OtherKey)?,
+            None => return Err(VaultError::Damaged),
+        };
+        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| VaultError::Damaged)?;
+        let mut body = Zeroizing::new(body.to_vec());
+        let open = key_of(key, place).open_in_place(nonce, associated(name, place), &mut body);
         let length = open.map_err(|_| VaultError::Damaged)?.len();
         body.truncate(length);
         Ok(body)
+    }
+
+    /// The number of the data key that seals.
+    fn newest(&self) -> u32 {
+        self.data.last_key_value().map_or(0, |(number, _)| *number)
     }
 
     /// The MAC under which a key's or device's secret is kept; `purpose` keeps the two apart.
@@ -113,6 +128,21 @@ impl Vault {
     pub fn verify(&self, purpose: &str, secret: &str, mac: &[u8]) -> bool {
         hmac::verify(&self.pepper, format!("{purpose}\0{secret}").as_bytes(), mac).is_ok()
     }
+}
+
+/// The number of the data key under which this was sealed; `None` where it is damaged or of another version.
+fn number_of(sealed: &[u8]) -> Option<u32> {
+    let name = sealed.get(..NAME).filter(|name| name[0] == VERSION)?;
+    Some(u32::from_be_bytes([name[1], name[2], name[3], name[4]]))
+}
+
+fn key_of(data: &hmac::Key, place: &str) -> RandomizedNonceKey {
+    let key = hmac::sign(data, place.as_bytes());
+    RandomizedNonceKey::new(&AES_256_GCM, key.as_ref()).expect("HMAC-SHA-256 gives 32 bytes")
+}
+
+fn associated(name: &[u8], place: &str) -> Aad<Vec<u8>> {
+    Aad::from([name, place.as_bytes()].concat())
 }
 
 /// Writes a file that only its owner can read, whole or not at all.
@@ -128,45 +158,15 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn vault(byte: u8) -> Vault {
-        Vault::from_base64(&STANDARD.encode([byte; 32])).unwrap()
-    }
-
-    #[test]
-    fn a_secret_opens_only_in_its_place_and_under_its_key() {
-        let sealed = vault(1).seal("channels|secrets|1|fcm", b"private");
-        assert!(!sealed.windows(7).any(|w| w == b"private"));
-        assert_eq!(vault(1).open("channels|secrets|1|fcm", &sealed).unwrap(), b"private");
-        assert!(matches!(vault(1).open("channels|secrets|2|fcm", &sealed), Err(VaultError::Damaged)));
-        assert!(matches!(vault(2).open("channels|secrets|1|fcm", &sealed), Err(VaultError::OtherKey)));
-    }
-
-    #[test]
-    fn damaged_and_cut_secrets_are_refused_without_panic() {
-        let sealed = vault(1).seal("x", b"secret");
-        for length in 0..sealed.len() {
-            assert!(vault(1).open("x", &sealed[..length]).is_err());
-        }
-    }
-
-    #[test]
-    fn the_key_file_is_made_once_and_only_its_owner_reads_it() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("master.key");
-        let sealed = Vault::from_file(&path).unwrap().seal("x", b"secret");
-        assert_eq!(Vault::from_file(&path).unwrap().open("x", &sealed).unwrap(), b"secret");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn the_mac_of_a_key_is_none_of_a_device_secret() {
-        let mac = vault(1).mac("api key", "abc");
-        assert!(vault(1).verify("api key", "abc", &mac));
-        assert!(!vault(1).verify("device", "abc", &mac));
-        assert!(!vault(2).verify("api key", "abc", &mac));
+impl Vault {
+    /// A vault whose only data key this is (32 bytes, base64), beside no store.
+    pub(crate) fn from_base64(key: &str) -> Result<Self, VaultError> {
+        use base64::Engine as _;
+        let bytes = base64::engine::general_purpose::STANDARD.decode(key).map_err(|_| VaultError::BadKey)?;
+        let key = || hmac::Key::new(hmac::HMAC_SHA256, &bytes);
+        Ok(Self::new(BTreeMap::from([(1, key())]), key()))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -228,7 +228,7 @@ impl Settings {
             let mend = "give error, warn, info, debug or trace, or directives such as info,anypush=debug";
             wrong.push(Mistake::new("log.level", &self.log.level, mend));
         }
-        if let Some(Err(error)) = self.key().map(crate::secrets::Vault::from_base64) {
+        if let Some(Err(error)) = self.key().map(crate::secrets::MasterKeys::from_text) {
             // Not the value: it may be a key with one character missing.
             wrong.push(Mistake::new("master_key", "(hidden)", error.to_string()));
         }

@@ -18,9 +18,9 @@ use tokio::sync::watch;
 pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
     AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord,
-    Changes, ChannelRecord, ChannelStats, Counted, Counter, DeliveryFilter, DeviceFilter, DevicePatch,
-    DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, InboxEntry, KeyRecord, Lease,
-    MessageFilter, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS,
+    Changes, ChannelRecord, ChannelStats, Counted, Counter, DataKeyRecord, DeliveryFilter, DeviceFilter,
+    DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, InboxEntry, KeyRecord,
+    Lease, MessageFilter, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS,
     PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, Registered,
     Registration, RegistrationKeyRecord, ReportAsk, ReportBy, ReportGroup, ReportRow, Round, RulesRecord,
     SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt, WebhookChange, WebhookRecord,
@@ -69,6 +69,14 @@ pub trait Store: Send + Sync {
 
     /// A fact about the installation, made with `default` where it is not there yet.
     async fn meta(&self, key: &str, default: &[u8]) -> Result<Vec<u8>>;
+    /// All data keys, by number.
+    async fn data_keys(&self) -> Result<Vec<DataKeyRecord>>;
+    /// Adds data keys, or replaces how those with the same number are wrapped.
+    async fn put_data_keys(&self, keys: Vec<DataKeyRecord>) -> Result<()>;
+    /// Forgets data keys that nothing is sealed under any more.
+    async fn delete_data_keys(&self, ids: Vec<u32>) -> Result<()>;
+    /// Replaces a channel's sealed secrets unless they changed meanwhile; `false` where they did.
+    async fn reseal_channel(&self, seq: i64, old: Vec<u8>, new: Vec<u8>) -> Result<bool>;
     /// Waits for what is under way, writes everything out and closes. What is broken is left as it is.
     async fn close(&self);
     /// Resolves once nothing can be written any more, however long that takes: why.

@@ -83,7 +83,7 @@ impl World {
         let options = SqliteOptions { clock: clock.clone(), ..SqliteOptions::default() };
         let store: Arc<dyn Store> = SqliteStore::open(dir.path(), options).await.unwrap();
         store.create_app("shop", ("app_shop".into(), "chn_shop".into()), NOW).await.unwrap();
-        let vault = Arc::new(Vault::from_file(&dir.path().join("master.key")).unwrap());
+        let vault = Arc::new(Vault::from_base64("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=").unwrap());
         let codec = Arc::new(IdCodec::new(&[7; 32]));
         let environment = anypush_providers::contract::Environment::default();
         let channels =

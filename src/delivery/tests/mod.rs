@@ -152,7 +152,7 @@ impl Rig {
         let options = SqliteOptions { clock: clock.clone(), ..SqliteOptions::default() };
         let store = SqliteStore::open(dir.path(), options).await.unwrap();
         store.create_app("shop", ("app_shop".into(), "chn_direct".into()), NOW).await.unwrap();
-        let vault = Arc::new(Vault::from_file(&dir.path().join("master.key")).unwrap());
+        let vault = Arc::new(Vault::from_base64("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=").unwrap());
         let shared: Arc<dyn Store> = store.clone();
         let channels =
             Channels::load(shared.clone(), Arc::clone(&vault), Environment::default(), clock.clone())

@@ -6,6 +6,7 @@ pub(in crate::store) mod administration;
 pub(in crate::store) mod audience;
 pub(in crate::store) mod audit;
 pub(in crate::store) mod cancels;
+pub(in crate::store) mod data_keys;
 pub(in crate::store) mod events;
 pub(in crate::store) mod expressions;
 pub(in crate::store) mod messages;
@@ -48,6 +49,9 @@ macro_rules! conformance_tests {
                 a_registration_key_is_found_listed_and_revoked_in_its_own_app_only,
                 a_nonce_registers_once_and_a_device_keeps_number_name_and_tags,
                 a_phone_that_nobody_knew_is_made_and_a_token_that_moves_leaves_the_old_one;
+            data_keys:
+                a_data_key_keeps_its_number_and_is_wrapped_anew,
+                secrets_are_sealed_anew_only_where_nobody_put_others_meanwhile;
             rules:
                 an_apps_rules_are_replaced_whole_and_are_its_own,
                 what_rules_ask_of_devices_is_found_by_number;

@@ -3,6 +3,7 @@
 pub(in crate::store) mod attributes;
 mod audit;
 mod changes;
+mod data_keys;
 mod devices;
 mod events;
 mod inbox;
@@ -17,6 +18,7 @@ mod work;
 pub use attributes::{FIELD, field_names, is_unknown_field, is_version};
 pub use audit::{Audit, AuditChain, AuditFilter, AuditRow};
 pub use changes::{Changes, Refusable};
+pub use data_keys::DataKeyRecord;
 pub use devices::{
     AddressVerdict, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, NewAddress, Round, SendAddress,
     StoredAddress, TargetDevice,

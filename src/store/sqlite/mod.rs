@@ -3,7 +3,7 @@
 //! - [`writer`]: everything that waits becomes one transaction; the only connection that writes.
 //! - [`accept`], [`changes`], [`deliveries`], [`events`], [`inbox`], [`journal`], [`work`]: the parts of such a transaction, one statement for
 //!   each kind of change of the whole group.
-//! - [`devices`], [`addresses`], [`admin`], [`audit`], [`webhooks`]: what is rare, a call at a time inside the same
+//! - [`devices`], [`addresses`], [`admin`], [`audit`], [`data_keys`], [`webhooks`]: what is rare, a call at a time inside the same
 //!   transactions.
 //! - [`stats`]: counters of reports, moved with the rows that they count.
 //! - [`reads`], [`audience`], [`reports`]: what goes out, over read-only connections; [`walk`] finds who is in an
@@ -26,6 +26,7 @@ mod categories;
 mod changes;
 mod check;
 mod checkpoint;
+mod data_keys;
 mod deliveries;
 mod devices;
 mod events;

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::writer::Job;
 use super::{
-    SqliteStore, accept, addresses, admin, audience, audit, categories, deliveries, devices, events, inbox,
-    journal, quotas, reads, registration, reports, rules, webhooks, work,
+    SqliteStore, accept, addresses, admin, audience, audit, categories, data_keys, deliveries, devices,
+    events, inbox, journal, quotas, reads, registration, reports, rules, webhooks, work,
 };
 use crate::delivery::expression::Expression;
 use crate::delivery::page::Page;
@@ -17,9 +17,9 @@ use crate::ids::Id;
 use crate::routing::Traits;
 use crate::store::{
     AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord,
-    ChannelStats, Counter, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds,
-    EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageFilter, MessageRecord, NewMessage,
-    NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, Registered, Registration,
+    ChannelStats, Counter, DataKeyRecord, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord,
+    EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageFilter, MessageRecord,
+    NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, Registered, Registration,
     RegistrationKeyRecord, ReportAsk, ReportRow, Result, Round, RulesRecord, SendAddress, Store, StoreError,
     TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind,
 };
@@ -31,6 +31,37 @@ impl Store for SqliteStore {
         self.call(move |s| {
             let given = Arc::clone(&given);
             Box::pin(async move { admin::meta(s, &given.0, &given.1).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn data_keys(&self) -> Result<Vec<DataKeyRecord>> {
+        self.read(data_keys::list).await
+    }
+
+    async fn put_data_keys(&self, keys: Vec<DataKeyRecord>) -> Result<()> {
+        let given = Arc::new(keys);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { data_keys::put(s, &given).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn delete_data_keys(&self, ids: Vec<u32>) -> Result<()> {
+        let given = Arc::new(ids);
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { data_keys::delete(s, &given).await.map(Ok) })
+        })
+        .await
+    }
+
+    async fn reseal_channel(&self, seq: i64, old: Vec<u8>, new: Vec<u8>) -> Result<bool> {
+        let given = Arc::new((old, new));
+        self.call(move |s| {
+            let given = Arc::clone(&given);
+            Box::pin(async move { data_keys::reseal_channel(s, seq, &given.0, &given.1).await.map(Ok) })
         })
         .await
     }

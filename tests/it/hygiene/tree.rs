@@ -117,7 +117,8 @@ fn points_to_die_at_are_in_no_release_and_each_has_its_test() {
     // Callbacks need a vendor that is played inside.
     let tests = read("tests/it/slow/crash_points.rs")
         + &read("tests/it/slow/webhooks.rs")
-        + &read("src/receipts/tests/crash.rs");
+        + &read("src/receipts/tests/crash.rs")
+        + &read("tests/it/rotation.rs");
     for path in rust_files(&["src"]).iter().filter(|path| !path.ends_with("failpoint.rs")) {
         for point in read(path).split("failpoint!(\"").skip(1).filter_map(|rest| rest.split('"').next()) {
             if !tests.contains(&format!("\"{point}\"")) {

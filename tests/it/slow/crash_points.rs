@@ -13,7 +13,7 @@ use crate::world::World;
 
 /// Everything that this test sends may be in hand at once.
 const ALL: u64 = 300;
-pub(super) const SIGABRT: i32 = 6;
+pub(crate) const SIGABRT: i32 = 6;
 
 /// Devices, a message to all of them and one to one of them, the end at the `nth` time that `point` is reached, and
 /// what must hold after a new start: repeated calls are answered, everything ends, nothing is lost.

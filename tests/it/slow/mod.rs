@@ -4,7 +4,7 @@ mod audience;
 mod backup;
 mod clock;
 mod crash;
-mod crash_points;
+pub(crate) mod crash_points;
 mod credentials;
 mod factor;
 mod failing_fsync;
