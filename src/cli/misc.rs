@@ -56,9 +56,7 @@ pub(super) async fn rewrap(args: RewrapArgs) -> anyhow::Result<()> {
     let secrets::Rewrapped { sealed, damaged, dropped, waiting } = done?;
     say(format_args!("{sealed} credentials encrypted anew, {dropped} older data keys dropped"));
     if waiting > 0 {
-        say(format_args!(
-            "{waiting} callbacks that wait, or webhooks, still need an older data key: it stays"
-        ));
+        say(format_args!("{waiting} callbacks that wait still need an older data key: it stays"));
     }
     anyhow::ensure!(
         damaged == 0,

@@ -181,7 +181,8 @@ pub fn seal(vault: &Vault, id: &str, secret: &str) -> Vec<u8> {
     vault.seal(&place(id), secret.as_bytes())
 }
 
-fn place(id: &str) -> String {
+/// What a key's secret is bound to.
+pub(crate) fn place(id: &str) -> String {
     format!("registration_keys|key|{id}")
 }
 

@@ -12,8 +12,10 @@ use zeroize::Zeroizing;
 use super::masters::shown;
 use super::{KEY, MasterKeys, Purpose, Vault, number_of};
 use crate::channels;
+use crate::direct::registration;
 use crate::failpoint::failpoint;
-use crate::store::{DataKeyRecord, Store};
+use crate::store::{DataKeyRecord, SealedSecret, SecretHome, Store};
+use crate::webhooks::sign;
 
 /// Opens the data keys, the first time makes them. Those under an older master key are wrapped anew under the newest, and a
 /// new one is made that seals from now on.
@@ -61,7 +63,7 @@ pub struct Rewrapped {
     pub damaged: usize,
     /// Data keys that nothing needs any more.
     pub dropped: usize,
-    /// Callbacks that wait to be merged, and webhooks: they need an older data key, which stays.
+    /// Callbacks that wait to be merged: they need an older data key, which stays.
     pub waiting: usize,
 }
 
@@ -69,17 +71,17 @@ pub struct Rewrapped {
 pub async fn rewrap(vault: &Vault, store: &dyn Store) -> anyhow::Result<Rewrapped> {
     let mut done = Rewrapped { sealed: 0, damaged: 0, dropped: 0, waiting: 0 };
     let mut needed = BTreeSet::from([vault.newest()]);
-    for channel in store.channels().await? {
-        let Some(old) = channel.secrets.filter(|sealed| number_of(sealed) != Some(vault.newest())) else {
+    for secret in store.sealed_secrets().await? {
+        if number_of(&secret.sealed) == Some(vault.newest()) {
             continue;
-        };
+        }
         failpoint!("keys.before_reseal");
-        let place = channels::place(channel.app, &channel.name);
-        let Ok(plain) = vault.open(&place, &old) else {
+        let place = place(&secret);
+        let Ok(plain) = vault.open(&place, &secret.sealed) else {
             done.damaged += 1;
             continue;
         };
-        if store.reseal_channel(channel.seq, old, vault.seal(&place, &plain)).await? {
+        if store.reseal(secret, vault.seal(&place, &plain)).await? {
             done.sealed += 1;
         }
     }
@@ -93,11 +95,6 @@ pub async fn rewrap(vault: &Vault, store: &dyn Store) -> anyhow::Result<Rewrappe
             needed.insert(number);
         }
     }
-    // Webhooks keep the data key that their secrets were sealed under until they get new ones.
-    for number in store.webhooks(None).await?.iter().filter_map(|webhook| number_of(&webhook.secrets)) {
-        done.waiting += usize::from(number != vault.newest());
-        needed.insert(number);
-    }
     let seals =
         |record: &DataKeyRecord| record.purpose == Purpose::Seal as u8 && !needed.contains(&record.id);
     let idle: Vec<u32> = store.data_keys().await?.iter().filter(|r| seals(r)).map(|r| r.id).collect();
@@ -107,6 +104,16 @@ pub async fn rewrap(vault: &Vault, store: &dyn Store) -> anyhow::Result<Rewrappe
         store.delete_data_keys(idle).await?;
     }
     Ok(done)
+}
+
+/// What a secret is bound to.
+fn place(secret: &SealedSecret) -> String {
+    let SealedSecret { app, name, .. } = secret;
+    match secret.home {
+        SecretHome::Channel => channels::place(*app, name),
+        SecretHome::Webhook => sign::place(*app, name),
+        SecretHome::RegistrationKey => registration::place(name),
+    }
 }
 
 fn make(masters: &MasterKeys, id: u32, purpose: Purpose, now_ms: u64) -> anyhow::Result<DataKeyRecord> {

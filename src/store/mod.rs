@@ -23,8 +23,9 @@ pub use records::{
     Lease, MessageFilter, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS,
     PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, Registered,
     Registration, RegistrationKeyRecord, ReportAsk, ReportBy, ReportGroup, ReportRow, Round, RulesRecord,
-    SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt, WebhookChange, WebhookRecord,
-    WorkItem, WorkKind, WorkUpdate, field_names, is_unknown_field, is_version, latency_bucket,
+    SealedSecret, SecretHome, SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt,
+    WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkUpdate, field_names, is_unknown_field, is_version,
+    latency_bucket,
 };
 
 use crate::delivery::expression::Expression;
@@ -75,8 +76,10 @@ pub trait Store: Send + Sync {
     async fn put_data_keys(&self, keys: Vec<DataKeyRecord>) -> Result<()>;
     /// Forgets data keys that nothing is sealed under any more.
     async fn delete_data_keys(&self, ids: Vec<u32>) -> Result<()>;
-    /// Replaces a channel's sealed secrets unless they changed meanwhile; `false` where they did.
-    async fn reseal_channel(&self, seq: i64, old: Vec<u8>, new: Vec<u8>) -> Result<bool>;
+    /// All secrets that operators gave or were given, sealed as they are kept.
+    async fn sealed_secrets(&self) -> Result<Vec<SealedSecret>>;
+    /// Puts `new` in the place of a sealed secret, unless that changed meanwhile; `false` where it did.
+    async fn reseal(&self, old: SealedSecret, new: Vec<u8>) -> Result<bool>;
     /// Waits for what is under way, writes everything out and closes. What is broken is left as it is.
     async fn close(&self);
     /// Resolves once nothing can be written any more, however long that takes: why.

@@ -97,7 +97,7 @@ impl Secrets {
     }
 }
 
-fn place(app: i64, public_id: &str) -> String {
+pub(crate) fn place(app: i64, public_id: &str) -> String {
     format!("webhooks|secrets|{app}|{public_id}")
 }
 

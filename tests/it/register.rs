@@ -8,7 +8,7 @@ use crate::sending::connect;
 use crate::world::{Answer, World, now};
 
 /// Makes a key: its id and its secret.
-async fn new_key(world: &World, app: &str, key: &str) -> (String, String) {
+pub(crate) async fn new_key(world: &World, app: &str, key: &str) -> (String, String) {
     let body = json!({"name": "backend", "algorithm": "HS256"});
     let made = world.call(key, Method::POST, &format!("/v1/apps/{app}/registration_keys"), Some(body)).await;
     assert_eq!(made.status, StatusCode::CREATED, "{:#}", made.body);
@@ -16,17 +16,17 @@ async fn new_key(world: &World, app: &str, key: &str) -> (String, String) {
     (text("id"), text("secret"))
 }
 
-fn claims(device: &str, user: &str, nonce: &str) -> Value {
+pub(crate) fn claims(device: &str, user: &str, nonce: &str) -> Value {
     let exp = now().as_second() + 300;
     json!({"app": "it", "user_id": user, "device_id": device, "nonce": nonce, "exp": exp})
 }
 
-fn signed((id, secret): &(String, String), claims: &Value) -> String {
+pub(crate) fn signed((id, secret): &(String, String), claims: &Value) -> String {
     let header = Header { kid: Some(id.clone()), ..Header::new(Algorithm::HS256) };
     jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(secret.as_bytes())).unwrap()
 }
 
-async fn register(world: &World, body: Value) -> Answer {
+pub(crate) async fn register(world: &World, body: Value) -> Answer {
     let bytes = body.to_string().into_bytes();
     let headers = [("content-type", "application/json")];
     world.raw(Method::POST, "/v1/device/register", &headers, bytes).await.0

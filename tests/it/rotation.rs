@@ -10,6 +10,7 @@ use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _};
 
+use crate::register;
 use crate::slow::crash_points::SIGABRT;
 use crate::trouble::{phone, to_phone};
 use crate::world::World;
@@ -139,6 +140,11 @@ async fn rewrap_encrypts_every_credential_anew_and_may_be_killed_in_the_middle()
     for name in ["second", "third"] {
         assert!(world.put_fcm_channel(&world.app_id.clone(), name, "demo-project").await.status.is_success());
     }
+    let key = register::new_key(&world, &world.app_id, &world.api_key).await;
+    let webhook = json!({"url": "https://example.com/hooks"});
+    let path = format!("/v1/apps/{}/webhooks", world.app_id);
+    let made = world.api(Method::POST, &path, Some(webhook)).await;
+    assert!(made.status.is_success(), "{:#}", made.body);
     let old = old_key(&world);
     assert!(world.stop_gateway().success());
     let backup = tempfile::tempdir().unwrap();
@@ -150,13 +156,20 @@ async fn rewrap_encrypts_every_credential_anew_and_may_be_killed_in_the_middle()
     let done = run(&world, &["rewrap"]);
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    assert!(said.contains("2 credentials encrypted anew, 1 older data keys dropped"), "{said}");
+    assert!(said.contains("4 credentials encrypted anew, 1 older data keys dropped"), "{said}");
     let again = run(&world, &["rewrap"]);
     let said = String::from_utf8_lossy(&again.stdout).into_owned();
     assert!(said.contains("0 credentials encrypted anew, 0 older"), "{said}");
     world.env = vec![with_keys(NEW)];
     world.start_gateway().await;
     sends(&world).await;
+    // What phones' tokens and webhooks are signed with is still there too.
+    let token = register::signed(&key, &register::claims("self-made", "u-1", "nonce-0001"));
+    let registered = register::register(&world, json!({"token": token})).await;
+    assert_eq!(registered.status, 201, "{:#}", registered.body);
+    let id = made.body["id"].as_str().unwrap();
+    let rotated = world.api(Method::POST, &format!("{path}/{id}/rotate_secret"), None).await;
+    assert!(rotated.status.is_success(), "{:#}", rotated.body);
     assert!(world.stop_gateway().success());
     // A backup from before is opened by both keys.
     copy(backup.path(), &world.data_dir());

@@ -51,7 +51,8 @@ macro_rules! conformance_tests {
                 a_phone_that_nobody_knew_is_made_and_a_token_that_moves_leaves_the_old_one;
             data_keys:
                 a_data_key_keeps_its_number_and_is_wrapped_anew,
-                secrets_are_sealed_anew_only_where_nobody_put_others_meanwhile;
+                secrets_are_sealed_anew_only_where_nobody_put_others_meanwhile,
+                a_registration_secret_is_sealed_anew_and_a_public_key_is_none;
             rules:
                 an_apps_rules_are_replaced_whole_and_are_its_own,
                 what_rules_ask_of_devices_is_found_by_number;

@@ -18,7 +18,7 @@ mod work;
 pub use attributes::{FIELD, field_names, is_unknown_field, is_version};
 pub use audit::{Audit, AuditChain, AuditFilter, AuditRow};
 pub use changes::{Changes, Refusable};
-pub use data_keys::DataKeyRecord;
+pub use data_keys::{DataKeyRecord, SealedSecret, SecretHome};
 pub use devices::{
     AddressVerdict, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, NewAddress, Round, SendAddress,
     StoredAddress, TargetDevice,

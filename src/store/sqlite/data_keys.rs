@@ -4,7 +4,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::session::{Session, Sql, int};
-use crate::store::DataKeyRecord;
+use crate::store::{DataKeyRecord, SealedSecret, SecretHome};
 
 /// All, by number.
 pub(super) async fn list(session: &mut Session) -> Sql<Vec<DataKeyRecord>> {
@@ -33,10 +33,41 @@ pub(super) async fn delete(session: &mut Session, ids: &[u32]) -> Sql<()> {
     Ok(())
 }
 
-/// Replaces a channel's sealed secrets unless they changed.
-pub(super) async fn reseal_channel(session: &mut Session, seq: i64, old: &[u8], new: &[u8]) -> Sql<bool> {
-    let query = sqlx::query("UPDATE channels SET secrets = ?3 WHERE seq = ?1 AND secrets = ?2");
-    Ok(session.run(query.bind(seq).bind(old).bind(new)).await? > 0)
+/// All sealed secrets.
+pub(super) async fn sealed(session: &mut Session) -> Sql<Vec<SealedSecret>> {
+    let query = sqlx::query(
+        "SELECT 0, app, name, CAST(seq AS TEXT), secrets FROM channels WHERE secrets IS NOT NULL
+         UNION ALL SELECT 1, app, public_id, public_id, secrets FROM webhooks
+         UNION ALL SELECT 2, app, id, id, key FROM registration_keys WHERE algorithm = 1",
+    );
+    session.rows(query).await?.iter().map(secret).collect()
+}
+
+/// Replaces a sealed secret unless it changed.
+pub(super) async fn reseal(session: &mut Session, old: &SealedSecret, new: &[u8]) -> Sql<bool> {
+    let query = match old.home {
+        SecretHome::Channel => {
+            "UPDATE channels SET secrets = ?3 WHERE seq = CAST(?1 AS INTEGER) AND secrets = ?2"
+        }
+        SecretHome::Webhook => "UPDATE webhooks SET secrets = ?3 WHERE public_id = ?1 AND secrets = ?2",
+        SecretHome::RegistrationKey => "UPDATE registration_keys SET key = ?3 WHERE id = ?1 AND key = ?2",
+    };
+    Ok(session.run(sqlx::query(query).bind(&old.row).bind(&old.sealed).bind(new)).await? > 0)
+}
+
+fn secret(row: &SqliteRow) -> Sql<SealedSecret> {
+    let home = match row.try_get::<i64, _>(0)? {
+        0 => SecretHome::Channel,
+        1 => SecretHome::Webhook,
+        _ => SecretHome::RegistrationKey,
+    };
+    Ok(SealedSecret {
+        home,
+        app: row.try_get(1)?,
+        name: row.try_get(2)?,
+        row: row.try_get(3)?,
+        sealed: row.try_get(4)?,
+    })
 }
 
 fn record(row: &SqliteRow) -> Sql<DataKeyRecord> {

@@ -20,8 +20,8 @@ use crate::store::{
     ChannelStats, Counter, DataKeyRecord, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord,
     EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageFilter, MessageRecord,
     NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, Registered, Registration,
-    RegistrationKeyRecord, ReportAsk, ReportRow, Result, Round, RulesRecord, SendAddress, Store, StoreError,
-    TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind,
+    RegistrationKeyRecord, ReportAsk, ReportRow, Result, Round, RulesRecord, SealedSecret, SendAddress,
+    Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind,
 };
 
 #[async_trait]
@@ -57,11 +57,15 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn reseal_channel(&self, seq: i64, old: Vec<u8>, new: Vec<u8>) -> Result<bool> {
+    async fn sealed_secrets(&self) -> Result<Vec<SealedSecret>> {
+        self.call(|s| Box::pin(async move { data_keys::sealed(s).await.map(Ok) })).await
+    }
+
+    async fn reseal(&self, old: SealedSecret, new: Vec<u8>) -> Result<bool> {
         let given = Arc::new((old, new));
         self.call(move |s| {
             let given = Arc::clone(&given);
-            Box::pin(async move { data_keys::reseal_channel(s, seq, &given.0, &given.1).await.map(Ok) })
+            Box::pin(async move { data_keys::reseal(s, &given.0, &given.1).await.map(Ok) })
         })
         .await
     }
