@@ -115,7 +115,7 @@ async fn every_mistake_in_a_message_has_its_pointer() {
         assert_eq!(told["pointer"], pointer, "{body}");
         assert!(told["errors"].as_array().is_some_and(|all| !all.is_empty()));
     }
-    for name in ["send_at", "state", "id"] {
+    for name in ["cost", "state", "id", "app_id"] {
         let mut body = simple();
         body[name] = json!("x");
         let answer = world.own("POST", "/v1/messages", Some(body)).await;
