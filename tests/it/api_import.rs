@@ -3,24 +3,18 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::contract::{self, Call};
+use crate::contract::NDJSON;
 use crate::world::World;
 
 const PATH: &str = "/v1/devices/import";
 
 /// Imports lines: the answer's lines.
 pub(crate) async fn import(world: &World, key: &str, body: Vec<u8>) -> Vec<Value> {
-    let request = world.http.post(format!("{}{PATH}", world.url)).bearer_auth(key).body(body);
-    let response = request.header("content-type", "application/x-ndjson").send().await.unwrap();
-    let (status, headers) = (response.status(), response.headers().clone());
-    let text = response.text().await.unwrap();
-    assert_eq!(status, StatusCode::OK, "{text}");
-    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for body in &lines {
-        let method = &Method::POST;
-        contract::check(&Call { method, path: PATH, sent: None, status: 200, headers: &headers, body });
-    }
-    lines
+    let key = format!("Bearer {key}");
+    let headers = [("authorization", key.as_str()), ("content-type", NDJSON)];
+    let (answer, text) = world.raw(Method::POST, PATH, &headers, body).await;
+    assert_eq!(answer.status, StatusCode::OK, "{text}");
+    answer.body.as_array().expect("lines").clone()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

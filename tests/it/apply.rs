@@ -59,10 +59,12 @@ async fn the_example_file_makes_an_installation_and_applied_again_changes_nothin
     let applied = anypush(&world, dir.path(), &sms, &apply).await;
     assert!(applied.status.success(), "{}", said(&applied));
     assert!(said(&applied).ends_with("6 created, 1 changed\n"), "{}", said(&applied));
-    for again in [&apply[..], &[&apply[..], &["--dry-run"]].concat()] {
-        let again = anypush(&world, dir.path(), &sms, again).await;
-        assert!(said(&again).ends_with("\n7 unchanged\n"), "{}", said(&again));
-    }
+    let again = anypush(&world, dir.path(), &sms, &apply).await;
+    assert!(said(&again).ends_with("\n7 unchanged\n"), "{}", said(&again));
+    // Without being given them, nobody can tell whether secrets are the same.
+    let planned = anypush(&world, dir.path(), &sms, &[&apply[..], &["--dry-run"]].concat()).await;
+    let told = "\n4 unchanged, 3 would be put (its secrets may differ)\n";
+    assert!(said(&planned).ends_with(told), "{}", said(&planned));
 
     let edited = EXAMPLE.replace("per_second = 10 ", "per_second = 20 ").replace("\"orders\"", "\"parcels\"");
     std::fs::write(dir.path().join("push.toml"), edited).unwrap();

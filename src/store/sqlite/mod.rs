@@ -166,6 +166,21 @@ impl SqliteStore {
         self.send(|inbox| inbox.rest, |reply| Job::Call(Box::new(Function::new(work, reply)))).await
     }
 
+    /// The same, lent what is given.
+    async fn call_with<G, T, F>(&self, given: G, work: F) -> Result<T>
+    where
+        F: for<'a> Fn(&'a mut Session, &'a G) -> BoxFuture<'a, Sql<Result<T>>> + Send + Sync + 'static,
+        G: Send + Sync + 'static,
+        T: Send + 'static,
+    {
+        let both = Arc::new((given, work));
+        self.call(move |session| {
+            let both = Arc::clone(&both);
+            Box::pin(async move { (both.1)(session, &both.0).await })
+        })
+        .await
+    }
+
     /// A read.
     async fn read<T>(&self, work: impl AsyncFnOnce(&mut Session) -> Sql<T>) -> Result<T> {
         let mut connection = self.pool.acquire().await.map_err(|e| told(&e))?;

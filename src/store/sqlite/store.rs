@@ -27,9 +27,7 @@ use crate::store::{
 #[async_trait]
 impl Store for SqliteStore {
     async fn meta(&self, key: &str, default: &[u8]) -> Result<Vec<u8>> {
-        let given = Arc::new((key.to_owned(), default.to_owned()));
-        self.call(move |s| {
-            let given = Arc::clone(&given);
+        self.call_with((key.to_owned(), default.to_owned()), move |s, given| {
             Box::pin(async move { admin::meta(s, &given.0, &given.1).await.map(Ok) })
         })
         .await
@@ -40,19 +38,13 @@ impl Store for SqliteStore {
     }
 
     async fn put_data_keys(&self, keys: Vec<DataKeyRecord>) -> Result<()> {
-        let given = Arc::new(keys);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { data_keys::put(s, &given).await.map(Ok) })
-        })
-        .await
+        self.call_with(keys, move |s, given| Box::pin(async move { data_keys::put(s, given).await.map(Ok) }))
+            .await
     }
 
     async fn delete_data_keys(&self, ids: Vec<u32>) -> Result<()> {
-        let given = Arc::new(ids);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { data_keys::delete(s, &given).await.map(Ok) })
+        self.call_with(ids, move |s, given| {
+            Box::pin(async move { data_keys::delete(s, given).await.map(Ok) })
         })
         .await
     }
@@ -62,9 +54,7 @@ impl Store for SqliteStore {
     }
 
     async fn reseal(&self, old: SealedSecret, new: Vec<u8>) -> Result<bool> {
-        let given = Arc::new((old, new));
-        self.call(move |s| {
-            let given = Arc::clone(&given);
+        self.call_with((old, new), move |s, given| {
             Box::pin(async move { data_keys::reseal(s, &given.0, &given.1).await.map(Ok) })
         })
         .await
@@ -87,9 +77,7 @@ impl Store for SqliteStore {
     }
 
     async fn create_app(&self, name: &str, public_ids: (String, String), now_ms: u64) -> Result<AppRecord> {
-        let given = Arc::new((name.to_owned(), public_ids));
-        self.call(move |s| {
-            let given = Arc::clone(&given);
+        self.call_with((name.to_owned(), public_ids), move |s, given| {
             Box::pin(async move { admin::create_app(s, &given.0, &given.1, now_ms).await })
         })
         .await
@@ -100,12 +88,7 @@ impl Store for SqliteStore {
     }
 
     async fn create_key(&self, key: KeyRecord) -> Result<()> {
-        let given = Arc::new(key);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { admin::create_key(s, &given).await })
-        })
-        .await
+        self.call_with(key, move |s, given| Box::pin(async move { admin::create_key(s, given).await })).await
     }
 
     async fn key(&self, id: &str) -> Result<Option<KeyRecord>> {
@@ -117,19 +100,15 @@ impl Store for SqliteStore {
     }
 
     async fn revoke_key(&self, app: Option<i64>, id: &str, now_ms: u64) -> Result<bool> {
-        let given = Arc::<str>::from(id);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { admin::revoke_key(s, app, &given, now_ms).await.map(Ok) })
+        self.call_with(id.to_owned(), move |s, given| {
+            Box::pin(async move { admin::revoke_key(s, app, given, now_ms).await.map(Ok) })
         })
         .await
     }
 
     async fn put_channel(&self, channel: ChannelRecord, given: Vec<String>) -> Result<ChannelRecord> {
-        let given = Arc::new((channel, given));
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { admin::put_channel(s, &given).await })
+        self.call_with((channel, given), move |s, given| {
+            Box::pin(async move { admin::put_channel(s, given).await })
         })
         .await
     }
@@ -139,10 +118,8 @@ impl Store for SqliteStore {
     }
 
     async fn delete_channel(&self, app: i64, name: &str, now_ms: u64) -> Result<bool> {
-        let given = Arc::<str>::from(name);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { admin::delete_channel(s, app, &given, now_ms).await.map(Ok) })
+        self.call_with(name.to_owned(), move |s, given| {
+            Box::pin(async move { admin::delete_channel(s, app, given, now_ms).await.map(Ok) })
         })
         .await
     }
@@ -155,11 +132,9 @@ impl Store for SqliteStore {
         action: Option<&'static str>,
         now_ms: u64,
     ) -> Result<()> {
-        let given = Arc::new((info, Arc::clone(&self.taps)));
-        self.call(move |s| {
-            let given = Arc::clone(&given);
+        self.call_with((info, Arc::clone(&self.taps)), move |s, given| {
             Box::pin(async move {
-                let (info, taps) = &*given;
+                let (info, taps) = given;
                 let why = (info.as_deref(), action);
                 admin::set_channel_state(s, seq, state, why, now_ms, taps).await.map(Ok)
             })
@@ -168,19 +143,15 @@ impl Store for SqliteStore {
     }
 
     async fn rotate_callback(&self, app: i64, name: &str, now_ms: u64) -> Result<bool> {
-        let given = Arc::<str>::from(name);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { admin::rotate_callback(s, app, &given, now_ms).await.map(Ok) })
+        self.call_with(name.to_owned(), move |s, given| {
+            Box::pin(async move { admin::rotate_callback(s, app, given, now_ms).await.map(Ok) })
         })
         .await
     }
 
     async fn put_category(&self, category: CategoryRecord) -> Result<(CategoryRecord, bool)> {
-        let given = Arc::new(category);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { categories::put(s, &given).await.map(Ok) })
+        self.call_with(category, move |s, given| {
+            Box::pin(async move { categories::put(s, given).await.map(Ok) })
         })
         .await
     }
@@ -194,21 +165,15 @@ impl Store for SqliteStore {
     }
 
     async fn delete_category(&self, app: i64, name: &str) -> Result<bool> {
-        let given = Arc::<str>::from(name);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { categories::delete(s, app, &given).await.map(Ok) })
+        self.call_with(name.to_owned(), move |s, given| {
+            Box::pin(async move { categories::delete(s, app, given).await.map(Ok) })
         })
         .await
     }
 
     async fn put_rules(&self, record: RulesRecord) -> Result<()> {
-        let given = Arc::new(record);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { rules::put(s, &given).await.map(Ok) })
-        })
-        .await
+        self.call_with(record, move |s, given| Box::pin(async move { rules::put(s, given).await.map(Ok) }))
+            .await
     }
 
     async fn rules(&self) -> Result<Vec<RulesRecord>> {
@@ -220,10 +185,8 @@ impl Store for SqliteStore {
     }
 
     async fn put_devices(&self, app: i64, devices: Vec<DevicePut>, now_ms: u64) -> Result<Vec<DeviceRecord>> {
-        let given = Arc::new(devices);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { devices::put(s, app, &given, now_ms).await.map(Ok) })
+        self.call_with(devices, move |s, given| {
+            Box::pin(async move { devices::put(s, app, given, now_ms).await.map(Ok) })
         })
         .await
     }
@@ -235,28 +198,22 @@ impl Store for SqliteStore {
         patch: DevicePatch,
         now_ms: u64,
     ) -> Result<Option<DeviceRecord>> {
-        let given = Arc::new((id.to_owned(), patch));
-        self.call(move |s| {
-            let given = Arc::clone(&given);
+        self.call_with((id.to_owned(), patch), move |s, given| {
             Box::pin(async move { devices::patch(s, app, &given.0, &given.1, now_ms).await.map(Ok) })
         })
         .await
     }
 
     async fn delete_device(&self, app: i64, id: &str) -> Result<bool> {
-        let given = Arc::<str>::from(id);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { devices::delete(s, app, &given).await.map(Ok) })
+        self.call_with(id.to_owned(), move |s, given| {
+            Box::pin(async move { devices::delete(s, app, given).await.map(Ok) })
         })
         .await
     }
 
     async fn delete_devices_of(&self, app: i64, user: &str, limit: usize) -> Result<Vec<(u64, String)>> {
-        let given = Arc::<str>::from(user);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { devices::delete_of_user(s, app, &given, limit).await.map(Ok) })
+        self.call_with(user.to_owned(), move |s, given| {
+            Box::pin(async move { devices::delete_of_user(s, app, given, limit).await.map(Ok) })
         })
         .await
     }
@@ -278,9 +235,7 @@ impl Store for SqliteStore {
         username: &str,
         mac: &[u8],
     ) -> Result<Option<DeviceRecord>> {
-        let given = Arc::new((id.to_owned(), username.to_owned(), mac.to_owned()));
-        self.call(move |s| {
-            let given = Arc::clone(&given);
+        self.call_with((id.to_owned(), username.to_owned(), mac.to_owned()), move |s, given| {
             Box::pin(async move { devices::set_secret(s, app, &given.0, &given.1, &given.2).await })
         })
         .await
@@ -295,10 +250,8 @@ impl Store for SqliteStore {
     }
 
     async fn put_registration_key(&self, key: RegistrationKeyRecord) -> Result<()> {
-        let given = Arc::new(key);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { registration::put_key(s, &given).await.map(Ok) })
+        self.call_with(key, move |s, given| {
+            Box::pin(async move { registration::put_key(s, given).await.map(Ok) })
         })
         .await
     }
@@ -312,19 +265,15 @@ impl Store for SqliteStore {
     }
 
     async fn revoke_registration_key(&self, app: i64, id: &str, now_ms: u64) -> Result<bool> {
-        let given = Arc::<str>::from(id);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { registration::revoke(s, app, &given, now_ms).await.map(Ok) })
+        self.call_with(id.to_owned(), move |s, given| {
+            Box::pin(async move { registration::revoke(s, app, given, now_ms).await.map(Ok) })
         })
         .await
     }
 
     async fn register_device(&self, given: Registration, now_ms: u64) -> Result<Registered> {
-        let given = Arc::new(given);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { registration::register(s, &given, now_ms).await })
+        self.call_with(given, move |s, given| {
+            Box::pin(async move { registration::register(s, given, now_ms).await })
         })
         .await
     }
@@ -356,9 +305,7 @@ impl Store for SqliteStore {
         since_ms: u64,
         now_ms: u64,
     ) -> Result<u64> {
-        let given = Arc::new((channel.to_owned(), provider.to_owned()));
-        self.call(move |s| {
-            let given = Arc::clone(&given);
+        self.call_with((channel.to_owned(), provider.to_owned()), move |s, given| {
             Box::pin(async move {
                 addresses::restore(s, app, (&given.0, &given.1), since_ms, now_ms).await.map(Ok)
             })
@@ -389,10 +336,8 @@ impl Store for SqliteStore {
     }
 
     async fn cancel(&self, message: Id, public_id: &str, now_ms: u64) -> Result<Option<u32>> {
-        let public_id = Arc::<str>::from(public_id);
-        self.call(move |s| {
-            let public_id = Arc::clone(&public_id);
-            Box::pin(async move { work::cancel(s, message, &public_id, now_ms).await.map(Ok) })
+        self.call_with(public_id.to_owned(), move |s, public_id| {
+            Box::pin(async move { work::cancel(s, message, public_id, now_ms).await.map(Ok) })
         })
         .await
     }
@@ -570,9 +515,7 @@ impl Store for SqliteStore {
         webhook: WebhookRecord,
         work: Option<NewWork>,
     ) -> Result<Option<WebhookRecord>> {
-        let given = Arc::new((webhook, work));
-        let put = self.call(move |s| {
-            let given = Arc::clone(&given);
+        let put = self.call_with((webhook, work), |s, given| {
             Box::pin(async move { webhooks::put(s, &given.0, given.1.as_ref()).await.map(Ok) })
         });
         let stored = put.await?;
@@ -605,12 +548,8 @@ impl Store for SqliteStore {
     }
 
     async fn use_quotas(&self, ask: QuotaAsk) -> Result<QuotaAnswer> {
-        let given = Arc::new(ask);
-        self.call(move |s| {
-            let given = Arc::clone(&given);
-            Box::pin(async move { quotas::use_up(s, &given).await.map(Ok) })
-        })
-        .await
+        self.call_with(ask, move |s, given| Box::pin(async move { quotas::use_up(s, given).await.map(Ok) }))
+            .await
     }
 
     async fn quotas_used(&self, keys: &[(i64, u64)]) -> Result<Vec<(i64, u64)>> {
