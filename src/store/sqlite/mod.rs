@@ -181,6 +181,17 @@ impl SqliteStore {
         .await
     }
 
+    /// A rare write that changes who listens to events.
+    async fn call_and_listen<T, F>(&self, work: F) -> Result<T>
+    where
+        F: for<'a> Fn(&'a mut Session) -> BoxFuture<'a, Sql<Result<T>>> + Send + 'static,
+        T: Send + 'static,
+    {
+        let done = self.call(work).await?;
+        self.listen_anew().await?;
+        Ok(done)
+    }
+
     /// A read.
     async fn read<T>(&self, work: impl AsyncFnOnce(&mut Session) -> Sql<T>) -> Result<T> {
         let mut connection = self.pool.acquire().await.map_err(|e| told(&e))?;

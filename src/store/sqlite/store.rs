@@ -495,19 +495,17 @@ impl Store for SqliteStore {
     }
 
     async fn watch_events(&self, app: i64, until_ms: u64, now_ms: u64) -> Result<u64> {
-        let since = self
-            .call(move |s| Box::pin(async move { events::watch(s, app, until_ms, now_ms).await.map(Ok) }))
-            .await?;
-        self.listen_anew().await?;
-        Ok(since)
+        self.call_and_listen(move |s| {
+            Box::pin(async move { events::watch(s, app, until_ms, now_ms).await.map(Ok) })
+        })
+        .await
     }
 
     async fn purge_events(&self, before_ms: u64, now_ms: u64, limit: usize) -> Result<u64> {
-        let purge = self
-            .call(move |s| Box::pin(async move { events::purge(s, before_ms, now_ms, limit).await.map(Ok) }));
-        let gone = purge.await?;
-        self.listen_anew().await?;
-        Ok(gone)
+        self.call_and_listen(move |s| {
+            Box::pin(async move { events::purge(s, before_ms, now_ms, limit).await.map(Ok) })
+        })
+        .await
     }
 
     async fn put_webhook(
@@ -524,11 +522,10 @@ impl Store for SqliteStore {
     }
 
     async fn delete_webhook(&self, app: i64, webhook: i64) -> Result<bool> {
-        let delete =
-            self.call(move |s| Box::pin(async move { webhooks::delete(s, app, webhook).await.map(Ok) }));
-        let found = delete.await?;
-        self.listen_anew().await?;
-        Ok(found)
+        self.call_and_listen(move |s| {
+            Box::pin(async move { webhooks::delete(s, app, webhook).await.map(Ok) })
+        })
+        .await
     }
 
     async fn webhooks(&self, app: Option<i64>) -> Result<Vec<WebhookRecord>> {
