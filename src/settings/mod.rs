@@ -197,7 +197,9 @@ impl Settings {
         range("device.heartbeat_max_seconds", self.device.heartbeat_max_seconds, least, 7200.max(least));
         range("device.heartbeat_grace_seconds", self.device.heartbeat_grace_seconds, 1, 600);
         range("webhooks.disable_after_hours", self.webhooks.disable_after_hours, 1, 720);
-        range("webhooks.retention_hours", self.webhooks.retention_hours, 24, 2160);
+        // An endpoint that comes back must find everything that it missed.
+        let least = self.webhooks.disable_after_hours.clamp(24, 720);
+        range("webhooks.retention_hours", self.webhooks.retention_hours, least, 2160);
         for origin in self.device.origins.iter().filter(|origin| !is_base_url(origin)) {
             let mend = "give http:// or https://, host and port, without path, query and slash at the end";
             wrong.push(Mistake::new("device.origins", origin, mend));

@@ -32,6 +32,7 @@ fn every_key_can_be_set_by_its_variable() {
         "device.heartbeat_max_seconds" => "1700",
         "device.heartbeat_grace_seconds" => "31",
         key if key.ends_with("seconds") => "271",
+        "webhooks.retention_hours" => "121",
         key if key.ends_with("hours") => "29",
         "limits.body_bytes" => "4096",
         "store.log_alarm_mebibytes" => "257",
@@ -76,6 +77,13 @@ fn all_mistakes_come_at_once_each_with_a_remedy() {
 
     let given = [("limits.targets", "0".to_owned()), ("public_url", "push.example.com/".into())];
     assert_eq!(Settings::load(None, |_| None, &given).unwrap_err().0.len(), 2);
+}
+
+#[test]
+fn no_event_is_forgotten_before_its_endpoint_is_disabled() {
+    let wrong = Settings::load(None, |_| None, &[("webhooks.retention_hours", "119".into())]).unwrap_err();
+    assert_eq!(wrong.0[0].key, "webhooks.retention_hours");
+    assert!(wrong.0[0].remedy.contains("from 120"), "{wrong}");
 }
 
 #[test]
