@@ -141,7 +141,7 @@ async fn rewrap_encrypts_every_credential_anew_and_may_be_killed_in_the_middle()
         assert!(world.put_fcm_channel(&world.app_id.clone(), name, "demo-project").await.status.is_success());
     }
     let key = register::new_key(&world, &world.app_id, &world.api_key).await;
-    let webhook = json!({"url": "https://example.com/hooks"});
+    let webhook = json!({"url": world.sandbox_url, "events": ["message.done"]});
     let path = format!("/v1/apps/{}/webhooks", world.app_id);
     let made = world.api(Method::POST, &path, Some(webhook)).await;
     assert!(made.status.is_success(), "{:#}", made.body);
