@@ -21,6 +21,8 @@ use crate::webhooks::sign::Secrets;
 
 /// Most endpoints of an app.
 const MOST: usize = 20;
+/// Longest address of an endpoint.
+const URL_BYTES: usize = 2048;
 
 fn signature_name(signature: Signature) -> &'static str {
     match signature {
@@ -328,10 +330,14 @@ fn read_replay(gateway: &Gateway, body: Value) -> Answer<(Option<u64>, Option<Na
 }
 
 fn url(fields: &mut Fields<'_>) -> Option<Url> {
-    let text = fields.text("url", Text::line(2048))?;
-    let found = Url::parse(&text).ok().filter(|url| url.host().is_some());
+    let text = fields.text("url", Text::line(URL_BYTES))?;
+    // As it is kept and shown, a slash may be longer.
+    let found = Url::parse(&text).ok().filter(|url| url.host().is_some() && url.as_str().len() <= URL_BYTES);
     if found.is_none() {
-        fields.refuse("url", "must be an address such as https://backend.example/anypush");
+        fields.refuse(
+            "url",
+            "must be an address such as https://backend.example/anypush, of at most 2048 characters",
+        );
     }
     found
 }
