@@ -20,7 +20,7 @@ const context = await chromium.launchPersistentContext(mkdtempSync(join(tmpdir()
 const page = context.pages()[0] ?? await context.newPage();
 const complaints = [];
 // A failed lever or a refused script shows here: the page itself must stay silent.
-page.on("console", (line) => line.type() === "error" && complaints.push(line.text()));
+page.on("console", (line) => line.type() === "error" && complaints.push(`${line.text()}: ${line.location().url}`));
 page.on("pageerror", (error) => complaints.push(error.message));
 
 let passed = 0;

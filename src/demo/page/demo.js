@@ -96,7 +96,8 @@ function choose(id) {
 async function story() {
   const phone = world.phones.find((phone) => phone.id === chosen);
   const listed = deliveries.find((delivery) => delivery.device_id === chosen);
-  if (!phone || !listed?.id || !message) return;
+  // While a newer message is being fetched the list is still that of the one before.
+  if (!phone || !listed?.id || listed.message_id !== message?.id) return;
   drawStory(at("story"), message, phone, await api.delivery(message.id, listed.id));
 }
 
