@@ -35,10 +35,7 @@ impl<'a> Settings<'a> {
 /// All mistakes of a category's settings at once.
 pub(super) fn check(settings: &Value) -> Result<(), ConfigError> {
     let mut fields = Fields::new(settings, "");
-    let level = fields.optional_text("interruption_level");
-    if level.is_some_and(|level| !LEVELS.contains(&level)) {
-        fields.mistake::<()>("interruption_level", format!("must be one of {}", LEVELS.join(", ")));
-    }
+    fields.one_of("interruption_level", &LEVELS);
     if let Some(score) = fields.value("relevance_score")
         && !score.as_f64().is_some_and(|score| (0.0..=1.0).contains(&score))
     {

@@ -37,10 +37,7 @@ impl<'a> Settings<'a> {
 /// All mistakes of a category's settings at once.
 pub(super) fn check(settings: &Value) -> Result<(), ConfigError> {
     let mut fields = Fields::new(settings, "");
-    let level = fields.optional_text("interruption_level");
-    if level.is_some_and(|level| !LEVELS.contains(&level)) {
-        fields.mistake::<()>("interruption_level", format!("must be one of {}", LEVELS.join(", ")));
-    }
+    fields.one_of("interruption_level", &LEVELS);
     for name in ["channel_id", "sound", "actions_category", "thread_id"] {
         fields.optional_text(name);
     }

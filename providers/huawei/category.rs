@@ -71,10 +71,10 @@ impl<'a> Way<'a> {
 /// Checks a category's settings; all mistakes at once.
 pub(super) fn check(settings: &Value) -> Result<(), ConfigError> {
     let mut fields = Fields::new(settings, "");
-    one_of(&mut fields, "category", &CATEGORIES);
+    fields.one_of("category", &CATEGORIES);
     fields.optional_text("channel_id");
-    one_of(&mut fields, "importance", &["LOW", "NORMAL"]);
-    one_of(&mut fields, "urgency", &["HIGH", "NORMAL"]);
+    fields.one_of("importance", &["LOW", "NORMAL"]);
+    fields.one_of("urgency", &["HIGH", "NORMAL"]);
     fields.optional_text("receipt_id");
     if let Some(group) = fields.value("collapse_group")
         && !group.as_i64().is_some_and(|group| (0..=100).contains(&group))
@@ -82,12 +82,6 @@ pub(super) fn check(settings: &Value) -> Result<(), ConfigError> {
         fields.mistake::<()>("collapse_group", "must be a number from 0 to 100");
     }
     fields.finish()
-}
-
-fn one_of(fields: &mut Fields<'_>, name: &'static str, known: &[&str]) {
-    if fields.optional_text(name).is_some_and(|text| !known.contains(&text)) {
-        fields.mistake::<()>(name, format!("must be one of {}", known.join(", ")));
-    }
 }
 
 /// The JSON Schema of a category's settings.

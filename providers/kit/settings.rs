@@ -42,6 +42,15 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// One of these texts, or absent.
+    pub fn one_of(&mut self, name: &'static str, known: &[&str]) -> Option<&'a str> {
+        let text = self.optional_text(name)?;
+        if known.contains(&text) {
+            return Some(text);
+        }
+        self.mistake(name, format!("must be one of {}", known.join(", ")))
+    }
+
     /// A text that must be there.
     pub fn text(&mut self, name: &'static str) -> Option<&'a str> {
         if self.value(name).is_none() {

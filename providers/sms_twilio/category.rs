@@ -75,9 +75,7 @@ pub(super) fn check(settings: &Value) -> Result<(), ConfigError> {
             fields.mistake::<()>("content_variables", "belongs to content_sid");
         }
     }
-    if fields.optional_text("message_intent").is_some_and(|intent| !INTENTS.contains(&intent)) {
-        fields.mistake::<()>("message_intent", format!("must be one of {}", INTENTS.join(", ")));
-    }
+    fields.one_of("message_intent", &INTENTS);
     fields.finish()
 }
 

@@ -36,9 +36,7 @@ pub(super) async fn list(State(gateway): State<Arc<Gateway>>, query: Query) -> A
     let after = page.number().unwrap_or(0) as i64;
     let mut apps = gateway.store.apps().await?;
     apps.retain(|app| app.seq > after);
-    let more = apps.len() > page.limit;
-    apps.truncate(page.limit);
-    let next = apps.last().filter(|_| more).map(|app| app.seq.to_string());
+    let next = page.cut(&mut apps, |app| app.seq.to_string());
     Ok(page.answer(&gateway, &apps.iter().map(view).collect::<Vec<_>>(), next))
 }
 

@@ -28,9 +28,7 @@ pub(super) async fn list(
     };
     let page = query.page(&gateway, format!("audit {filter:?}"))?;
     let mut rows = gateway.store.audit(&filter, page.number(), page.limit + 1).await?;
-    let more = rows.len() > page.limit;
-    rows.truncate(page.limit);
-    let next = rows.last().filter(|_| more).map(|row| row.seq.to_string());
+    let next = page.cut(&mut rows, |row| row.seq.to_string());
     let mut data = Vec::with_capacity(rows.len());
     for row in &rows {
         data.push(view(&gateway, &caller, row).await?);

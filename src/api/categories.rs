@@ -41,9 +41,7 @@ pub(super) async fn list(
     let page = query.page(&gateway, format!("categories {app}"))?;
     let after = page.place.clone().unwrap_or_default();
     let mut found = gateway.store.categories(app, &after, page.limit + 1).await?;
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let next = found.last().filter(|_| more).map(|category| category.name.clone());
+    let next = page.cut(&mut found, |category| category.name.clone());
     Ok(page.answer(&gateway, &found.iter().map(view).collect::<Vec<_>>(), next))
 }
 

@@ -95,11 +95,11 @@ pub(super) async fn list(
     let app = caller.app_seq()?;
     let page = query.page(&gateway, format!("channels {app}"))?;
     let all = gateway.channels.of_app(app);
-    let mut rest = all.iter().filter(|c| page.place.as_ref().is_none_or(|after| c.record.name > *after));
-    let data: Vec<_> = rest.by_ref().take(page.limit).collect();
-    let next = rest.next().and(data.last()).map(|c| c.record.name.clone());
-    let mut shown = Vec::with_capacity(data.len());
-    for channel in data {
+    let is_next = |c: &&Arc<Channel>| page.place.as_ref().is_none_or(|after| c.record.name > *after);
+    let mut found: Vec<_> = all.iter().filter(is_next).collect();
+    let next = page.cut(&mut found, |channel| channel.record.name.clone());
+    let mut shown = Vec::with_capacity(found.len());
+    for channel in found {
         shown.push(view(&gateway, &caller, channel).await?);
     }
     Ok(page.answer(&gateway, &shown, next))

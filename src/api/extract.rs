@@ -197,6 +197,14 @@ impl Page {
         self.place.as_ref().and_then(|place| place.parse().ok())
     }
 
+    /// Cuts what was found to one page of it, and tells where the next one begins: there is one where more was found than
+    /// a page holds.
+    pub(super) fn cut<T>(&self, found: &mut Vec<T>, place: impl FnOnce(&T) -> String) -> Option<String> {
+        let more = found.len() > self.limit;
+        found.truncate(self.limit);
+        found.last().filter(|_| more).map(place)
+    }
+
     /// The answer; `next` is where the next page begins.
     pub(super) fn answer(
         &self,

@@ -41,9 +41,7 @@ pub(super) async fn list(
     if let Some(after) = &page.place {
         keys.retain(|key| key.id > *after);
     }
-    let more = keys.len() > page.limit;
-    keys.truncate(page.limit);
-    let next = keys.last().filter(|_| more).map(|key| key.id.clone());
+    let next = page.cut(&mut keys, |key| key.id.clone());
     Ok(page.answer(&gateway, &keys.iter().map(view).collect::<Vec<_>>(), next))
 }
 

@@ -28,6 +28,19 @@ pub(super) struct Line {
     pub(super) text: Result<Bytes, Problem>,
 }
 
+impl Line {
+    fn of((index, cut): (u64, Cut)) -> Self {
+        let text = match cut {
+            Cut::Text(text) => Ok(text),
+            Cut::TooLong => {
+                let why = format!("the line has more than {LINE_BYTES} bytes; send it in a call of its own");
+                Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "line_too_long", why))
+            }
+        };
+        Self { index, text }
+    }
+}
+
 /// The lines of a body.
 pub(super) struct Lines {
     body: BodyDataStream,
@@ -51,7 +64,7 @@ impl Lines {
                 "send one JSON object a line, with the header `Content-Type: application/x-ndjson`",
             ));
         }
-        Ok(Self { body: body.into_data_stream(), split: Split::default(), is_over: false })
+        Ok(Self { body: body.into_data_stream(), split: Split::new(LINE_BYTES), is_over: false })
     }
 
     /// The next lines, at most so many, without waiting for more than the first of them; none at the end. A body that
@@ -60,9 +73,9 @@ impl Lines {
         let mut lines = Vec::new();
         loop {
             while lines.len() < most
-                && let Some(line) = self.split.next()
+                && let Some(cut) = self.split.next()
             {
-                lines.push(line);
+                lines.push(Line::of(cut));
             }
             if lines.len() == most || self.is_over {
                 return lines;
@@ -83,16 +96,29 @@ impl Lines {
                             Some(Problem::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", why))
                         }
                     };
-                    lines.extend(self.split.finish(broken));
+                    lines.extend(match broken {
+                        Some(problem) => Some(Line { index: self.split.index, text: Err(problem) }),
+                        None => self.split.rest().map(Line::of),
+                    });
                 }
             }
         }
     }
 }
 
+/// A line as it was cut.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// Without its end.
+    Text(Bytes),
+    /// It is too long, and passed over.
+    TooLong,
+}
+
 /// Cuts what arrives at line breaks. Never holds more than a line and a piece of the body.
-#[derive(Debug, Default)]
-struct Split {
+#[derive(Debug)]
+pub(super) struct Split {
+    most_line: usize,
     buffer: BytesMut,
     /// So far there is no line break in it.
     searched: usize,
@@ -102,17 +128,23 @@ struct Split {
 }
 
 impl Split {
-    fn push(&mut self, chunk: &[u8]) {
+    /// Lines of at most so many bytes.
+    pub(super) fn new(most_line: usize) -> Self {
+        Self { most_line, buffer: BytesMut::new(), searched: 0, index: 0, skips: false }
+    }
+
+    /// More of the body.
+    pub(super) fn push(&mut self, chunk: &[u8]) {
         self.buffer.extend_from_slice(chunk);
     }
 
-    /// The next whole line that is not empty.
-    fn next(&mut self) -> Option<Line> {
+    /// The next whole line that is not empty, with its place.
+    pub(super) fn next(&mut self) -> Option<(u64, Cut)> {
         loop {
             let ahead = self.buffer.get(self.searched..).unwrap_or_default();
             let found = ahead.iter().position(|byte| *byte == b'\n');
             let Some(end) = found.map(|at| self.searched + at) else {
-                if self.buffer.len() > LINE_BYTES {
+                if self.buffer.len() > self.most_line {
                     self.buffer.clear();
                     self.skips = true;
                 }
@@ -122,32 +154,34 @@ impl Split {
             self.searched = 0;
             let mut line = self.buffer.split_to(end + 1);
             line.truncate(end);
-            if let Some(line) = self.line(line) {
+            if let Some(line) = self.line(&line.freeze()) {
                 return Some(line);
             }
         }
     }
 
-    /// What is left at the end: a last line without its break, or why there is no more.
-    fn finish(&mut self, broken: Option<Problem>) -> Option<Line> {
-        let rest = self.buffer.split();
+    /// What is left at the end: a last line without its break.
+    pub(super) fn rest(&mut self) -> Option<(u64, Cut)> {
         self.searched = 0;
-        match broken {
-            Some(problem) => Some(Line { index: self.index, text: Err(problem) }),
-            None => self.line(rest),
-        }
+        let rest = self.buffer.split().freeze();
+        self.line(&rest)
     }
 
-    fn line(&mut self, line: BytesMut) -> Option<Line> {
+    /// Nothing more comes of the line at hand: what there is of it is none.
+    pub(super) fn forget(&mut self) {
+        self.searched = 0;
+        self.buffer.clear();
+    }
+
+    fn line(&mut self, line: &Bytes) -> Option<(u64, Cut)> {
         let index = self.index;
         self.index += 1;
-        if std::mem::take(&mut self.skips) || line.len() > LINE_BYTES {
-            let why = format!("the line has more than {LINE_BYTES} bytes; send it in a call of its own");
-            let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "line_too_long", why);
-            return Some(Line { index, text: Err(problem) });
+        if std::mem::take(&mut self.skips) || line.len() > self.most_line {
+            return Some((index, Cut::TooLong));
         }
+        let line = line.strip_suffix(b"\r").map_or_else(|| line.clone(), |text| line.slice_ref(text));
         let is_empty = line.iter().all(u8::is_ascii_whitespace);
-        (!is_empty).then(|| Line { index, text: Ok(line.freeze()) })
+        (!is_empty).then_some((index, Cut::Text(line)))
     }
 }
 

@@ -40,9 +40,7 @@ pub(super) async fn list(
     let page = query.page(&gateway, format!("registration keys {app}"))?;
     let mut keys = gateway.store.registration_keys(app).await?;
     keys.retain(|key| page.place.as_ref().is_none_or(|after| key.id > *after));
-    let more = keys.len() > page.limit;
-    keys.truncate(page.limit);
-    let next = keys.last().filter(|_| more).map(|key| key.id.clone());
+    let next = page.cut(&mut keys, |key| key.id.clone());
     Ok(page.answer(&gateway, &keys.iter().map(view).collect::<Vec<_>>(), next))
 }
 

@@ -53,9 +53,7 @@ pub(super) async fn get(
     if found.is_empty() && page.place.is_none() {
         return Err(absent());
     }
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let next = found.last().filter(|_| more).map(|device| device.seq.to_string());
+    let next = page.cut(&mut found, |device| device.seq.to_string());
     let shown: Vec<_> = found.iter().map(|device| devices::view(&gateway, device)).collect();
     let mut answer = page.answer(&gateway, &shown, next);
     answer["id"] = json!(user);
@@ -104,9 +102,7 @@ pub(super) async fn list_deliveries(
         return Err(absent());
     }
     let mut found = gateway.store.deliveries_to_user(app, &user, before, page.limit + 1).await?;
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let next = found.last().filter(|_| more).map(|d| format!("{}.{}", d.message.0, d.target));
+    let next = page.cut(&mut found, |d| format!("{}.{}", d.message.0, d.target));
     let targets: Vec<u64> = found.iter().map(|delivery| delivery.target).collect();
     let ids: HashMap<u64, String> = gateway.store.device_ids(&targets).await?.into_iter().collect();
     let shown = found.iter().map(|d| deliveries::view(&gateway, d, json!({"device_id": ids.get(&d.target)})));

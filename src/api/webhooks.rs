@@ -80,9 +80,7 @@ pub(super) async fn list(
     let after = page.number().unwrap_or(0) as i64;
     let mut found = gateway.store.webhooks(Some(app)).await?;
     found.retain(|webhook| webhook.seq > after);
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let next = found.last().filter(|_| more).map(|webhook| webhook.seq.to_string());
+    let next = page.cut(&mut found, |webhook| webhook.seq.to_string());
     let shown: Vec<_> = found.iter().map(|webhook| view(&gateway, webhook)).collect();
     Ok(page.answer(&gateway, &shown, next))
 }
@@ -271,9 +269,7 @@ pub(super) async fn attempts(
     let page = query.page(&gateway, format!("attempts {}", webhook.public_id))?;
     let before = page.number().unwrap_or(u64::MAX);
     let mut found = gateway.store.webhook_attempts(webhook.seq, before, page.limit + 1).await?;
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let next = found.last().filter(|_| more).map(|attempt| attempt.seq.to_string());
+    let next = page.cut(&mut found, |attempt| attempt.seq.to_string());
     let shown: Vec<_> = found.iter().map(|attempt| attempt_view(&gateway, attempt)).collect();
     Ok(page.answer(&gateway, &shown, next))
 }

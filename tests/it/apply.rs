@@ -31,17 +31,14 @@ fn said(output: &Output) -> String {
 
 /// A directory with the example and the key files that it names, and the played account for text messages.
 async fn prepared(world: &World) -> (tempfile::TempDir, Value) {
-    let samples = world.sandbox(Method::GET, "/samples", None).await;
-    let config = |provider: &str| {
-        let all = samples["samples"].as_array().unwrap();
-        all.iter().find(|sample| sample["provider"] == provider).unwrap()["channel_config"].clone()
-    };
+    let config = async |provider: &str| world.sample(provider).await["channel_config"].take();
     let dir = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-    write("service-account.json", &config("fcm")["service_account"].to_string());
-    write("AuthKey_ABCDE12345.p8", config("apns")["key_p8"].as_str().unwrap());
+    write("service-account.json", &config("fcm").await["service_account"].to_string());
+    write("AuthKey_ABCDE12345.p8", config("apns").await["key_p8"].as_str().unwrap());
     write("push.toml", EXAMPLE);
-    (dir, config("sms_twilio"))
+    let sms = config("sms_twilio").await;
+    (dir, sms)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,9 +13,7 @@ async fn unreachable(provider: &str) -> World {
     world.env = vec![("ANYPUSH_RECEIPTS_ASK_AFTER_SECONDS", "1".to_owned())];
     world.kill_gateway();
     world.start_gateway().await;
-    let samples = world.sandbox(Method::GET, "/samples", None).await;
-    let of_it = |sample: &&Value| sample["provider"] == provider;
-    put_channel_of(&world, samples["samples"].as_array().unwrap().iter().find(of_it).unwrap()).await;
+    put_channel_of(&world, &world.sample(provider).await).await;
     world
 }
 

@@ -134,9 +134,7 @@ async fn a_dry_run_of_a_campaign_shows_a_hundred_targets_and_counts_all() {
 
 /// A channel of a played vendor with these settings beside those of its sample.
 async fn put(world: &World, (name, provider): (&str, &str), more: Value) {
-    let samples = world.sandbox(Method::GET, "/samples", None).await;
-    let samples = samples["samples"].as_array().unwrap();
-    let mut config = samples.iter().find(|s| s["provider"] == provider).unwrap()["channel_config"].clone();
+    let mut config = world.sample(provider).await["channel_config"].take();
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let path = format!("/v1/apps/{}/channels/{name}", world.app_id);
     let body = json!({"provider": provider, "config": config});

@@ -12,12 +12,11 @@ use crate::world::{Answer, World};
 /// A world with the channels of these vendors, and a phone with an address of each and one of FCM.
 async fn with(vendors: &[&str]) -> World {
     let world = World::start().await;
-    let samples = world.sandbox(Method::GET, "/samples", None).await;
     let mut addresses = vec![json!({"provider": "fcm", "token": "ok-phone"})];
-    for sample in samples["samples"].as_array().unwrap() {
+    for sample in world.samples().await {
         let provider = sample["provider"].as_str().unwrap();
         if vendors.contains(&provider) {
-            put_channel_of(&world, sample).await;
+            put_channel_of(&world, &sample).await;
             addresses.push(json!({"provider": provider, "token": "ok-phone"}));
         }
     }

@@ -264,14 +264,32 @@ impl World {
         serde_json::from_str(&response.text().await.unwrap()).unwrap_or(Value::Null)
     }
 
-    /// Makes devices, many at a time.
+    /// For each played vendor a channel's configuration, devices and more.
+    pub(crate) async fn samples(&self) -> Vec<Value> {
+        let samples = self.sandbox(Method::GET, "/samples", None).await;
+        samples["samples"].as_array().expect("samples").clone()
+    }
+
+    /// The sample of this provider.
+    pub(crate) async fn sample(&self, provider: &str) -> Value {
+        let sample = self.samples().await.into_iter().find(|sample| sample["provider"] == provider);
+        sample.expect("the provider has a sample")
+    }
+
+    /// Makes devices, or changes them, in the order of the list.
     pub(crate) async fn put_devices(&self, devices: Vec<(String, Value)>) {
-        stream::iter(devices)
-            .for_each_concurrent(ABREAST, |(id, device)| async move {
-                let done = self.api(Method::PUT, &format!("/v1/devices/{id}"), Some(device)).await;
-                assert!(done.status.is_success(), "{id}: {} {}", done.status, done.body);
-            })
-            .await;
+        let mut lines = Vec::new();
+        for (id, mut device) in devices {
+            device["id"] = json!(id);
+            lines.extend_from_slice(device.to_string().as_bytes());
+            lines.push(b'\n');
+        }
+        let (bearer, kind) = (format!("Bearer {}", self.api_key), contract::NDJSON);
+        let headers = [("authorization", bearer.as_str()), ("content-type", kind)];
+        let (done, answers) = self.raw(Method::POST, "/v1/devices/import", &headers, lines).await;
+        assert!(done.status.is_success(), "{} {answers}", done.status);
+        let refused = answers.lines().find(|line| !line.contains(r#""status":200"#));
+        assert_eq!(refused, None, "each line is taken");
     }
 
     /// Makes devices that connect themselves: their secrets, in order.

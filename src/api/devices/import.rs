@@ -79,11 +79,13 @@ impl Import {
         let mut answers: Vec<(u64, Result<String, Problem>)> = Vec::with_capacity(lines.len());
         for Line { index, text } in lines {
             let device = text.and_then(|text| device(&text, depth));
-            if let Ok(device) = &device {
+            let id = device.map(|device| {
                 places.push(answers.len());
-                devices.push(device.clone());
-            }
-            answers.push((index, device.map(|device| device.id)));
+                let id = device.id.clone();
+                devices.push(device);
+                id
+            });
+            answers.push((index, id));
         }
         let stored = audit::acting(self.actor.clone(), put(&self.gateway, self.app, devices)).await;
         for (place, refused) in places.into_iter().zip(stored) {

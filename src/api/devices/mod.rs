@@ -144,9 +144,7 @@ pub(super) async fn list(
     let page = query.page(&gateway, format!("devices {app} {filter:?}"))?;
     let after = page.number().unwrap_or(0);
     let mut devices = gateway.store.devices(app, &filter, after, page.limit + 1).await?;
-    let more = devices.len() > page.limit;
-    devices.truncate(page.limit);
-    let next = devices.last().filter(|_| more).map(|device| device.seq.to_string());
+    let next = page.cut(&mut devices, |device| device.seq.to_string());
     Ok(page.answer(&gateway, &devices.iter().map(|d| view(&gateway, d)).collect::<Vec<_>>(), next))
 }
 
@@ -174,9 +172,7 @@ pub(super) async fn list_deliveries(
     let page = query.page(&gateway, format!("device deliveries {app} {}", device.seq))?;
     let before = page.number().map_or(Id(i64::MAX), |n| Id(n as i64));
     let mut found = gateway.store.deliveries_to(device.seq, before, page.limit + 1).await?;
-    let more = found.len() > page.limit;
-    found.truncate(page.limit);
-    let next = found.last().filter(|_| more).map(|delivery| delivery.message.0.to_string());
+    let next = page.cut(&mut found, |delivery| delivery.message.0.to_string());
     let shown = found.iter().map(|d| deliveries::view(&gateway, d, json!({"device_id": device.id})));
     Ok(page.answer(&gateway, &shown.collect::<Vec<_>>(), next))
 }

@@ -19,22 +19,19 @@ use tokio::sync::mpsc;
 use super::lines::{Line, Lines};
 use crate::api::auth::{self, Caller};
 use crate::api::extract::{self, Query};
+use crate::api::ndjson::{KIND, LINE_BYTES};
 use crate::api::problem::{Answer, Problem};
 use crate::api::{json, messages};
 use crate::app::Gateway;
 
 /// Most bytes of a batch.
 const MOST_BYTES: usize = 8 * 1024 * 1024;
-/// Most bytes of a line.
-const LINE_BYTES: usize = 64 * 1024;
 /// Most lines of a batch: all its answers find room in memory.
 const MOST_LINES: usize = 10_000;
 /// Lines that are taken at the same time.
 const ABREAST: usize = 64;
 /// Longest time for all of it.
 const TIME: Duration = Duration::from_mins(2);
-/// What lines of JSON are called.
-const KIND: &str = "application/x-ndjson";
 
 /// `POST /v1/messages/batch`
 pub(in crate::api) async fn send(

@@ -1,11 +1,12 @@
-//! A body of lines, read as it comes. What a line may be is decided before it is kept: memory is bounded by one line,
-//! whatever the sender does.
+//! A batch's body of lines, read as it comes. What a line may be is decided before it is kept: memory is bounded by one
+//! line, whatever the sender does.
 
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use bytes::{Buf as _, BytesMut};
 use http_body_util::BodyExt as _;
+
+use crate::api::ndjson::{Cut, Split};
 
 /// Longest time without a byte.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -13,15 +14,13 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Lines of a body.
 pub(super) struct Lines {
     body: Body,
-    kept: BytesMut,
-    /// How far `kept` was looked at.
-    seen: usize,
-    /// The line is too long: nothing of it is kept.
-    skipping: bool,
+    split: Split,
+    /// Nothing more comes; what did may hold more lines.
     ended: bool,
+    /// Nothing more is read.
+    over: bool,
     /// Bytes that may still come.
     left: usize,
-    most_line: usize,
 }
 
 /// What was read.
@@ -37,22 +36,30 @@ pub(super) enum Line {
     Silent,
 }
 
+impl From<Cut> for Line {
+    fn from(cut: Cut) -> Self {
+        match cut {
+            Cut::Text(text) => Self::Text(text),
+            Cut::TooLong => Self::TooLong,
+        }
+    }
+}
+
 impl Lines {
     /// Lines of at most so many bytes, in a body of at most so many.
     pub(super) fn new(body: Body, most_line: usize, most: usize) -> Self {
-        let kept = BytesMut::new();
-        Self { body, kept, seen: 0, skipping: false, ended: false, left: most, most_line }
+        Self { body, split: Split::new(most_line), ended: false, over: false, left: most }
     }
 
     /// The next line; `None` at the end, also where the sender went away in the middle of a line: that line is gone.
     /// May be dropped while it waits, and called again.
     pub(super) async fn next(&mut self) -> Option<Line> {
-        loop {
-            if let Some(line) = self.cut() {
-                return Some(line);
+        while !self.over {
+            if let Some((_, cut)) = self.split.next() {
+                return Some(cut.into());
             }
             if self.ended {
-                return self.last();
+                return self.split.rest().map(|(_, cut)| cut.into());
             }
             match tokio::time::timeout(SILENCE, self.body.frame()).await {
                 Err(_) => return Some(self.end(Line::Silent)),
@@ -62,61 +69,21 @@ impl Lines {
                         return Some(self.end(Line::TooMuch));
                     };
                     self.left = left;
-                    self.kept.extend_from_slice(&data);
+                    self.split.push(&data);
                 }
                 // Whoever went away in the middle of a line meant no line.
                 Ok(Some(Err(_))) => {
-                    self.kept.clear();
-                    self.seen = 0;
+                    self.split.forget();
                     self.ended = true;
                 }
                 Ok(None) => self.ended = true,
             }
         }
-    }
-
-    /// The next whole line of what is there.
-    fn cut(&mut self) -> Option<Line> {
-        loop {
-            let Some(at) = self.kept[self.seen..].iter().position(|byte| *byte == b'\n') else {
-                self.seen = self.kept.len();
-                if self.seen > self.most_line {
-                    self.skipping = true;
-                    self.kept.clear();
-                    self.seen = 0;
-                }
-                return None;
-            };
-            let line = self.kept.split_to(self.seen + at).freeze();
-            self.kept.advance(1);
-            self.seen = 0;
-            if let Some(line) = self.judge(&line) {
-                return Some(line);
-            }
-        }
-    }
-
-    /// What a line without its end is; an empty one is nothing.
-    fn judge(&mut self, line: &Bytes) -> Option<Line> {
-        if std::mem::take(&mut self.skipping) || line.len() > self.most_line {
-            return Some(Line::TooLong);
-        }
-        let line = line.strip_suffix(b"\r").map_or_else(|| line.clone(), |text| line.slice_ref(text));
-        (!line.iter().all(u8::is_ascii_whitespace)).then_some(Line::Text(line))
-    }
-
-    /// What stands behind the last line's end.
-    fn last(&mut self) -> Option<Line> {
-        let line = self.kept.split().freeze();
-        self.seen = 0;
-        self.judge(&line)
+        None
     }
 
     fn end(&mut self, why: Line) -> Line {
-        self.kept.clear();
-        self.ended = true;
-        self.skipping = false;
-        self.seen = 0;
+        self.over = true;
         why
     }
 }

@@ -19,9 +19,7 @@ async fn world(provider: &str) -> (World, Value) {
     world.env = vec![("ANYPUSH_PUBLIC_URL", world.url.clone())];
     assert!(world.stop_gateway().success());
     world.start_gateway().await;
-    let samples = world.sandbox(Method::GET, "/samples", None).await;
-    let sample = samples["samples"].as_array().unwrap().iter().find(|sample| sample["provider"] == provider);
-    let sample = sample.expect("a sample of the provider").clone();
+    let sample = world.sample(provider).await;
     let channel =
         json!({"provider": provider, "config": sample["channel_config"], "limits": {"per_second": 100}});
     put(&world, &channel).await;

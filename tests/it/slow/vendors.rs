@@ -50,8 +50,7 @@ async fn whichever_vendor_is_down_its_message_goes_on_and_the_trail_says_why() {
     world.env = vec![("ANYPUSH_PUBLIC_URL", world.url.clone())];
     world.kill_gateway();
     world.start_gateway().await;
-    let samples = world.sandbox(Method::GET, "/samples", None).await;
-    let samples = samples["samples"].as_array().unwrap().clone();
+    let samples = world.samples().await;
     let (mut addresses, mut others) = (Vec::new(), Vec::new());
     for sample in &samples {
         let provider = sample["provider"].as_str().unwrap();
