@@ -214,10 +214,12 @@ impl Producer {
         loop {
             journal.mark_unchanged();
             match self.page().await {
-                Ok(Some(text)) => {
+                Ok(Some((text, read_to))) => {
                     if let Some(end) = self.send(text).await {
                         return end;
                     }
+                    // Only now: what was not sent is where the reader goes on.
+                    self.after = read_to;
                     continue;
                 }
                 Ok(None) => {}
@@ -251,8 +253,8 @@ impl Producer {
         }
     }
 
-    /// The next page, which may be empty where nothing of it is wanted; `None`: there is nothing.
-    async fn page(&mut self) -> Result<Option<String>, StoreError> {
+    /// The next page, which may be empty where nothing of it is wanted, and where it ends; `None`: there is nothing.
+    async fn page(&self) -> Result<Option<(String, u64)>, StoreError> {
         let store = &self.gateway.store;
         let page = store.events_after(self.app, self.filter.kinds, self.after, PAGE).await?;
         if page.read_to <= self.after {
@@ -268,8 +270,7 @@ impl Producer {
         for event in self.gateway.teller.tell(self.app, &rows).await? {
             told(&mut text, Some(&event.id), event.kind.as_str(), &event.body);
         }
-        self.after = page.read_to;
-        Ok(Some(text))
+        Ok(Some((text, page.read_to)))
     }
 
     async fn wants(&self, row: &EventRow) -> Result<bool, StoreError> {

@@ -11,15 +11,15 @@ use crate::trouble::{phone, to_phone};
 use crate::world::{PATIENCE, World};
 
 /// An open stream.
-struct Live {
+pub(crate) struct Live {
     answer: Response,
     text: String,
 }
 
 /// A message of a stream: id, name, data.
-type Told = (String, String, Value);
+pub(crate) type Told = (String, String, Value);
 
-async fn open(world: &World, key: &str, query: &str, after: Option<&str>) -> Response {
+pub(crate) async fn open(world: &World, key: &str, query: &str, after: Option<&str>) -> Response {
     let mut request = world.http.get(format!("{}/v1/events{query}", world.url)).bearer_auth(key);
     if let Some(after) = after {
         request = request.header("Last-Event-ID", after);
@@ -27,7 +27,7 @@ async fn open(world: &World, key: &str, query: &str, after: Option<&str>) -> Res
     request.send().await.unwrap()
 }
 
-async fn live(world: &World, key: &str, query: &str, after: Option<&str>) -> Live {
+pub(crate) async fn live(world: &World, key: &str, query: &str, after: Option<&str>) -> Live {
     let answer = open(world, key, query, after).await;
     assert_eq!(answer.status().as_u16(), 200);
     assert_eq!(answer.headers()["content-type"], "text/event-stream");
@@ -50,7 +50,7 @@ impl Live {
     }
 
     /// The next message; `None`: it has ended.
-    async fn next(&mut self) -> Option<Told> {
+    pub(crate) async fn next(&mut self) -> Option<Told> {
         loop {
             let Some((message, rest)) = self.text.split_once("\n\n") else {
                 self.read().await?;

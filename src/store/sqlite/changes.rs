@@ -10,7 +10,7 @@ use super::events::{News, Taps};
 use super::inbox::{self, Positions};
 use super::rows;
 use super::session::{Session, Sql, int, json};
-use super::stats::{self, Facts};
+use super::stats::{self, Remembered};
 use super::work;
 use super::writer::PhoneCall;
 use super::{events, journal, quotas, webhooks};
@@ -35,7 +35,7 @@ pub(super) struct Batch<'j> {
 pub(super) async fn apply(
     session: &mut Session,
     positions: &mut Positions,
-    facts: &mut Facts,
+    remembered: &mut Remembered,
     taps: &Taps,
     batch: &Batch<'_>,
 ) -> Sql<Vec<u64>> {
@@ -52,7 +52,7 @@ pub(super) async fn apply(
     happenings.extend(filled.ended);
     let refused = refuse(session, batch, filled.refused).await?;
     let (changed, moves) = deliveries::apply(session, batch, &refused, happenings, &mut news).await?;
-    stats::apply(session, facts, batch, &moves).await?;
+    stats::apply(session, remembered, batch, &moves).await?;
     webhooks::changes(session, batch, &mut news).await?;
     events::write(session, batch, taps, news).await?;
     Ok(changed)

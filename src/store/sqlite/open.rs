@@ -21,7 +21,7 @@ use super::events::Taps;
 use super::inbox::Positions;
 use super::log::Log;
 use super::session::{Session, Sql};
-use super::stats::Facts;
+use super::stats::Remembered;
 use super::writer::{Inbox, Writer};
 use super::{ACCEPT_ROOM, SqliteStore};
 use crate::clock::Clock;
@@ -180,7 +180,7 @@ impl SqliteStore {
             clock: options.clock.clone(),
             written: Arc::clone(&written),
             prune_at: 0,
-            facts: Facts::default(),
+            remembered: Remembered::default(),
             broken: Arc::clone(&broken),
         };
         let (stop, stopped) = oneshot::channel();

@@ -23,9 +23,9 @@ const HOUR_MS: u64 = 60 * 60 * 1000;
 const MESSAGES: usize = 20_000;
 const DAYS: usize = 10_000;
 
-/// What of a message its counters stand under. Never changes.
+/// What a message's counters in reports stand under. Never changes.
 #[derive(Debug, Clone)]
-struct Fact {
+struct Dimensions {
     app: i64,
     quarter: u64,
     class: i64,
@@ -34,8 +34,8 @@ struct Fact {
 
 /// What the writer remembers, so that a group needs no read for messages that it knows. All of it can be read again.
 #[derive(Debug, Default)]
-pub(super) struct Facts {
-    messages: HashMap<Id, Fact>,
+pub(super) struct Remembered {
+    messages: HashMap<Id, Dimensions>,
     labels: HashMap<(i64, u64), HashSet<String>>,
 }
 
@@ -77,7 +77,7 @@ impl Moves {
     }
 }
 
-impl Facts {
+impl Remembered {
     /// What a transaction taught that was then rolled back must be forgotten.
     pub(super) fn forget(&mut self) {
         *self = Self::default();
@@ -101,13 +101,13 @@ impl Facts {
                     }
                 }
             }
-            let fact = Fact {
+            let dimensions = Dimensions {
                 app: message.app,
                 quarter: message.created_at / QUARTER_MS,
                 class: rows::class_code(message.class),
                 label,
             };
-            self.keep(message.id, fact);
+            self.keep(message.id, dimensions);
         }
         if new.is_empty() {
             return Ok(());
@@ -132,20 +132,20 @@ impl Facts {
         Ok(self.labels.entry(day).or_default())
     }
 
-    fn keep(&mut self, message: Id, fact: Fact) {
+    fn keep(&mut self, message: Id, dimensions: Dimensions) {
         if self.messages.len() >= MESSAGES {
             self.messages.clear();
         }
-        self.messages.insert(message, fact);
+        self.messages.insert(message, dimensions);
     }
 
-    /// The facts of these messages; of those that do not exist there are none.
-    async fn of(&mut self, session: &mut Session, messages: BTreeSet<Id>) -> Sql<HashMap<Id, Fact>> {
+    /// Where the counters of these messages stand; of those that do not exist there are none.
+    async fn of(&mut self, session: &mut Session, messages: BTreeSet<Id>) -> Sql<HashMap<Id, Dimensions>> {
         let mut known = HashMap::new();
         let mut asked = Vec::new();
         for message in messages {
             match self.messages.get(&message) {
-                Some(fact) => drop(known.insert(message, fact.clone())),
+                Some(one) => drop(known.insert(message, one.clone())),
                 None => asked.push(message.0),
             }
         }
@@ -162,9 +162,10 @@ impl Facts {
         let query = query.bind(json(&asked)).bind(OTHER_LABELS).bind(DAY_MS as i64);
         for row in &session.rows(query).await? {
             let quarter = rows::number(row, 2)? / QUARTER_MS;
-            let fact = Fact { app: row.try_get(1)?, quarter, class: row.try_get(3)?, label: row.try_get(4)? };
-            known.insert(rows::id(row, 0)?, fact.clone());
-            self.keep(rows::id(row, 0)?, fact);
+            let dimensions =
+                Dimensions { app: row.try_get(1)?, quarter, class: row.try_get(3)?, label: row.try_get(4)? };
+            known.insert(rows::id(row, 0)?, dimensions.clone());
+            self.keep(rows::id(row, 0)?, dimensions);
         }
         Ok(known)
     }
@@ -178,16 +179,16 @@ pub(super) fn platform_code(name: &str) -> u8 {
 /// Moves the counters of reports: of what happened, and of audiences that grew.
 pub(super) async fn apply(
     session: &mut Session,
-    facts: &mut Facts,
+    remembered: &mut Remembered,
     batch: &Batch<'_>,
     moves: &Moves,
 ) -> Sql<()> {
     let grown = || batch.sets.iter().flat_map(|set| &set.expanded).filter(|(_, more, _)| *more > 0);
     let messages = moves.counters.keys().map(|(key, _)| key.message).chain(grown().map(|(id, ..)| *id));
-    let facts = facts.of(session, messages.collect()).await?;
+    let dimensions = remembered.of(session, messages.collect()).await?;
     let mut sums: BTreeMap<_, i64> = BTreeMap::new();
     for ((key, platform), by) in &moves.counters {
-        let Some(Fact { app, quarter, class, label }) = facts.get(&key.message) else { continue };
+        let Some(Dimensions { app, quarter, class, label }) = dimensions.get(&key.message) else { continue };
         let reason = rows::reason_code(key.reason).unwrap_or(0);
         let counted = (key.view as u8, key.state.code(), reason);
         *sums
@@ -195,7 +196,7 @@ pub(super) async fn apply(
             .or_insert(0) += by;
     }
     for (message, more, _) in grown() {
-        let Some(Fact { app, quarter, class, label }) = facts.get(message) else { continue };
+        let Some(Dimensions { app, quarter, class, label }) = dimensions.get(message) else { continue };
         let targeted = (2, 0, 0);
         *sums.entry((*app, *quarter, 0, 0, *class, label.as_str(), targeted)).or_insert(0) += *more as i64;
     }

@@ -20,7 +20,7 @@ use super::events::Taps;
 use super::inbox::{self, Positions};
 use super::journal;
 use super::session::{Fault, Session, Sql, cause, fault, told};
-use super::stats::Facts;
+use super::stats::Remembered;
 use crate::audit::{self, Actor};
 use crate::clock::Clock;
 use crate::failpoint::failpoint;
@@ -213,7 +213,7 @@ pub(super) struct Writer {
     /// When old idempotency keys are looked for next.
     pub(super) prune_at: u64,
     /// What counters of reports stand under.
-    pub(super) facts: Facts,
+    pub(super) remembered: Remembered,
     /// Set once the disk or the database failed; the store's front door looks at it too.
     pub(super) broken: Arc<SetOnce<String>>,
 }
@@ -326,7 +326,7 @@ impl Writer {
         } else {
             self.positions.restore(positions);
             self.taps.rolled_back();
-            self.facts.forget();
+            self.remembered.forget();
             // After some errors SQLite has rolled back by itself: then this one only says so.
             let _ = self.session.frame("ROLLBACK").await;
         }
@@ -343,7 +343,7 @@ impl Writer {
         let stored = parts.accepts.iter().zip(&accepted.answers);
         let stored =
             stored.filter(|(_, answer)| **answer == AcceptAnswer::Stored).map(|((message, _), _)| *message);
-        self.facts.learn(&mut self.session, &stored.collect::<Vec<_>>()).await?;
+        self.remembered.learn(&mut self.session, &stored.collect::<Vec<_>>()).await?;
         let mut sets = accepted.changes;
         sets.append(&mut parts.commits);
         let now_ms = self.clock.now_ms();
@@ -354,8 +354,8 @@ impl Writer {
             inbox::hand_out(&mut self.session, &parts.handed, now).await?;
         }
         journal::append(&mut self.session, &parts.journal).await?;
-        let (taps, facts) = (&self.taps, &mut self.facts);
-        let counts = changes::apply(&mut self.session, &mut self.positions, facts, taps, &batch).await?;
+        let (taps, remembered) = (&self.taps, &mut self.remembered);
+        let counts = changes::apply(&mut self.session, &mut self.positions, remembered, taps, &batch).await?;
         let (mut accepts, mut counts) = (accepted.answers.into_iter(), counts.into_iter());
         let mut answers = Vec::with_capacity(group.len());
         for job in group {

@@ -14,6 +14,7 @@ mod faults_network;
 mod full_disk;
 mod groups;
 mod kill_loop;
+mod live;
 mod memory;
 mod once;
 mod overload;
