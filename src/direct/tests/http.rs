@@ -42,6 +42,14 @@ async fn an_empty_inbox_is_asked_once_until_something_comes() {
     world.poll("").await;
     assert!(quiet.look(device, world.gateway.clock.now_ms()).is_none(), "now it is known to be empty");
     world.send(1).await;
+    // Phones are told after the commit, and the commit is what `send` has waited for.
+    tokio::time::timeout(Duration::from_mins(1), async {
+        while quiet.look(device, world.gateway.clock.now_ms()).is_none() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("what comes in ends the quiet");
     let answer = world.poll("").await;
     assert_eq!(numbers(&answer), [1]);
 }
