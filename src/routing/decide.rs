@@ -120,7 +120,9 @@ fn fits(question: &Question<'_>, channel: &RouteChannel) -> Result<u32, SkipReas
     newest_address(question.device, channel, !question.steps.is_empty())
 }
 
-/// The newest address that the channel serves, ordinary ones first. `named`: the message names its channels itself.
+/// The newest address that the channel serves, ordinary ones first. `named`: the message names its channels itself. That
+/// a rule names them is not enough for an address with a purpose: a rule is about many messages, and what is no call must
+/// not ring.
 fn newest_address(device: &RouteDevice, channel: &RouteChannel, named: bool) -> Result<u32, SkipReason> {
     let mut refused = None;
     let is_special = |address: &RouteAddress| channel.special.contains(&address.kind.as_str());
@@ -323,6 +325,23 @@ mod tests {
         // The call itself gave it.
         phone.addresses[0].version = 0;
         assert_eq!(ask(&channels(), &phone, &[], &[]).0, [2]);
+    }
+
+    #[test]
+    fn a_rule_that_names_a_channel_opens_no_address_for_calls() {
+        let mut phone = device(&["globe"], false, false);
+        phone.addresses[0].kind = "call".into();
+        let steps = vec![StepSpec { uses: "globe".into(), ..StepSpec::default() }];
+        let rules = [Rule { name: "all".into(), fits: Match::default(), steps }];
+        let needs = Needs { notification: true, ..Needs::default() };
+        let all = channels();
+        let decided =
+            |phone: &RouteDevice| decide(&Question { rules: &rules, ..question(&needs, phone, &all) });
+        let first = decided(&phone);
+        assert_eq!((first.rule.as_deref(), first.route), (Some("all"), Route::Suppress(Reason::NoRoute)));
+        assert_eq!(first.skipped, [Skip { channel: 2, why: SkipReason::Special("call".into()) }]);
+        phone.addresses[0].kind = "token".into();
+        assert!(matches!(decided(&phone).route, Route::Send(_)));
     }
 
     #[test]

@@ -227,3 +227,59 @@ async fn what_a_dry_run_says_of_each_target_is_what_its_trail_then_shows() {
     // Nobody had sent through it yet, so nobody knew.
     assert_eq!(end("refused-maker"), ("accepted", vec!["huawei", "fcm"]));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_in_trouble_is_told_as_what_it_is_left_out_or_kept() {
+    let world = World::start().await;
+    let fcm = |token: &str| json!({"addresses": [{"provider": "fcm", "token": token}]});
+    let many = (0..40).map(|n| (format!("many-{n}"), fcm(&format!("ok-many-{n}"))));
+    world.put_devices(many.chain([("both".into(), fcm("ok-both"))]).collect()).await;
+    world.device_secrets(&["both".into()]).await;
+    let path = format!("/v1/apps/{}/channels/fcm", world.app_id);
+    let is = async |state: &str| {
+        while world.call(&world.admin_key, Method::GET, &path, None).await.body["state"] != state {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let run = dry(&world, json!({"to": {"device_ids": ["both", "many-0"]}, "data": {"a": "b"}})).await;
+        let way = |name: &str| told(&run, name)["text"].as_str().unwrap().to_owned();
+        assert_eq!(channel(&run, "fcm")["state"], state, "{run:#}");
+        let left_out = &told(&run, "both")["skipped"];
+        let why = left_out.as_array().unwrap().iter().find(|skip| skip["channel"] == "fcm").unwrap();
+        (why["why"].as_str().unwrap().to_owned(), way("many-0"))
+    };
+    let switch = async |how: Value| world.sandbox(Method::PUT, "/providers/fcm", Some(how)).await;
+    let ask = async |what: &str| {
+        let asked = world.call(&world.admin_key, Method::POST, &format!("{path}/{what}"), None).await;
+        assert!(asked.status.is_success(), "{:#}", asked.body);
+        asked.body
+    };
+    let cancel = async |id: String| {
+        let path = format!("/v1/messages/{id}/cancel");
+        assert!(world.api(Method::POST, &path, None).await.status.is_success());
+    };
+    ask("pause").await;
+    let (out, kept) = is("paused").await;
+    assert_eq!(out, "it is paused");
+    assert!(kept.contains("fcm is paused: a message waits"), "{kept}");
+    ask("resume").await;
+
+    switch(json!({"credentials": "refused"})).await;
+    let refused = world.send(json!({"to": {"device_ids": ["many-0"]}, "data": {"a": "b"}})).await;
+    let (out, kept) = is("auth_failed").await;
+    assert_eq!(out, "its credentials are refused");
+    assert!(kept.contains("credentials of fcm are refused: a message waits"), "{kept}");
+    switch(json!({"credentials": "ok"})).await;
+    cancel(refused).await;
+    // A refused token is not asked for again at once.
+    while ask("check").await["ok"] != true {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+
+    switch(json!({"outage": "http_503"})).await;
+    let all: Vec<_> = (0..40).map(|n| format!("many-{n}")).collect();
+    let down = world.send(json!({"to": {"device_ids": all}, "data": {"a": "b"}})).await;
+    let (out, kept) = is("down").await;
+    assert_eq!(out, "its vendor does not answer");
+    assert!(kept.contains("vendor of fcm does not answer: a message waits"), "{kept}");
+    cancel(down).await;
+}

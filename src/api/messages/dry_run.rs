@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use crate::api::story::{self, Told};
 use crate::api::{address, channels};
 use crate::app::Gateway;
+use crate::channels::Channel;
 use crate::delivery::{DryChannel, DryRun, DryTarget, Fan, Who};
-use crate::routing::Step;
+use crate::routing::{ChannelState, Step};
 
 /// The answer.
 pub(super) fn view(gateway: &Gateway, run: &DryRun) -> Value {
@@ -27,7 +28,7 @@ pub(super) fn view(gateway: &Gateway, run: &DryRun) -> Value {
         "targeted": run.targeted,
         "complete": run.complete,
         "suppressed": suppressed,
-        "ways": ways.into_iter().map(|(way, n)| told(way, *n, &name)).collect::<Vec<_>>(),
+        "ways": ways.into_iter().map(|(way, n)| told(gateway, way, *n, &name)).collect::<Vec<_>>(),
         "targets": run.targets.iter().map(|dry| target(gateway, dry, &name)).collect::<Vec<_>>(),
         "channels": channels,
         "cost": cost(run),
@@ -35,10 +36,11 @@ pub(super) fn view(gateway: &Gateway, run: &DryRun) -> Value {
     })
 }
 
-fn told(way: &Fan, n: u64, name: &impl Fn(i64) -> String) -> Value {
+fn told(gateway: &Gateway, way: &Fan, n: u64, name: &impl Fn(i64) -> String) -> Value {
     let Told { text, channels, skipped } =
         story::decision(&way.channels, &way.skipped, way.rule.as_deref(), name);
     let text = way.reason.map_or(text, |reason| ends(reason, &way.skipped, way.rule.as_deref(), name));
+    let text = text + &troubles(gateway, &way.channels);
     json!({
         "targets": n,
         "rule": way.rule,
@@ -53,6 +55,7 @@ fn target(gateway: &Gateway, dry: &DryTarget, name: &impl Fn(i64) -> String) -> 
     let order: Vec<_> = dry.steps.iter().map(|step| step.channel).collect();
     let Told { text, skipped, .. } = story::decision(&order, &dry.skipped, dry.rule.as_deref(), name);
     let text = dry.reason.map_or(text, |reason| ends(reason, &dry.skipped, dry.rule.as_deref(), name));
+    let text = text + &troubles(gateway, &order);
     let steps: Vec<_> = dry.steps.iter().map(|one| step(gateway, one, name)).collect();
     let mut value = json!({
         "rule": dry.rule,
@@ -85,6 +88,37 @@ fn ends(
     text
 }
 
+/// What is the matter with channels that are steps all the same, because no other can do it.
+fn troubles(gateway: &Gateway, order: &[i64]) -> String {
+    let channels = order.iter().filter_map(|seq| gateway.channels.by_seq(*seq));
+    channels
+        .filter_map(|channel| trouble(&channel))
+        .fold(String::new(), |text, more| format!("{text} {more}"))
+}
+
+fn trouble(channel: &Channel) -> Option<String> {
+    let name = &channel.record.name;
+    let usable = channel.provider.is_some() || channel.is_direct();
+    Some(match channel.route.state {
+        ChannelState::Ok => return None,
+        ChannelState::Paused => {
+            format!("{name} is paused: a message waits until it is resumed or its time is over.")
+        }
+        ChannelState::AuthFailed if !usable => {
+            format!("The configuration of {name} cannot be used: a message would fail there.")
+        }
+        ChannelState::AuthFailed => format!(
+            "The credentials of {name} are refused: a message waits until they are mended or its time is over."
+        ),
+        ChannelState::QuotaExhausted => {
+            format!("The quota of {name} is used up: a message would fail there until there is room again.")
+        }
+        ChannelState::Down => format!(
+            "The vendor of {name} does not answer: a message waits until it does or its time is over."
+        ),
+    })
+}
+
 fn step(gateway: &Gateway, step: &Step, name: &impl Fn(i64) -> String) -> Value {
     let channel = gateway.channels.by_seq(step.channel);
     json!({
@@ -111,6 +145,7 @@ fn channel(gateway: &Gateway, seq: i64, dry: &DryChannel) -> Value {
         "channel": channel.record.name,
         "provider": channel.record.provider,
         "tier": channel.descriptor.tier,
+        "state": channel.route.state,
         "targets_first": dry.first,
         "targets_any": dry.any,
         "lacks": gaps,
