@@ -109,8 +109,8 @@ pub(super) fn event(codec: &IdCodec, message: &str, event: &str) -> Option<Phone
     (state.is_some() || event == "dismissed").then_some(PhoneEvent { message, state })
 }
 
-/// The first frame.
-pub(super) fn hello(phone: &Phone, heartbeat: Heartbeat, node: u8) -> String {
+/// What a phone is told first, as a JSON object. The cursor is where it begins.
+pub(super) fn hello(phone: &Phone, pos: i64, heartbeat: Heartbeat, node: u8) -> String {
     #[derive(Serialize)]
     struct Hello {
         cursor: String,
@@ -118,10 +118,9 @@ pub(super) fn hello(phone: &Phone, heartbeat: Heartbeat, node: u8) -> String {
         server: String,
         resume: bool,
     }
-    let cursor = cursor::encode(phone.device, phone.epoch, 0);
+    let cursor = cursor::encode(phone.device, phone.epoch, pos);
     let hello = Hello { cursor, heartbeat, server: format!("n{node}"), resume: true };
-    let hello = serde_json::to_string(&hello).unwrap_or_default();
-    format!(r#"{{"hello":{hello}}}"#)
+    serde_json::to_string(&hello).unwrap_or_default()
 }
 
 /// A message.
@@ -129,9 +128,9 @@ pub(super) fn msg(message: &str) -> String {
     format!(r#"{{"msg":{message}}}"#)
 }
 
-/// Takes a message off the screen.
+/// Which message to take off the screen, as a JSON object.
 pub(super) fn recall(codec: &IdCodec, message: Id) -> String {
-    format!(r#"{{"recall":{{"id":"{}"}}}}"#, codec.encode(Kind::Message, message))
+    format!(r#"{{"id":"{}"}}"#, codec.encode(Kind::Message, message))
 }
 
 /// The last frame: why, and when to come again.

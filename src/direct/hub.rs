@@ -9,7 +9,9 @@ use tokio::sync::watch;
 use super::auth::DeviceAuth;
 use super::body::Bodies;
 use super::quiet::Quiet;
+use super::window::Window;
 use crate::ids::Id;
+use crate::store::Ack;
 
 /// Recalls that may wait for one connection; a phone that is so far behind is not told.
 const MOST_RECALLS: usize = 1000;
@@ -34,6 +36,8 @@ struct Place {
     doubtful: bool,
     /// Messages to take off the screen; absent where the connection cannot tell.
     recalls: Option<Vec<Id>>,
+    /// What single requests of the phone acknowledge for this connection; absent where it does that itself.
+    window: Option<Arc<Window>>,
     sender: watch::Sender<Signal>,
 }
 
@@ -64,9 +68,8 @@ impl Hub {
     pub fn sit(&self, device: u64) -> Seat {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (sender, signal) = watch::channel(Signal::Inbox(0));
-        if let Some(old) =
-            self.seats().insert(device, Place { number, doubtful: false, recalls: None, sender })
-        {
+        let place = Place { number, doubtful: false, recalls: None, window: None, sender };
+        if let Some(old) = self.seats().insert(device, place) {
             old.sender.send_replace(Signal::Superseded);
         }
         Seat { hub: self.clone(), device, number, signal }
@@ -114,6 +117,18 @@ impl Hub {
         told
     }
 
+    /// The phone has said by a single request what it has. To be called after the commit.
+    pub(super) fn acknowledged(&self, device: u64, ack: &Ack) {
+        if let Some(window) = self.window(device) {
+            window.acknowledged(ack);
+        }
+    }
+
+    /// The window of the device's connection, where it has one that single requests move.
+    pub(super) fn window(&self, device: u64) -> Option<Arc<Window>> {
+        self.seats().get(&device).and_then(|place| place.window.clone())
+    }
+
     /// Ends a device's connection and forgets its secret: it was deleted, or its secret was made anew. To be called
     /// after the commit.
     pub fn revoke(&self, device: u64) {
@@ -153,6 +168,11 @@ impl Seat {
     /// Says that this connection can tell its phone of recalls.
     pub fn hear_recalls(&self) {
         self.place(|place| place.recalls = Some(Vec::new()));
+    }
+
+    /// Lets single requests of the phone acknowledge what this connection hands out.
+    pub(super) fn share(&self, window: &Arc<Window>) {
+        self.place(|place| place.window = Some(Arc::clone(window)));
     }
 
     /// What is to be taken off the screen since the last call.

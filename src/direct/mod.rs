@@ -10,6 +10,7 @@ mod body;
 mod cursor;
 mod frame;
 mod hub;
+mod origin;
 mod own;
 mod poll;
 mod quiet;
@@ -20,8 +21,10 @@ mod routes;
 pub mod secret;
 mod session;
 mod socket;
+mod stream;
 mod tuning;
 mod upgrade;
+mod window;
 
 use std::time::Duration;
 

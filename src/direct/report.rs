@@ -61,7 +61,12 @@ pub(super) async fn ack(
         _ => return Err(ask::refused("invalid_field", "give either `cursor` or `messages`")),
     };
     let acknowledged = match ack {
-        Some(ack) => gateway.store.acknowledge(phone.device, ack, gateway.clock.now_ms()).await?,
+        Some(ack) => {
+            let said = ack.clone();
+            let ended = gateway.store.acknowledge(phone.device, ack, gateway.clock.now_ms()).await?;
+            gateway.hub.acknowledged(phone.device, &said);
+            ended
+        }
         None => 0,
     };
     Ok(fresh(json!({ "acknowledged": acknowledged })))
@@ -88,7 +93,9 @@ pub(super) async fn receipts(
     }
     let known = receipts.iter().filter_map(|r| frame::event(&gateway.codec, &r.message_id, &r.event));
     let events: Vec<PhoneEvent> = known.collect();
+    let here = Ack::Messages(events.iter().map(|event| event.message).collect());
     let recorded = gateway.store.phone_events(phone.device, events, gateway.clock.now_ms()).await?;
+    gateway.hub.acknowledged(phone.device, &here);
     Ok(fresh(json!({ "recorded": recorded })))
 }
 

@@ -30,6 +30,8 @@ pub(super) struct Session {
     /// The highest position that the phone has acknowledged here.
     acknowledged: i64,
     due: Due,
+    /// How long the window may be.
+    most: usize,
     silence_ms: u64,
     heard_at: u64,
     pinged_at: u64,
@@ -75,7 +77,17 @@ pub(super) enum Verdict {
 impl Session {
     /// A session that counts as dead after so much silence.
     pub(super) fn new(silence_ms: u64, now: u64) -> Self {
-        Self { dirty: true, silence_ms, heard_at: now, ..Self::default() }
+        Self { dirty: true, most: WINDOW, silence_ms, heard_at: now, ..Self::default() }
+    }
+
+    /// Another length of the window.
+    pub(super) fn widen(&mut self, most: usize) {
+        self.most = most;
+    }
+
+    /// How many are on their way unacknowledged.
+    pub(super) fn handed(&self) -> usize {
+        self.window.len()
     }
 
     /// Something may be new in the inbox.
@@ -86,7 +98,7 @@ impl Session {
 
     /// What to read from the inbox now, if anything. What is due must be stored before, or it comes again.
     pub(super) fn wants(&self) -> Option<Load> {
-        let limit = WINDOW - self.window.len();
+        let limit = self.most.saturating_sub(self.window.len());
         let after = self.window.iter().map(|h| h.pos).max();
         match after {
             None if self.dirty => Some(Load { after: 0, limit }),

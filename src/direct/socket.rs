@@ -104,8 +104,8 @@ impl Connection {
         if !self.gateway.hub.auth().is_current(&self.phone) {
             return Err(End::Revoked);
         }
-        let hello = frame::hello(&self.phone, heartbeat, self.gateway.settings.node);
-        Box::pin(self.send(hello)).await?;
+        let hello = frame::hello(&self.phone, 0, heartbeat, self.gateway.settings.node);
+        Box::pin(self.send(format!(r#"{{"hello":{hello}}}"#))).await?;
         let mut timer = Box::pin(sleep_until(self.began));
         loop {
             // Boxed: an idle phone should not pay for the room that reading and writing takes.
@@ -146,7 +146,8 @@ impl Connection {
     async fn tell_recalls(&mut self) -> Result<(), End> {
         for message in self.seat.take_recalls() {
             self.session.recall(message);
-            self.send(frame::recall(&self.gateway.codec, message)).await?;
+            let recall = frame::recall(&self.gateway.codec, message);
+            self.send(format!(r#"{{"recall":{recall}}}"#)).await?;
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod http;
 mod memory;
 mod socket;
+mod stream;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
