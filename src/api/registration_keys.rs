@@ -21,10 +21,13 @@ use crate::store::RegistrationKeyRecord;
 const MOST: usize = 10;
 
 fn view(key: &RegistrationKeyRecord) -> Value {
+    let algorithm = Algorithm::from_code(key.algorithm);
+    let public = algorithm.filter(|algorithm| *algorithm == Algorithm::EdDsa);
     json!({
         "id": key.id,
         "name": key.name,
-        "algorithm": Algorithm::from_code(key.algorithm).map(Algorithm::as_str),
+        "algorithm": algorithm.map(Algorithm::as_str),
+        "public_key": public.map(|_| String::from_utf8_lossy(&key.key)),
         "created_at": rfc3339(key.created_at),
         "revoked_at": key.revoked_at.map(rfc3339),
     })

@@ -1,7 +1,7 @@
 //! A caller of a running gateway: what the commands that talk to one share.
 
 use ::http as http_types;
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use anypush_providers::kit::egress::Egress;
 use anypush_providers::kit::http;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -93,14 +93,25 @@ impl Client {
             return Ok(value);
         }
         let told = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
-        let place = value["pointer"].as_str().map_or_else(String::new, |at| format!(" at {at}"));
-        bail!(
-            "the gateway refused ({} {}{place}): {}",
-            answer.status().as_u16(),
-            told("code"),
-            told("detail")
-        )
+        Err(Refused {
+            status: answer.status().as_u16(),
+            code: told("code"),
+            place: value["pointer"].as_str().map_or_else(String::new, |at| format!(" at {at}")),
+            detail: told("detail"),
+        }
+        .into())
     }
+}
+
+/// The gateway's refusal, as a sentence.
+#[derive(Debug, thiserror::Error)]
+#[error("the gateway refused ({status} {code}{place}): {detail}")]
+pub(super) struct Refused {
+    /// The HTTP status.
+    pub(super) status: u16,
+    code: String,
+    place: String,
+    detail: String,
 }
 
 /// A name inside a path.

@@ -5,16 +5,19 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::filled;
-use crate::cli::client::{Client, Remote, escape};
+use crate::cli::client::{Client, Refused, Remote, escape};
 use crate::cli::say;
 
-/// Write what a gateway has as a file for `anypush apply`: apps, channels, categories, rules for routes. Secrets are
-/// left out.
+/// Write what a gateway has as a file for `anypush apply`: apps, channels, categories, rules for routes,
+/// webhooks, registration keys. Secrets are left out.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   anypush export > push.toml               all apps; needs an admin key
-  anypush export --app shop > shop.toml    one app; a key of that app will do")]
+  anypush export --app shop > shop.toml    one app; a key of that app will do
+
+An app's key needs the scopes channels:read, webhooks:write and devices:read; what it may not see is left out, and
+the file says so.")]
 pub(in crate::cli) struct ExportArgs {
     #[command(flatten)]
     remote: Remote,
@@ -67,8 +70,45 @@ async fn one(client: &Client, app: &str) -> anyhow::Result<String> {
         text += "\n";
         text += &toml::to_string(&json!({"apps": {app: {"routes": without_nothing(rules)}}}))?;
     }
+    for (kind, members) in [("registration_keys", &KEY[..]), ("webhooks", &WEBHOOK[..])] {
+        text += &list(client, app, &path, kind, members).await?;
+    }
     if text.is_empty() {
         text = format!("\n{}", toml::to_string(&json!({"apps": {app: {}}}))?);
+    }
+    Ok(text)
+}
+
+/// What of a registration key and of a webhook a file says.
+const KEY: [&str; 3] = ["name", "algorithm", "public_key"];
+const WEBHOOK: [&str; 4] = ["url", "events", "description", "signature"];
+
+/// Items without a name of their own.
+async fn list(
+    client: &Client,
+    app: &str,
+    path: &str,
+    kind: &str,
+    members: &[&str],
+) -> anyhow::Result<String> {
+    let items = match client.all(&format!("{path}/{kind}")).await {
+        Ok(items) => items,
+        Err(error) if error.downcast_ref::<Refused>().is_some_and(|refused| refused.status == 403) => {
+            return Ok(format!("\n# apps.{app}.{kind} is left out: this key may not see it.\n"));
+        }
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    for item in items.iter().filter(|item| item["revoked_at"].is_null()) {
+        let says = |name: &&&str| !item[**name].is_null() && item[**name] != "";
+        let mut body: Map<_, _> =
+            members.iter().filter(says).map(|name| ((*name).to_owned(), item[*name].clone())).collect();
+        // One that the gateway disabled is not meant to be so.
+        if item["disabled_reason"] == "by_request" {
+            body.insert("state".to_owned(), "disabled".into());
+        }
+        text += "\n";
+        text += &toml::to_string(&json!({"apps": {app: {kind: [body]}}}))?;
     }
     Ok(text)
 }

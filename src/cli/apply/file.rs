@@ -29,6 +29,12 @@ pub(super) struct App {
     pub(super) categories: BTreeMap<String, Map<String, Value>>,
     /// The rules of `PUT …/routes`, in their order; `None` leaves them as they are.
     pub(super) routes: Option<Vec<Value>>,
+    /// Bodies of `POST …/webhooks`, told apart by `url`.
+    #[serde(default)]
+    pub(super) webhooks: Vec<Map<String, Value>>,
+    /// Bodies of `POST …/registration_keys`, told apart by `name`.
+    #[serde(default)]
+    pub(super) registration_keys: Vec<Map<String, Value>>,
 }
 
 /// Reads a file; values that stand elsewhere are fetched by `variable` and from the file's own directory.
@@ -45,6 +51,22 @@ pub(super) fn read(path: &Path, variable: impl Fn(&str) -> Option<String>) -> Re
             for (item, body) in items {
                 for (member, value) in body {
                     elsewhere.fetch(&format!("apps.{name}.{kind}.{item}.{member}"), value);
+                }
+            }
+        }
+        let lists = [
+            ("webhooks", "url", &mut app.webhooks),
+            ("registration_keys", "name", &mut app.registration_keys),
+        ];
+        for (kind, known_by, items) in lists {
+            for (index, body) in items.iter_mut().enumerate() {
+                let place = format!("apps.{name}.{kind}[{index}]");
+                for (member, value) in body.iter_mut() {
+                    elsewhere.fetch(&format!("{place}.{member}"), value);
+                }
+                if !body.get(known_by).is_some_and(Value::is_string) {
+                    let why = "is required, a text: it is known by this";
+                    elsewhere.wrong.push(Mistake::new(&format!("{place}.{known_by}"), "", why));
                 }
             }
         }
@@ -159,6 +181,25 @@ mod tests {
             assert!(told.contains(part), "{part} in {told}");
         }
         assert!(!told.contains("of the file"), "{told}");
+    }
+
+    #[test]
+    fn an_item_of_a_list_must_say_what_it_is_known_by() {
+        let (_dir, file) = written(
+            r#"
+            [[apps.shop.webhooks]]
+            url = { from_env = "AUTH_TOKEN" }
+            [[apps.shop.webhooks]]
+            events = ["message.done"]
+            [[apps.shop.registration_keys]]
+            name = 7
+            "#,
+        );
+        let told = file.unwrap_err().to_string();
+        for part in ["apps.shop.webhooks[1].url", "apps.shop.registration_keys[0].name"] {
+            assert!(told.contains(part), "{part} in {told}");
+        }
+        assert!(!told.contains("webhooks[0]"), "{told}");
     }
 
     #[test]

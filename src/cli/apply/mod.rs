@@ -2,6 +2,7 @@
 
 mod export;
 mod file;
+mod lists;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,8 +17,8 @@ use super::say;
 
 pub(super) use self::export::{ExportArgs, export};
 
-/// Make a running gateway have what a file says: apps, channels, categories, rules for routes. What the file does not name
-/// stays.
+/// Make a running gateway have what a file says: apps, channels, categories, rules for routes, webhooks,
+/// registration keys. What the file does not name stays.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,7 +27,8 @@ Examples:
   anypush export > push.toml               what is there, without secrets
 
 A value that is secret stands elsewhere: { from_env = \"NAME\" }, { from_file = \"key.p8\" } or, for a key file in JSON,
-{ from_json = \"service-account.json\" }. config/example.apply.toml shows a whole file. Needs an admin key.")]
+{ from_json = \"service-account.json\" }. The secrets of webhooks and registration keys that it makes are printed, once.
+config/example.apply.toml shows a whole file. Needs an admin key.")]
 pub(super) struct Args {
     #[command(flatten)]
     remote: Remote,
@@ -93,8 +95,10 @@ impl Work {
             }
             self.categories(name, wanted, is_there).await?;
             self.channels(name, wanted, is_there).await?;
-            // Last: rules name channels.
+            // After them: rules name channels.
             self.routes(name, wanted, is_there).await?;
+            self.registration_keys(name, wanted, is_there).await?;
+            self.webhooks(name, wanted, is_there).await?;
         }
         Ok(())
     }
@@ -186,7 +190,7 @@ impl Work {
         if self.json {
             say(json!({"kind": kind, "name": name, "result": word}));
         } else {
-            say(format_args!("{kind:<8} {name:<32} {word}"));
+            say(format_args!("{kind:<16} {name:<32} {word}"));
         }
     }
 
