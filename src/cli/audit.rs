@@ -6,7 +6,7 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::client::{Remote, escape};
-use super::{Config, say};
+use super::{Config, say, table};
 use crate::store::sqlite;
 
 /// See who changed what, and prove that the log of it is whole.
@@ -27,6 +27,7 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// List what was done, newest first.
+    #[command(after_help = "Example:\n  anypush audit list --app shop --action channel.put")]
     List {
         /// Only this action, such as channel.put.
         #[arg(long)]
@@ -43,7 +44,10 @@ enum Action {
         #[arg(long)]
         json: bool,
     },
-    /// Check each row against the one before it.
+    /// Check each row against the one before it. Exit code 1 where one was changed or is missing.
+    #[command(
+        after_help = "Example:\n  anypush audit verify --data-dir /var/lib/anypush --head 4711:9f86d081…"
+    )]
     Verify {
         /// What an earlier run said: a number, a colon, a hash. That row must still be the same.
         #[arg(long, value_name = "NUMBER:HASH")]
@@ -66,7 +70,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
             if json {
                 say(answer);
             } else {
-                say(table(&answer));
+                say(rows(&answer));
             }
             Ok(())
         }
@@ -75,7 +79,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
 }
 
 async fn verify(head: Option<&str>, config: &Config, as_json: bool) -> anyhow::Result<()> {
-    let dir = config.load(Vec::new())?.data_dir;
+    let dir = config.load_existing()?.data_dir;
     let noted = head.map(noted).transpose()?;
     let (log, mut findings) = sqlite::verify_audit(&dir, noted.as_ref().map(|(number, _)| *number))
         .await
@@ -107,9 +111,8 @@ fn noted(head: &str) -> anyhow::Result<(u64, String)> {
     parts.context("--head takes what `anypush audit verify` printed last: NUMBER:HASH")
 }
 
-fn table(answer: &Value) -> Table {
-    let mut table = Table::new();
-    table.set_header(["at", "app", "who", "action", "object", "from"]);
+fn rows(answer: &Value) -> Table {
+    let mut table = table(&["at", "app", "who", "action", "object", "from"]);
     for row in answer["data"].as_array().into_iter().flatten() {
         let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let who = format!("{} {}", text(&row["actor"]["kind"]), text(&row["actor"]["id"]));

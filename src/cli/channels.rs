@@ -1,12 +1,11 @@
 //! `anypush channels`: looks at an app's vendor accounts, checks, pauses and resumes them, at a running gateway.
 
 use anyhow::bail;
-use comfy_table::Table;
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::{Remote, escape};
-use super::say;
+use super::{say, table};
 
 /// Look at channels, check, pause, resume and delete them. `anypush apply` makes them.
 #[derive(Debug, clap::Args)]
@@ -24,19 +23,25 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// List an app's channels with their states.
+    #[command(after_help = "Example:\n  anypush channels list --app shop")]
     List {
         #[command(flatten)]
         place: Place,
     },
     /// Show one channel: configuration without secrets, limits, quotas, callback URL.
+    #[command(after_help = "Example:\n  anypush channels show --app shop android --json")]
     Show(Named),
     /// Ask the vendor whether the credentials are good. Exit code 1 where they are not.
+    #[command(after_help = "Example:\n  anypush channels check --app shop android")]
     Check(Named),
-    /// Stop sending through a channel.
+    /// Stop sending through a channel. What waits for it goes out after the resume, inside its time to live.
+    #[command(after_help = "Example:\n  anypush channels pause --app shop android")]
     Pause(Named),
     /// Send through a channel again.
+    #[command(after_help = "Example:\n  anypush channels resume --app shop android")]
     Resume(Named),
     /// Delete a channel; what waits for it goes on to the next step of its route.
+    #[command(after_help = "Example:\n  anypush channels delete --app shop android")]
     Delete(Named),
 }
 
@@ -70,7 +75,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<()> {
         Action::Resume(named) => switch(&named, "/resume").await,
         Action::Delete(named) => {
             call(&named, Method::DELETE, "").await?;
-            say(format_args!("deleted {}", named.name));
+            if named.place.json {
+                say(json!({"deleted": named.name}));
+            } else {
+                say(format_args!("deleted {}", named.name));
+            }
             Ok(())
         }
     }
@@ -89,8 +98,7 @@ async fn list(place: &Place) -> anyhow::Result<()> {
         say(Value::from(channels));
         return Ok(());
     }
-    let mut table = Table::new();
-    table.set_header(["name", "provider", "tier", "state", "why", "changed"]);
+    let mut table = table(&["name", "provider", "tier", "state", "why", "changed"]);
     for channel in &channels {
         let names = ["name", "provider", "tier", "state", "state_info", "updated_at"];
         table.add_row(names.map(|name| text(&channel[name])));
@@ -129,7 +137,7 @@ async fn switch(named: &Named, action: &str) -> anyhow::Result<()> {
 
 /// A channel for people: one line for each member.
 fn shown(channel: &Value) -> String {
-    let mut table = Table::new();
+    let mut table = table(&[]);
     for (name, value) in channel.as_object().into_iter().flatten() {
         table.add_row([name.clone(), text(value)]);
     }

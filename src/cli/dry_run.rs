@@ -2,17 +2,19 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::Table;
 use serde_json::Value;
+
+use super::table;
 
 /// What the gateway answered, for people. Results of `write!` are dropped: writing into a `String` cannot fail.
 pub(super) fn text(run: &Value) -> String {
     let n = |value: &Value| value.as_u64().unwrap_or_default();
     let all = if run["complete"] == true { "" } else { " (the first of them; the audience is larger)" };
+    let (targeted, suppressed) = (n(&run["targeted"]), n(&run["suppressed"]));
     let mut out = format!(
-        "{} targets{all}, {} of them would not be sent to\n\n",
-        n(&run["targeted"]),
-        n(&run["suppressed"])
+        "{targeted} target{}{all}: {} would be sent to, {suppressed} would not\n\n",
+        if targeted == 1 { "" } else { "s" },
+        targeted - suppressed.min(targeted)
     );
     let mut ways = table(&["targets", "way"]);
     for way in list(&run["ways"]) {
@@ -84,12 +86,6 @@ fn notes(channel: &Value) -> String {
     notes.join("\n")
 }
 
-fn table(head: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.set_header(head.to_vec());
-    table
-}
-
 fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
@@ -123,7 +119,7 @@ mod tests {
         });
         let text = text(&run);
         for part in [
-            "3 targets, 1 of them",
+            "3 targets: 2 would be sent to, 1 would not",
             "Will be sent through fcm.",
             "5000 of 4096",
             "payload_too_large: not sent",

@@ -1,12 +1,11 @@
 //! `anypush keys`: makes, lists and revokes API keys, at a running gateway or directly in its data directory.
 
 use anyhow::{Context as _, bail};
-use comfy_table::Table;
 use http::Method;
 use serde_json::{Value, json};
 
 use super::client::{Remote, escape};
-use super::{Config, say};
+use super::{Config, say, table};
 use crate::api::auth::{Auth, NewKey, SCOPES};
 use crate::api::keys::view;
 use crate::app;
@@ -29,6 +28,10 @@ pub(super) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     /// Make a key and print it: the only time that it is seen.
+    #[command(after_help = "\
+Examples:
+  anypush keys create --admin --data-dir data
+  anypush keys create --app shop --scope messages:write --scope devices:write --name backend")]
     Create {
         /// What it is for.
         #[arg(long, default_value = "made by the command line")]
@@ -43,11 +46,13 @@ enum Action {
         place: Place,
     },
     /// List keys, without their secrets.
+    #[command(after_help = "Example:\n  anypush keys list --app shop")]
     List {
         #[command(flatten)]
         place: Place,
     },
     /// Revoke a key, at once.
+    #[command(after_help = "Example:\n  anypush keys revoke --app shop 1a2B3c4D")]
     Revoke {
         /// The key's id: the first eight characters after the second underscore.
         id: String,
@@ -93,7 +98,9 @@ async fn in_directory(action: &Action, place: &Place) -> anyhow::Result<Value> {
 }
 
 async fn in_its_name(action: &Action, place: &Place) -> anyhow::Result<Value> {
-    let settings = place.config.load(Vec::new())?;
+    // A first key is made before there is anything.
+    let is_new = matches!(action, Action::Create { .. });
+    let settings = if is_new { place.config.load(Vec::new())? } else { place.config.load_existing()? };
     let clock = Clock::system();
     let (store, vault) = app::open(&settings, &clock).await?;
     let auth = Auth::new(store.clone(), vault, clock.clone(), settings.environment.clone());
@@ -154,8 +161,7 @@ fn print(answer: &Value, as_json: bool) {
     if as_json {
         say(answer);
     } else if let Some(keys) = answer["data"].as_array() {
-        let mut table = Table::new();
-        table.set_header(["id", "name", "scopes", "created", "revoked"]);
+        let mut table = table(&["id", "name", "scopes", "created", "revoked"]);
         for key in keys {
             let text = |name: &str| key[name].as_str().unwrap_or("-").to_owned();
             let scopes: Vec<_> =

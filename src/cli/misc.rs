@@ -49,7 +49,7 @@ pub(super) struct RewrapArgs {
 }
 
 pub(super) async fn rewrap(args: RewrapArgs) -> anyhow::Result<()> {
-    let settings = args.config.load(Vec::new())?;
+    let settings = args.config.load_existing()?;
     let (store, vault) = app::open(&settings, &Clock::system()).await?;
     let done = secrets::rewrap(&vault, &*store).await;
     store.close().await;

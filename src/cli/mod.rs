@@ -19,18 +19,26 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use comfy_table::{ContentArrangement, Table};
 
 pub(crate) use self::serve::{bind, terminated};
 use crate::demo;
 use crate::settings::{Mistakes, Settings};
-use crate::store::StoreError;
+use crate::store::{StoreError, sqlite};
+
+/// How wide tables are, and how narrow they may be.
+const PAGE: u16 = 120;
+const LEAST: u16 = 60;
 
 const EXAMPLES: &str = "\
 Examples:
   anypush demo                                see it work: gateway, played vendors, phones
   anypush serve                               a gateway on this machine, data in ./data
   anypush keys create --admin --data-dir data the first key, while no gateway runs
-  anypush send --to-tag vip --title Hello --body 'It works' --follow";
+  anypush send --to-tag vip --title Hello --body 'It works' --follow
+
+Results are tables for people; --json prints them for programs. Exit codes: 0 done, 1 failed (the last line says why and
+what to do), 2 the command line was not understood, 64 the configuration or a file of --file is wrong.";
 
 /// anypush: one call reaches any phone.
 #[derive(Debug, Parser)]
@@ -76,6 +84,15 @@ impl Config {
         }
         Settings::load(self.config.as_deref(), |name| std::env::var(name).ok(), &given)
     }
+
+    /// The settings, where there is a database already: a directory that was mistyped must not become a new one.
+    fn load_existing(&self) -> anyhow::Result<Settings> {
+        let settings = self.load(Vec::new())?;
+        let dir = settings.data_dir.display();
+        let is_there = settings.data_dir.join(sqlite::FILE).exists();
+        anyhow::ensure!(is_there, "there is no database in {dir}; name the gateway's data directory");
+        Ok(settings)
+    }
 }
 
 /// Runs a command to its end.
@@ -112,6 +129,17 @@ fn complain(error: &anyhow::Error) {
     eprintln!("anypush: {error:#}");
 }
 
+/// A table for people, as wide as they say (`COLUMNS`) or as a page: what is longer goes on in the next line.
+pub(crate) fn table(head: &[&str]) -> Table {
+    let mut table = Table::new();
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(said.unwrap_or(PAGE).max(LEAST));
+    if !head.is_empty() {
+        table.set_header(head.to_vec());
+    }
+    table
+}
+
 /// Prints a line of a command's result.
 #[expect(clippy::print_stdout, reason = "results go to standard output")]
 pub(crate) fn say(line: impl std::fmt::Display) {
@@ -125,5 +153,25 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         super::Cli::command().debug_assert();
+    }
+
+    /// All commands, those below others too.
+    fn commands(of: &clap::Command, path: &str) -> Vec<(String, String)> {
+        let path = format!("{path} {}", of.get_name()).trim().to_owned();
+        let help = of.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let below = of.get_subcommands().filter(|below| below.get_name() != "help");
+        let below: Vec<_> = below.flat_map(|below| commands(below, &path)).collect();
+        [vec![(path, help)], below].concat()
+    }
+
+    #[test]
+    fn every_command_has_an_example_of_itself() {
+        let all = commands(&super::Cli::command(), "");
+        assert!(all.len() > 20, "{all:?}");
+        for (path, help) in &all {
+            assert!(help.contains("Example"), "{path} has no example");
+            assert!(help.contains(&format!("  {path}")), "{path}: {help}");
+        }
+        assert!(all[0].1.contains("Exit codes"), "{}", all[0].1);
     }
 }

@@ -45,7 +45,7 @@ async fn a_dry_run_is_told_as_tables_and_sends_nothing() {
     let said = String::from_utf8_lossy(&told.stdout);
     assert!(told.status.success(), "{said}{}", String::from_utf8_lossy(&told.stderr));
     for part in [
-        "2 targets, 1 of them would not be sent to",
+        "2 targets: 1 would be sent to, 1 would not",
         "Will be sent through fcm.",
         "of 4096",
         "Nothing was stored",
@@ -91,4 +91,25 @@ async fn machines_ask_after_health_and_numbers() {
     for secret in ["apk_", "aps_", world.app_id.as_str()] {
         assert!(!metrics.contains(secret), "anybody may read the metrics: {secret}");
     }
+}
+
+#[tokio::test]
+async fn a_directory_that_was_mistyped_is_told_and_does_not_become_a_new_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let absent = dir.path().join("absent");
+    let commands: [&[&str]; 4] =
+        [&["rewrap"], &["audit", "verify"], &["keys", "list", "--admin"], &["backup", "--to", "copy.db"]];
+    for command in commands {
+        let told = Command::new(env!("CARGO_BIN_EXE_anypush"))
+            .args(command)
+            .arg("--data-dir")
+            .arg(&absent)
+            .current_dir(dir.path())
+            .output();
+        let told = told.await.unwrap();
+        let words = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(told.status.code(), Some(1), "{command:?}: {words}");
+        assert!(words.contains("there is no database in"), "{command:?}: {words}");
+    }
+    assert!(!absent.exists());
 }

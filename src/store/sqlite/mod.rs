@@ -65,7 +65,7 @@ use tokio::time::{Instant, timeout_at};
 
 pub use audit::{AuditLog, verify_audit};
 pub use backup::{BackupError, back_up};
-pub use open::{OpenError, SqliteOptions};
+pub use open::{FILE, OpenError, SqliteOptions};
 
 use self::events::Taps;
 use self::log::Log;

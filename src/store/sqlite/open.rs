@@ -27,7 +27,7 @@ use super::{ACCEPT_ROOM, SqliteStore};
 use crate::clock::Clock;
 
 /// The database's file name.
-pub(super) const FILE: &str = "anypush.db";
+pub const FILE: &str = "anypush.db";
 /// The name of the log beside it.
 const LOG: &str = "anypush.db-wal";
 /// The lock's file name. It is a file of its own: locking the database itself would disturb SQLite's locks.

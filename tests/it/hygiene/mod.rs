@@ -1,6 +1,7 @@
 //! What no compiler checks: one stack of everything, small files, rooms that keep to themselves.
 
 mod dependencies;
+mod guides;
 mod licences;
 mod tree;
 
