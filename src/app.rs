@@ -19,6 +19,7 @@ use crate::direct::Hub;
 use crate::events::Teller;
 use crate::ids::{IdCodec, IdMaker};
 use crate::receipts::{self, CallbackUrls, Receipts};
+use crate::retention;
 use crate::rules::Rules;
 use crate::secrets::{self, MasterKeys, Vault};
 use crate::settings::Settings;
@@ -160,6 +161,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         tasks: tasks.clone(),
     })
     .await?;
+    retention::start(ages(&parts, &settings)).await?;
     let (teller, webhooks) = tell_backends(parts, pipeline.epoch(), &vault, &settings, &egress).await?;
     let environment = settings.environment.clone();
     let auth = Auth::new(Arc::clone(&store), Arc::clone(&vault), clock.clone(), environment);
@@ -186,6 +188,18 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         tasks,
         address: Arc::default(),
     }))
+}
+
+/// What is needed to forget what is too old.
+fn ages(parts: &delivery::Parts, settings: &Settings) -> retention::Parts {
+    retention::Parts {
+        clock: parts.clock.clone(),
+        store: Arc::clone(&parts.store),
+        metrics: Arc::clone(&parts.metrics),
+        tasks: parts.tasks.clone(),
+        ages: settings.retention,
+        webhook_hours: settings.webhooks.retention_hours,
+    }
 }
 
 /// Starts what tells backends of events.

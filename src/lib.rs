@@ -21,6 +21,7 @@ pub mod ids;
 pub mod pacing;
 pub mod quotas;
 pub mod receipts;
+pub mod retention;
 pub mod routing;
 pub mod rules;
 pub mod secrets;

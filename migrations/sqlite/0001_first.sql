@@ -66,8 +66,8 @@ CREATE TABLE channels (
 -- A deleted channel keeps its row, so that old trails still name it; its name is free again.
 CREATE UNIQUE INDEX channels_by_name ON channels (app, name) WHERE deleted_at IS NULL;
 
--- Who changed what: written in the transaction of the change, never changed or deleted. Each row's hash covers the row
--- and the hash before it; the last number and hash stand in `meta` too.
+-- Who changed what: written in the transaction of the change, never changed. Each row's hash covers the row and the hash
+-- before it; the last number and hash stand in `meta` too. The oldest rows go with age, up to the anchor.
 CREATE TABLE audit (
     seq        INTEGER PRIMARY KEY,
     at         INTEGER NOT NULL,
@@ -87,7 +87,19 @@ CREATE TABLE audit (
 CREATE INDEX audit_by_app ON audit (app, seq);
 CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit
     BEGIN SELECT RAISE(ABORT, 'the audit log is only ever appended to'); END;
+-- The last row that was removed for its age: the chain goes on from its hash. Only ever moves on, and a row of the log
+-- says so each time.
+CREATE TABLE audit_anchor (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    seq  INTEGER NOT NULL,
+    hash BLOB    NOT NULL
+) STRICT;
+CREATE TRIGGER audit_anchor_never_goes_back BEFORE UPDATE ON audit_anchor WHEN NEW.seq <= OLD.seq
+    BEGIN SELECT RAISE(ABORT, 'the anchor of the audit log only ever moves on'); END;
+CREATE TRIGGER audit_anchor_is_never_deleted BEFORE DELETE ON audit_anchor
+    BEGIN SELECT RAISE(ABORT, 'the anchor of the audit log only ever moves on'); END;
 CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
+    WHEN OLD.seq > coalesce((SELECT seq FROM audit_anchor), 0)
     BEGIN SELECT RAISE(ABORT, 'the audit log is only ever appended to'); END;
 
 -- What an app's messages are about, and what each vendor is told of that. Messages carry a copy.
@@ -336,7 +348,7 @@ CREATE TABLE channel_stats (
 -- Whatever must happen later. One row covers a batch, never a single delivery.
 CREATE TABLE work (
     id          INTEGER PRIMARY KEY,
-    -- 0 expand, 1 page, 2 expire, 3 escalate, 6 webhook; room for poll receipts, purge
+    -- 0 expand, 1 page, 2 expire, 3 escalate, 4 ask, 5 recall, 6 webhook
     kind        INTEGER NOT NULL,
     -- whose turn it waits for: the channel of a page, the webhook of an event, 0 for the gateway's own work
     channel     INTEGER NOT NULL DEFAULT 0,

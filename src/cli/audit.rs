@@ -87,17 +87,25 @@ async fn verify(head: Option<&str>, config: &Config, as_json: bool) -> anyhow::R
     if let Some((number, hash)) = &noted
         && log.noted.as_deref().map(sqlite::hex).as_ref() != Some(hash)
     {
-        findings.push(format!("row {number} is not the one that was noted"));
+        findings.push(match log.forgotten {
+            last if *number < last => {
+                format!("row {number} cannot be compared: rows up to {last} were removed for their age. Note a newer one")
+            }
+            _ => format!("row {number} is not the one that was noted"),
+        });
     }
     let head = format!("{}:{}", log.end.seq, sqlite::hex(&log.end.hash));
     if as_json {
-        say(json!({"rows": log.end.seq, "head": head, "findings": findings}));
+        say(json!({"rows": log.end.seq, "forgotten": log.forgotten, "head": head, "findings": findings}));
     } else {
         for finding in &findings {
             say(finding);
         }
         if findings.is_empty() {
-            say(format_args!("{} rows, nothing was changed\n{head}", log.end.seq));
+            if log.forgotten > 0 {
+                say(format_args!("rows 1 to {} were removed for their age", log.forgotten));
+            }
+            say(format_args!("{} rows, nothing was changed\n{head}", log.end.seq - log.forgotten));
         }
     }
     match findings.len() {

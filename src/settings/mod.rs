@@ -52,6 +52,20 @@ pub struct Settings {
     pub egress: Egress,
     /// How backends are told of events.
     pub webhooks: Webhooks,
+    /// What is kept for how long.
+    pub retention: Retention,
+}
+
+/// What is kept for how long.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Messages and their deliveries, from the end of their TTL on.
+    pub messages_days: u64,
+    /// Counters of reports.
+    pub reports_days: u64,
+    /// Rows of the audit log; 0 = for ever.
+    pub audit_days: u64,
 }
 
 /// The database.
@@ -200,6 +214,7 @@ impl Settings {
         // An endpoint that comes back must find everything that it missed.
         let least = self.webhooks.disable_after_hours.clamp(24, 720);
         range("webhooks.retention_hours", self.webhooks.retention_hours, least, 2160);
+        self.check_retention(&mut range);
         for origin in self.device.origins.iter().filter(|origin| !is_base_url(origin)) {
             let mend = "give http:// or https://, host and port, without path, query and slash at the end";
             wrong.push(Mistake::new("device.origins", origin, mend));
@@ -235,6 +250,19 @@ impl Settings {
             wrong.push(Mistake::new("master_key", "(hidden)", error.to_string()));
         }
         wrong
+    }
+
+    fn check_retention(&self, range: &mut impl FnMut(&str, u64, u64, u64)) {
+        let Retention { messages_days, reports_days, audit_days } = self.retention;
+        // An event that is told or replayed finds its message.
+        let least = self.webhooks.retention_hours.div_ceil(24).clamp(1, 90);
+        range("retention.messages_days", messages_days, least, 3650);
+        // Counters outlive what they count: a message is counted when it is made, and may be 118 days old when its TTL ends
+        // (90 until it is sent, 28 to live).
+        range("retention.reports_days", reports_days, messages_days.clamp(1, 3650) + 119, 3769);
+        if audit_days > 0 {
+            range("retention.audit_days", audit_days, 30, 36_500);
+        }
     }
 }
 

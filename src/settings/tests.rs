@@ -33,6 +33,13 @@ fn every_key_can_be_set_by_its_variable() {
         "device.heartbeat_grace_seconds" => "31",
         key if key.ends_with("seconds") => "271",
         "webhooks.retention_hours" => "121",
+        key if key.starts_with("retention.") => {
+            if key.ends_with("messages_days") {
+                "29"
+            } else {
+                "399"
+            }
+        }
         key if key.ends_with("hours") => "29",
         "limits.body_bytes" => "4096",
         "store.log_alarm_mebibytes" => "257",
@@ -84,6 +91,20 @@ fn no_event_is_forgotten_before_its_endpoint_is_disabled() {
     let wrong = Settings::load(None, |_| None, &[("webhooks.retention_hours", "119".into())]).unwrap_err();
     assert_eq!(wrong.0[0].key, "webhooks.retention_hours");
     assert!(wrong.0[0].remedy.contains("from 120"), "{wrong}");
+}
+
+#[test]
+fn counters_outlive_what_they_count_and_messages_the_events_that_tell_of_them() {
+    let mistake = |key: &str, value: &str| {
+        Settings::load(None, |_| None, &[(key, value.to_owned())]).unwrap_err().0.remove(0)
+    };
+    let short = mistake("retention.messages_days", "6");
+    assert!(short.remedy.contains("from 7 to"), "{short:?}");
+    let short = mistake("retention.reports_days", "148");
+    assert!(short.remedy.contains("from 149 to"), "{short:?}");
+    assert_eq!(mistake("retention.messages_days", "282").key, "retention.reports_days");
+    assert_eq!(mistake("retention.audit_days", "29").key, "retention.audit_days");
+    Settings::load(None, |_| None, &[("retention.audit_days", "0".into())]).unwrap();
 }
 
 #[test]

@@ -10,6 +10,7 @@
 mod conformance;
 mod receipts;
 mod records;
+mod retention;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -17,16 +18,17 @@ use tokio::sync::watch;
 
 pub use receipts::{RawReceipt, VendorReceipt};
 pub use records::{
-    AcceptAnswer, Ack, AddressVerdict, AppRecord, Audit, AuditChain, AuditFilter, AuditRow, CategoryRecord,
-    Changes, ChannelRecord, ChannelStats, Counted, Counter, DataKeyRecord, DeliveryFilter, DeviceFilter,
-    DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, InboxEntry, KeyRecord,
-    Lease, MessageFilter, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget, NewWork, OTHER_LABELS,
-    PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, Refusable, Registered,
-    Registration, RegistrationKeyRecord, ReportAsk, ReportBy, ReportGroup, ReportRow, Round, RulesRecord,
-    SealedSecret, SecretHome, SendAddress, Signature, StoredAddress, TargetDevice, WebhookAttempt,
-    WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkUpdate, field_names, is_unknown_field, is_version,
-    latency_bucket,
+    AcceptAnswer, Ack, AddressVerdict, Aged, AppRecord, Audit, AuditChain, AuditFilter, AuditRow,
+    CategoryRecord, Changes, ChannelRecord, ChannelStats, Counted, Counter, DataKeyRecord, DeliveryFilter,
+    DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, Forgotten,
+    InboxEntry, KeyRecord, Lease, MessageFilter, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget,
+    NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit,
+    Refusable, Registered, Registration, RegistrationKeyRecord, ReportAsk, ReportBy, ReportGroup, ReportRow,
+    Round, RulesRecord, SealedSecret, SecretHome, SendAddress, Signature, StoredAddress, TargetDevice,
+    WebhookAttempt, WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkUpdate, field_names,
+    is_unknown_field, is_version, latency_bucket,
 };
+pub use retention::Retention;
 
 use crate::delivery::expression::Expression;
 use crate::delivery::page::Page;
@@ -65,7 +67,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// Everything that must last. Lists are sorted by key and take `after` (exclusive) and a limit.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Retention + Send + Sync {
     // --- the installation ---
 
     /// A fact about the installation, made with `default` where it is not there yet.

@@ -53,6 +53,13 @@ pub struct WebhookLabels {
     pub result: &'static str,
 }
 
+/// Labels of what was forgotten with age.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ForgottenLabels {
+    /// `messages`, `deliveries`, `report_counters`, …
+    pub what: &'static str,
+}
+
 /// All metrics and their registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -71,6 +78,8 @@ pub struct Metrics {
     pub webhooks: Family<WebhookLabels, Counter>,
     /// Addresses that were not retired because too many were to be.
     pub removals_held: Counter,
+    /// What was forgotten with age.
+    pub forgotten: Family<ForgottenLabels, Counter>,
 }
 
 impl Default for Metrics {
@@ -95,6 +104,8 @@ impl Default for Metrics {
         registry.register("receipts", "What became of vendors' receipts", receipts.clone());
         let webhooks = Family::<WebhookLabels, Counter>::default();
         registry.register("webhooks", "What became of requests to webhooks", webhooks.clone());
+        let forgotten = Family::<ForgottenLabels, Counter>::default();
+        registry.register("forgotten", "What was removed because of its age", forgotten.clone());
         Self {
             registry,
             messages_accepted,
@@ -104,6 +115,7 @@ impl Default for Metrics {
             refusals,
             webhooks,
             removals_held,
+            forgotten,
         }
     }
 }

@@ -4,5 +4,6 @@ pub mod log;
 mod metrics;
 
 pub use metrics::{
-    LabelledGauge, Metrics, OutcomeLabels, ReceiptLabels, RefusalLabels, VendorCode, WebhookLabels,
+    ForgottenLabels, LabelledGauge, Metrics, OutcomeLabels, ReceiptLabels, RefusalLabels, VendorCode,
+    WebhookLabels,
 };

@@ -159,7 +159,19 @@ fn refused(error: AcceptError) -> Problem {
 pub(super) async fn find(gateway: &Gateway, app: i64, names: &Names) -> Answer<MessageRecord> {
     let absent = || Problem::not_found("message");
     let id = gateway.codec.decode(Kind::Message, names.get("id")).ok_or_else(absent)?;
-    gateway.store.message(id).await?.filter(|message| message.app == app).ok_or_else(absent)
+    let found = gateway.store.message(id).await?.filter(|message| message.app == app);
+    found.ok_or_else(|| {
+        // By the id alone: what another app has looks as if it were not there.
+        let days = gateway.settings.retention.messages_days;
+        if gateway.clock.now_ms().saturating_sub(id.unix_ms()) <= days * 86_400_000 {
+            return absent();
+        }
+        let why = format!(
+            "there is no such message in this app, or not any more: messages are kept for {days} days after their time to \
+             live is over. Reports still count them"
+        );
+        Problem::new(StatusCode::NOT_FOUND, "not_found", why)
+    })
 }
 
 async fn view(gateway: &Gateway, message: &MessageRecord) -> Answer<Value> {

@@ -228,3 +228,27 @@ async fn messages_are_listed_newest_first_by_label_and_time() {
     let next = format!("/v1/messages?limit=2&cursor={}", page["next_cursor"].as_str().unwrap());
     assert_eq!(ids(world.own("GET", &next, None).await.json()), all[2..]);
 }
+
+#[tokio::test]
+async fn a_message_that_went_with_age_is_absent_and_says_for_how_long_they_are_kept() {
+    let world = World::new().await;
+    let sent = world.own("POST", "/v1/messages", Some(simple())).await.json();
+    let path = format!("/v1/messages/{}", sent["id"].as_str().unwrap());
+    while world.own("GET", &path, None).await.json()["state"] != "done" {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let day = std::time::Duration::from_hours(24);
+    world.gateway.clock.advance(day * 32);
+    // What another app has looks the same before and after.
+    let foreign = world.call("GET", &path, &world.other_key, None).await;
+    let before = world.gateway.clock.now_ms() - 30 * 86_400_000;
+    let gone = world.gateway.store.forget(crate::store::Aged::Messages, before, 0, 100).await.unwrap();
+    assert_eq!(gone.things, 1);
+    let gone = world.own("GET", &path, None).await;
+    assert_eq!(gone.told(), (404, "not_found".into()));
+    let why = gone.json()["detail"].as_str().unwrap().to_owned();
+    assert!(why.contains("kept for 30 days"), "{why}");
+    assert_eq!(foreign.json()["detail"], why);
+    let list = world.own("GET", "/v1/messages", None).await.json();
+    assert_eq!(list["data"], json!([]));
+}

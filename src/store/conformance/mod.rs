@@ -15,6 +15,7 @@ pub(in crate::store) mod quotas;
 pub(in crate::store) mod receipts;
 pub(in crate::store) mod registration;
 pub(in crate::store) mod reports;
+pub(in crate::store) mod retention;
 pub(in crate::store) mod rules;
 pub(in crate::store) mod samples;
 pub(in crate::store) mod work;
@@ -105,6 +106,13 @@ macro_rules! conformance_tests {
                 a_report_is_of_the_messages_of_its_time_whenever_they_change,
                 a_delivery_keeps_the_platform_that_its_device_had,
                 labels_beyond_the_first_hundred_of_a_day_are_counted_together;
+            retention:
+                what_is_over_and_too_old_goes_whole_and_all_else_stays,
+                many_messages_go_a_few_at_a_time_and_those_that_stay_are_passed_once,
+                a_large_message_goes_in_parts_and_nobody_sees_half_of_it,
+                what_waits_in_an_inbox_goes_with_its_message,
+                counters_of_reports_outlive_their_messages_and_go_by_whole_days,
+                the_oldest_rows_of_the_audit_log_go_and_a_new_row_says_so;
             work:
                 due_work_is_leased_once_oldest_first,
                 a_new_epoch_frees_what_the_old_one_held_and_says_so,

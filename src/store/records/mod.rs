@@ -11,6 +11,7 @@ mod messages;
 mod quotas;
 mod registration;
 mod reports;
+mod retention;
 mod rules;
 mod tenants;
 mod work;
@@ -34,6 +35,7 @@ pub use reports::{
     ChannelStats, Counted, OTHER_LABELS, PLATFORMS, QUARTER_MS, ReportAsk, ReportBy, ReportGroup, ReportRow,
     latency_bucket,
 };
+pub use retention::{Aged, Forgotten};
 pub use rules::RulesRecord;
 pub use tenants::{AppRecord, CategoryRecord, ChannelRecord, KeyRecord};
 pub use work::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};

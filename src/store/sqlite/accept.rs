@@ -179,17 +179,18 @@ async fn insert_keys(
         })
         .await?;
     if now >= *prune_at {
-        let gone = prune(session, now.saturating_sub(KEY_LIFE_MS)).await?;
+        let gone = prune(session, now.saturating_sub(KEY_LIFE_MS), PRUNE_ROWS as usize).await?;
         // A full chunk means that more wait: go on with the next group.
         *prune_at = if gone < PRUNE_ROWS { now + PRUNE_EVERY_MS } else { now };
     }
     Ok(())
 }
 
-async fn prune(session: &mut Session, before: u64) -> Sql<u64> {
+/// Forgets some keys from before a time.
+pub(super) async fn prune(session: &mut Session, before: u64, limit: usize) -> Sql<u64> {
     let query = sqlx::query(
         "DELETE FROM idempotency WHERE created_at <= (SELECT max(created_at) FROM
             (SELECT created_at FROM idempotency WHERE created_at <= ?1 ORDER BY created_at LIMIT ?2))",
     );
-    session.run(query.bind(int(before)).bind(PRUNE_ROWS as i64)).await
+    session.run(query.bind(int(before)).bind(limit as i64)).await
 }

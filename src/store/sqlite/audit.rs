@@ -15,6 +15,8 @@ use crate::store::{Audit, AuditChain, AuditFilter, AuditRow};
 const HEAD: &str = "audit head";
 /// What fingerprints are made with: without it nobody can try out what a short value was.
 const SALT: &str = "audit salt";
+/// What the removal of old rows is called.
+const FORGOTTEN: &str = "audit.forget";
 /// Rows of one read of the whole log.
 const AT_ONCE: usize = 1000;
 
@@ -100,6 +102,51 @@ async fn head(session: &mut Session) -> Sql<Option<AuditChain>> {
     Ok(Some(AuditChain { seq: u64::from_be_bytes(*seq), hash: hash.to_vec() }))
 }
 
+/// The row that was removed last for its age; nothing where none was.
+async fn anchor(session: &mut Session) -> Sql<AuditChain> {
+    let row = session.row(sqlx::query("SELECT seq, hash FROM audit_anchor")).await?;
+    let read = |row: &SqliteRow| Ok(AuditChain { seq: rows::number(row, 0)?, hash: row.try_get(1)? });
+    row.as_ref().map_or_else(|| Ok(AuditChain::default()), read)
+}
+
+/// Forgets some of the oldest rows: those from before a time. The chain goes on from the last of them, whose hash stays,
+/// and a new row says which are gone. Where nothing but such rows is old, they stay too.
+pub(super) async fn forget(session: &mut Session, before: u64, limit: usize) -> Sql<u64> {
+    let query = sqlx::query("SELECT seq, at, action, hash FROM audit ORDER BY seq LIMIT ?1");
+    let found = session.rows(query.bind(limit as i64)).await?;
+    let mut gone = Vec::new();
+    let mut is_news = false;
+    for row in &found {
+        // In their order: a clock that was set back must not tear a hole.
+        if rows::number(row, 1)? >= before {
+            break;
+        }
+        is_news |= row.try_get::<&str, _>(2)? != FORGOTTEN;
+        gone.push(AuditChain { seq: rows::number(row, 0)?, hash: row.try_get(3)? });
+    }
+    let Some(last) = gone.last().filter(|_| is_news) else { return Ok(0) };
+    let query = sqlx::query(
+        "INSERT INTO audit_anchor (only, seq, hash) VALUES (1, ?1, ?2)
+         ON CONFLICT (only) DO UPDATE SET seq = excluded.seq, hash = excluded.hash",
+    );
+    session.run(query.bind(int(last.seq)).bind(&last.hash)).await?;
+    let rows = session.run(sqlx::query("DELETE FROM audit WHERE seq <= ?1").bind(int(last.seq))).await?;
+    note(session, &[Audit::new(None, FORGOTTEN, "audit").details(told(last, rows))]).await?;
+    Ok(rows)
+}
+
+/// What the log says of rows that are gone.
+fn told(last: &AuditChain, rows: u64) -> Value {
+    serde_json::json!({"up_to": last.seq, "hash": hex(&last.hash), "rows": rows})
+}
+
+/// Whether a row says that all up to this one were removed.
+fn says_so(row: &AuditRow, anchor: &AuditChain) -> bool {
+    let details: Value =
+        row.details.as_deref().and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    row.action == FORGOTTEN && details["up_to"] == anchor.seq && details["hash"] == hex(&anchor.hash)
+}
+
 /// Rows that fit, before one, newest first.
 pub(super) async fn list(
     session: &mut Session,
@@ -141,6 +188,8 @@ pub struct AuditLog {
     pub end: AuditChain,
     /// The hash of the row that was asked for.
     pub noted: Option<Vec<u8>>,
+    /// The last row that was removed for its age; 0 = none was.
+    pub forgotten: u64,
 }
 
 /// Walks the whole log of a data directory, also while a gateway runs on it: where it ends, the hash of the row `noted`,
@@ -153,19 +202,29 @@ pub async fn verify_audit(
     let mut session = Session::own(options.connect().await?, Arc::default());
     // One moment of it: a row that is added meanwhile belongs to the next look.
     session.frame("BEGIN").await?;
-    let (mut chain, mut findings, mut hash) = (AuditChain::default(), Vec::new(), None);
+    let anchor = anchor(&mut session).await?;
+    let mut is_attested = anchor.seq == 0;
+    let mut hash = Some(anchor.hash.clone()).filter(|_| noted == Some(anchor.seq) && anchor.seq > 0);
+    let (mut chain, mut findings) = (anchor.clone(), Vec::new());
     loop {
         let rows = after(&mut session, chain.seq).await?;
         if rows.is_empty() {
             break;
         }
         findings.extend(rows.iter().filter_map(|row| chain.next(row)));
+        is_attested |= rows.iter().any(|row| says_so(row, &anchor));
         let asked = rows.into_iter().find(|row| Some(row.seq) == noted);
         hash = asked.map(|row| row.hash).or(hash);
     }
     findings.extend(chain.end(head(&mut session).await?.as_ref()));
+    if !is_attested {
+        findings.push(format!(
+            "rows up to {} are gone and no row says that they were removed for their age",
+            anchor.seq
+        ));
+    }
     session.close().await?;
-    Ok((AuditLog { end: chain, noted: hash }, findings))
+    Ok((AuditLog { end: chain, noted: hash, forgotten: anchor.seq }, findings))
 }
 
 fn record(row: &SqliteRow) -> Sql<AuditRow> {

@@ -6,6 +6,7 @@
 //! - [`devices`], [`addresses`], [`admin`], [`audit`], [`data_keys`], [`webhooks`]: what is rare, a call at a time inside the same
 //!   transactions.
 //! - [`stats`]: counters of reports, moved with the rows that they count.
+//! - [`retention`]: what is forgotten with age.
 //! - [`reads`], [`audience`], [`reports`]: what goes out, over read-only connections; [`walk`] finds who is in an
 //!   audience, by tags and by what [`attrs`] and [`places`] keep.
 //! - [`open`], [`check`], [`checkpoint`], [`log`], [`session`], [`rows`]: files and schema, the log's way back, connections,
@@ -39,6 +40,7 @@ mod quotas;
 mod reads;
 mod registration;
 mod reports;
+mod retention;
 mod rows;
 mod rules;
 mod session;

@@ -116,6 +116,7 @@ fn points_to_die_at_are_in_no_release_and_each_has_its_test() {
     let mut findings: Vec<_> = bare.map(|(_, line)| format!("without debug_assertions: {line}")).collect();
     // Callbacks need a vendor that is played inside.
     let tests = read("tests/it/slow/crash_points.rs")
+        + &read("tests/it/slow/purge.rs")
         + &read("tests/it/slow/webhooks.rs")
         + &read("src/receipts/tests/crash.rs")
         + &read("tests/it/rotation.rs");

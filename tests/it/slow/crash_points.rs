@@ -1,5 +1,5 @@
 //! The gateway dies at each named point of its way (`failpoint!`), starts again, and the ledger adds up. Points of
-//! promises that are not built yet (receipts by callback, purge) have no test yet.
+//! callbacks, webhooks and of what is removed for its age are where these are tested.
 
 use std::os::unix::process::ExitStatusExt as _;
 

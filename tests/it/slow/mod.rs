@@ -20,6 +20,7 @@ mod once;
 mod overload;
 mod pace;
 mod proxy;
+mod purge;
 mod silent;
 mod stops;
 mod thousand;

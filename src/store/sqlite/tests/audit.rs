@@ -4,10 +4,10 @@ use futures_util::future::join_all;
 use sqlx::Connection as _;
 use tempfile::TempDir;
 
-use super::{number, open, stranger};
+use super::{SqliteOptions, number, open, open_in, stranger};
 use crate::store::conformance::samples::{NOW, app};
 use crate::store::sqlite::verify_audit;
-use crate::store::{CategoryRecord, Store};
+use crate::store::{Aged, CategoryRecord, Retention as _, Store};
 
 async fn written(n: usize) -> TempDir {
     let (store, directory) = open().await;
@@ -51,6 +51,36 @@ async fn the_log_takes_no_change_and_one_that_was_forced_is_found() {
         told.push(finding);
         assert_eq!(findings(&directory).await, told);
     }
+    hand.close().await.unwrap();
+}
+
+/// A72: what went with age leaves a chain that can be checked, and nothing else that goes does.
+#[tokio::test]
+async fn a_log_whose_oldest_rows_went_with_age_is_whole_and_more_cannot_go_unseen() {
+    let directory = written(20).await;
+    let data = directory.path().join("data");
+    let store = open_in(&directory, SqliteOptions::default()).await;
+    assert_eq!(store.forget(Aged::Audit, u64::MAX >> 1, 0, 8).await.unwrap().things, 8);
+    assert_eq!(store.forget(Aged::Audit, u64::MAX >> 1, 0, 4).await.unwrap().things, 4);
+    store.close().await;
+    assert_eq!(findings(&directory).await, Vec::<String>::new());
+    let (log, _) = verify_audit(&data, Some(12)).await.unwrap();
+    assert_eq!((log.forgotten, log.end.seq), (12, 23));
+    assert!(log.noted.is_some(), "the hash of the last row that went is still known");
+    assert!(verify_audit(&data, Some(11)).await.unwrap().0.noted.is_none());
+
+    let mut hand = stranger(&data).await;
+    for sql in
+        ["DELETE FROM audit WHERE seq = 13", "UPDATE audit_anchor SET seq = 5", "DELETE FROM audit_anchor"]
+    {
+        sqlx::query(sql).execute(&mut hand).await.unwrap_err();
+    }
+    // Whoever moves the anchor by hand can delete what is before it, but no row says so.
+    let move_on = "UPDATE audit_anchor SET seq = 15, hash = (SELECT hash FROM audit WHERE seq = 15)";
+    sqlx::query(move_on).execute(&mut hand).await.unwrap();
+    sqlx::query("DELETE FROM audit WHERE seq <= 15").execute(&mut hand).await.unwrap();
+    let found = findings(&directory).await;
+    assert_eq!(found, ["rows up to 15 are gone and no row says that they were removed for their age"]);
     hand.close().await.unwrap();
 }
 
