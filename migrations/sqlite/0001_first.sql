@@ -140,6 +140,8 @@ CREATE TABLE devices (
     secret_mac      BLOB,
     -- part of every inbox cursor; bumped when the secret is made anew
     epoch           INTEGER NOT NULL DEFAULT 0,
+    -- when a user last left it: what was sent to users before is not for whoever has it now
+    left_at         INTEGER NOT NULL DEFAULT 0,
     created_at      INTEGER NOT NULL,
     updated_at      INTEGER NOT NULL,
     UNIQUE (app, id)
@@ -273,6 +275,9 @@ CREATE TABLE message_targets (
     given    TEXT,
     PRIMARY KEY (message, idx)
 ) STRICT, WITHOUT ROWID;
+-- Who is erased is found in here too. The end of a token is enough to find it, and tells tokens better than their beginning.
+CREATE INDEX message_targets_by_token ON message_targets (substr(token, -16)) WHERE token IS NOT NULL;
+CREATE INDEX message_targets_by_given ON message_targets (given) WHERE given IS NOT NULL;
 
 -- The unit of truth. A row appears with the first outcome; before that the target is in a work item's page.
 CREATE TABLE deliveries (

@@ -125,11 +125,13 @@ pub enum Reason {
     Cancelled = 22,
     /// A vendor code that no table knows: counted by name so that the table can grow.
     Unclassified = 23,
+    /// Ours: it was sent to a user, who has left the phone since.
+    UserLeft = 24,
 }
 
 impl Reason {
     /// All reasons, in stored order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::InvalidToken,
         Self::WrongApp,
         Self::PayloadInvalid,
@@ -153,6 +155,7 @@ impl Reason {
         Self::Expired,
         Self::Cancelled,
         Self::Unclassified,
+        Self::UserLeft,
     ];
 
     /// The number that is stored.
@@ -191,6 +194,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::Cancelled => "cancelled",
             Self::Unclassified => "unclassified",
+            Self::UserLeft => "user_left",
         }
     }
 }

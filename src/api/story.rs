@@ -229,6 +229,7 @@ pub(super) fn words(reason: Reason) -> &'static str {
         Reason::Expired => "its time to live was over",
         Reason::Cancelled => "it was cancelled",
         Reason::Unclassified => "the vendor answers with a code that is not in its table",
+        Reason::UserLeft => "the user to whom it was sent has left this phone since",
     }
 }
 

@@ -60,8 +60,9 @@ const SMALL: usize = 100;
 
 impl Pipeline {
     /// Stores a message and starts it. When this returns, it survives the loss of power.
-    pub async fn accept(&self, request: SendRequest) -> Result<Accepted, AcceptError> {
+    pub async fn accept(&self, mut request: SendRequest) -> Result<Accepted, AcceptError> {
         let inner = &self.inner;
+        request.spec.to_users = matches!(request.audience, Audience::Users(_));
         let job = draft(inner, &request)?;
         let (send_at, scheduled) = (request.spec.send_at, job.record.send_at.is_some());
         let SendRequest { audience, idempotency, .. } = request;

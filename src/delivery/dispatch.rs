@@ -20,7 +20,7 @@ use crate::delivery::pipeline::Inner;
 use crate::delivery::standing::{self, Standing};
 use crate::delivery::state::{Delivery, Event, State};
 use crate::delivery::trail::TrailEntry;
-use crate::delivery::{aside, cancel, direct_page, onward, record, sending};
+use crate::delivery::{aside, cancel, direct_page, left, onward, record, sending};
 use crate::routing::ChannelState;
 use crate::store::{Changes, StoreError, WorkItem, WorkUpdate};
 
@@ -52,6 +52,8 @@ pub(super) struct InHand<'a> {
     pub(super) turn: Option<Turn>,
     /// Where the message has a collapse key: dropped when the outcomes are on disk.
     pub(super) claim: Option<Claim>,
+    /// The page is shorter than what is stored of it.
+    pub(super) shorter: bool,
 }
 
 /// Sends a page. Whatever happens, its work item ends, moves or is free again afterwards.
@@ -88,6 +90,7 @@ async fn begin(
         place,
         turn,
         claim: None,
+        shorter: item.resumed,
     };
     // A retry too: the phone may have told meanwhile that it has what the vendor's lost answer was about.
     if item.resumed || item.attempt > 0 || hand.page.held.is_some() {
@@ -97,6 +100,7 @@ async fn begin(
         hand.end_all(State::Expired, Reason::Expired).await;
         return Ok(());
     }
+    left::leave_out(&mut hand).await?;
     let channel = inner.parts.channels.by_seq(item.channel).filter(|c| c.record.deleted_at.is_none());
     match channel {
         Some(channel) if channel.route.state == ChannelState::Paused => hand.hold().await,
@@ -246,10 +250,10 @@ impl InHand<'_> {
         Page { entries, ..self.page.clone() }
     }
 
-    /// What is to be stored of a page that goes back untouched: after an unclean end it is shorter than it was. Those
-    /// whose step waits for more, or whose vendor is to be asked, stay in it until the page's end.
+    /// What is to be stored of a page that goes back untouched: after an unclean end, or where users have left, it is shorter
+    /// than it was. Those whose step waits for more, or whose vendor is to be asked, stay in it until the page's end.
     pub(super) fn left_out(&self) -> Option<Vec<u8>> {
-        let stays = self.item.resumed || !self.armed.is_empty() || !self.to_ask.is_empty();
+        let stays = self.shorter || !self.armed.is_empty() || !self.to_ask.is_empty();
         stays.then(|| self.whole(&[]).encode())
     }
 }

@@ -41,6 +41,7 @@ mod gate;
 mod job;
 mod judge;
 mod late;
+mod left;
 mod onward;
 mod pace;
 pub mod page;

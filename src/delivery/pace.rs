@@ -106,6 +106,7 @@ async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) 
         place: hand.place,
         turn: None,
         claim: hand.claim.take(),
+        shorter: hand.shorter,
     };
     onward::finish(whole, leavers, BTreeMap::new(), Vec::new()).await
 }

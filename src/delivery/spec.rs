@@ -35,6 +35,9 @@ pub struct Spec {
     /// It tests a channel: what is refused is not tried again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub test: bool,
+    /// It was sent to users: it goes to no phone that they have left since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub to_users: bool,
     /// Comes back in webhooks.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,

@@ -12,6 +12,7 @@ mod receipts;
 mod records;
 mod retention;
 pub mod sqlite;
+mod users;
 
 use async_trait::async_trait;
 use tokio::sync::watch;
@@ -29,6 +30,7 @@ pub use records::{
     is_unknown_field, is_version, latency_bucket,
 };
 pub use retention::Retention;
+pub use users::Users;
 
 use crate::delivery::expression::Expression;
 use crate::delivery::page::Page;
@@ -67,7 +69,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// Everything that must last. Lists are sorted by key and take `after` (exclusive) and a limit.
 #[async_trait]
-pub trait Store: Retention + Send + Sync {
+pub trait Store: Retention + Users + Send + Sync {
     // --- the installation ---
 
     /// A fact about the installation, made with `default` where it is not there yet.

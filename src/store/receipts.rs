@@ -16,7 +16,7 @@ pub struct RawReceipt {
     pub received_at: u64,
     /// HTTP method.
     pub method: String,
-    /// URL and headers, sealed.
+    /// URL and headers, sealed; so is the body.
     pub envelope: Vec<u8>,
     /// The body.
     pub body: Bytes,

@@ -26,7 +26,17 @@ fn ids(list: &Value, name: &str) -> Vec<String> {
     list["data"].as_array().unwrap().iter().map(|item| item[name].as_str().unwrap().to_owned()).collect()
 }
 
-/// The text of every row of every table: what a thief of the file would read.
+/// Every byte of the database's files: what a thief of the disk would read.
+fn raw(world: &World) -> Vec<u8> {
+    let file = |name: &str| std::fs::read(world.data_dir().join(name)).unwrap_or_default();
+    [file("anypush.db"), file("anypush.db-wal")].concat()
+}
+
+fn times(bytes: &[u8], word: &str) -> usize {
+    bytes.windows(word.len()).filter(|window| *window == word.as_bytes()).count()
+}
+
+/// The text of every row of every table: what an operator sees.
 async fn everything(world: &World) -> String {
     let file = world.data_dir().join("anypush.db");
     let mut db = SqliteConnectOptions::new().filename(file).read_only(true).connect().await.unwrap();
@@ -106,11 +116,44 @@ async fn a_user_tells_its_devices_and_what_they_got_newest_first() {
     }
 }
 
+/// What was said to them alone, how calls named them, and who will be asked later: (finished messages, the scheduled one).
+async fn say_things_to(world: &World, user: &str, token: &str) -> (Vec<String>, String) {
+    let hook = json!({"url": "http://127.0.0.1:9/hook", "events": ["message.done", "delivery.accepted"]});
+    let made = world.api(Method::POST, &format!("/v1/apps/{}/webhooks", world.app_id), Some(hook)).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{:#}", made.body);
+    let alone = json!({"to": {"user_ids": [user]}, "notification": {"title": "Only for Ann"},
+        "data": {"code": "code-4711"}, "metadata": {"order": "order-of-ann"}, "collapse_key": "key-of-ann"});
+    let by_token = json!({"to": {"tokens": [{"provider": "fcm", "token": token}]},
+        "notification": {"title": "Also for Ann"}});
+    let later = (crate::world::now() + jiff::SignedDuration::from_hours(24)).to_string();
+    let scheduled = json!({"to": {"user_ids": [user, "u-43"]}, "send_at": later,
+        "notification": {"title": "For both"}});
+    let mut sent = Vec::new();
+    for message in [alone, by_token] {
+        let id = world.send(message).await;
+        world.done(&id).await;
+        sent.push(id);
+    }
+    (sent, world.send(scheduled).await)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_an_erased_user_nothing_is_left_but_numbers() {
     let mut world = World::start().await;
     two_phones(&world).await;
     let secrets = world.device_secrets(&["a".into(), "c".into()]).await;
+    let (sent, scheduled) = say_things_to(&world, "u-42", "ok-first").await;
+    let said = [
+        "ok-first",
+        "ok-second",
+        "person u-42",
+        "Only for Ann",
+        "Also for Ann",
+        "code-4711",
+        "order-of-ann",
+        "key-of-ann",
+    ];
+    assert!(said.iter().all(|word| times(&raw(&world), word) > 0), "this test would see them");
     let id =
         world.send(json!({"to": {"user_ids": ["u-42", "u-43"]}, "notification": {"title": "Hello"}})).await;
     let before = world.done(&id).await;
@@ -130,12 +173,29 @@ async fn of_an_erased_user_nothing_is_left_but_numbers() {
     let other = world.call(&secrets[1], Method::GET, "/v1/device/messages", None).await;
     assert_eq!(other.status, StatusCode::OK, "the other user's phone is still welcome: {}", other.body);
 
+    // While it works: the log too is cut as soon as that can be.
+    let until = std::time::Instant::now() + crate::world::PATIENCE;
+    while said.iter().any(|word| times(&raw(&world), word) > 0) {
+        let left: Vec<_> = said.iter().filter(|word| times(&raw(&world), word) > 0).collect();
+        assert!(std::time::Instant::now() < until, "{left:?} can still be read");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    for id in &sent {
+        let message = world.until(id, |_| true).await;
+        assert_eq!((&message["state"], &message["metadata"]), (&json!("done"), &json!({})), "{message:#}");
+    }
+    assert_eq!(world.until(&scheduled, |_| true).await["state"], "scheduled");
     let after = world.until(&id, |_| true).await;
     assert_eq!(after["counts"], before["counts"], "the counts still add up");
     let deliveries = world.deliveries(&id).await;
     let named: Vec<_> = deliveries.iter().map(|delivery| delivery["device_id"].clone()).collect();
     assert_eq!(named, [json!(null), json!(null), json!("c")]);
     assert!(world.stop_gateway().success());
+    let bytes = raw(&world);
+    assert!(said.iter().all(|word| times(&bytes, word) == 0));
+    // The audit log says who erased whom.
+    assert_eq!(times(&bytes, "u-42"), times(&bytes, "users/u-42"), "and nothing else does");
+    assert!(times(&bytes, "ok-third") > 0 && times(&bytes, "For both") > 0, "what is others' stays");
     let found = everything(&world).await;
     assert!(!words.iter().any(|word| found.contains(word)), "{found}");
     assert!(found.contains("u-43") && found.contains("ok-third"));

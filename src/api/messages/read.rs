@@ -89,6 +89,7 @@ fn parse(
         ttl_seconds: ttl as u32,
         category,
         test: false,
+        to_users: false,
         metadata: fields.map("metadata", 32, Text::line(64), Text::prose(512)).unwrap_or_default(),
     };
     let label = fields.text("label", Text::line(128));

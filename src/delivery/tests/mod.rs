@@ -6,6 +6,7 @@ mod beside;
 mod collapse;
 mod inbox;
 mod late;
+mod left;
 mod once;
 mod paid;
 mod promises;

@@ -92,16 +92,18 @@ async fn one_channels_flood_leaves_room_for_the_others() {
 }
 
 #[tokio::test]
-async fn what_is_kept_shows_neither_the_path_nor_the_vendors_credentials() {
+async fn what_is_kept_shows_neither_the_path_nor_the_vendors_credentials_nor_what_is_said() {
     let world = World::new().await;
     let message = world.message(1).await;
     world.call(&world.channel, json!([world.said(&world.channel, message, 7, "delivered")])).await;
     let row = world.store.journal_after(0, 1).await.unwrap().remove(0);
     let shows = |text: &[u8]| row.envelope.windows(text.len()).any(|window| window == text);
     assert!(!shows(b"callbacks") && !shows(b"c2VjcmV0"));
+    assert!(!row.body.windows(9).any(|window| window == b"delivered"));
     let request = super::intake::open(&world.receipts.inner.parts.vault, &row).unwrap();
     assert_eq!(request.headers["authorization"], super::PROOF);
     assert!(request.url.ends_with("?x=1"));
+    assert!(request.body.windows(9).any(|window| window == b"delivered"));
     let moved = crate::store::RawReceipt { channel: row.channel + 1, ..row };
     assert!(super::intake::open(&world.receipts.inner.parts.vault, &moved).is_none());
 }

@@ -7,6 +7,7 @@ pub(in crate::store) mod audience;
 pub(in crate::store) mod audit;
 pub(in crate::store) mod cancels;
 pub(in crate::store) mod data_keys;
+pub(in crate::store) mod erase;
 pub(in crate::store) mod events;
 pub(in crate::store) mod expressions;
 pub(in crate::store) mod messages;
@@ -71,6 +72,10 @@ macro_rules! conformance_tests {
                 an_audience_is_walked_by_number_without_gap_or_double,
                 an_audience_that_changes_while_it_is_walked_names_nobody_twice,
                 only_active_addresses_of_the_provider_are_sent_to;
+            erase:
+                what_was_said_to_erased_devices_alone_is_forgotten,
+                what_calls_gave_of_erased_people_is_forgotten_in_their_own_app,
+                audiences_that_are_looked_up_later_do_not_name_erased_people;
             expressions:
                 any_expression_finds_who_fits_in_rounds_of_any_size;
             messages:

@@ -8,7 +8,7 @@
 //! would copy the log back then. The system may have forgotten what it could not write and say yes the next time.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use sqlx::sqlite::SqliteConnection;
@@ -33,6 +33,8 @@ const PAGES: u64 = 1000;
 pub(super) struct Written {
     pages: AtomicU64,
     much: Notify,
+    /// Somebody was erased: what the log still holds of that must go.
+    scrub: AtomicBool,
 }
 
 impl Written {
@@ -42,6 +44,12 @@ impl Written {
         if self.pages.fetch_add(pages, Ordering::Relaxed) + pages >= PAGES {
             self.much.notify_one();
         }
+    }
+
+    /// The log is to be cut to nothing as soon as that can be.
+    pub(super) fn scrub(&self) {
+        self.scrub.store(true, Ordering::Release);
+        self.much.notify_one();
     }
 }
 
@@ -64,10 +72,13 @@ pub(super) async fn run(
         };
         let wrote = written.pages.swap(0, Ordering::Relaxed) > 0;
         quiet = if wrote { 0 } else { quiet + 1 };
+        let scrub = written.scrub.swap(false, Ordering::AcqRel);
         let outcome = if stopping || quiet == QUIET {
             checkpoint(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await
-        } else if wrote {
+        } else if wrote || scrub {
             match checkpoint(&mut connection, "PRAGMA wal_checkpoint(PASSIVE)").await {
+                // Nearly all of it is copied: whoever writes waits for a moment.
+                Ok(_) if scrub => checkpoint(&mut connection, "PRAGMA wal_checkpoint(TRUNCATE)").await,
                 Ok(state) if state.log > LONG => {
                     checkpoint(&mut connection, "PRAGMA wal_checkpoint(RESTART)").await
                 }
@@ -78,6 +89,9 @@ pub(super) async fn run(
         };
         if let Ok(State { log: pages, whole }) = &outcome {
             log.look(PAGE_BYTES * *pages as u64, *whole);
+        }
+        if scrub && !outcome.as_ref().is_ok_and(|state| state.whole && state.log == 0) {
+            written.scrub.store(true, Ordering::Release);
         }
         match outcome {
             // Somebody read or wrote just then: what is left is copied with the next round.

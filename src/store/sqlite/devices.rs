@@ -55,7 +55,7 @@ struct Wish {
 }
 
 /// Devices by id, without addresses, with their last address version.
-async fn by_id(session: &mut Session, app: i64, ids: &[&str]) -> Sql<ById> {
+pub(super) async fn by_id(session: &mut Session, app: i64, ids: &[&str]) -> Sql<ById> {
     let query = sqlx::query(concat!(
         "SELECT ",
         columns!(),
@@ -127,6 +127,11 @@ async fn write(session: &mut Session, app: i64, wishes: &[Wish], now_ms: u64) ->
     let old = by_id(session, app, &ids).await?;
     upsert(session, app, wishes, now_ms).await?;
     let new = by_id(session, app, &ids).await?;
+    let has_left = |(id, (record, _)): &(&String, &(DeviceRecord, u32))| {
+        new.get(*id).is_some_and(|(new, _)| record.user_id.is_some() && record.user_id != new.user_id)
+    };
+    let left = old.iter().filter(has_left).map(|(_, (record, _))| record.seq);
+    session.aftermath().left.extend(left);
     write_tags(session, app, &old, &new).await?;
     attrs::write(session, app, &values(&old), &values(&new)).await?;
     places::write(session, app, &moves(&old, &new)).await?;
@@ -164,16 +169,17 @@ async fn upsert(session: &mut Session, app: i64, wishes: &[Wish], now_ms: u64) -
          SELECT ?1, value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, ?3, ?3 FROM json_each(?2)
          WHERE true
          ON CONFLICT (app, id) DO UPDATE SET user_id = excluded.user_id, platform = excluded.platform,
-            enabled = excluded.enabled, profile = excluded.profile, updated_at = excluded.updated_at",
+            enabled = excluded.enabled, profile = excluded.profile, updated_at = excluded.updated_at,
+            left_at = iif(user_id IS NOT NULL AND user_id IS NOT excluded.user_id, ?3, left_at)",
     );
     session.run(query.bind(app).bind(json(&rows)).bind(int(now_ms))).await.map(drop)
 }
 
 /// Devices by id, with their last address version.
-type ById = HashMap<String, (DeviceRecord, u32)>;
+pub(super) type ById = HashMap<String, (DeviceRecord, u32)>;
 
 /// What audiences compare of these devices.
-fn values(records: &ById) -> Values {
+pub(super) fn values(records: &ById) -> Values {
     let values = |record: &DeviceRecord| keys(record.platform.as_deref(), &record.profile);
     records.values().map(|(record, _)| (record.seq, values(record))).collect()
 }
@@ -184,7 +190,7 @@ fn moves(old: &ById, new: &ById) -> Vec<Move> {
     new.iter().map(|(id, (record, _))| (record.seq, before(id), place(&record.profile))).collect()
 }
 
-async fn write_tags(session: &mut Session, app: i64, old: &ById, new: &ById) -> Sql<()> {
+pub(super) async fn write_tags(session: &mut Session, app: i64, old: &ById, new: &ById) -> Sql<()> {
     let pairs = |records: &ById| -> HashSet<(String, u64)> {
         let of = |record: &DeviceRecord| {
             let seq = record.seq;
@@ -213,60 +219,6 @@ async fn write_tags(session: &mut Session, app: i64, old: &ById, new: &ById) -> 
         session.run(query.bind(app).bind(json(&come))).await?;
     }
     Ok(())
-}
-
-/// Deletes a device with all that is its own.
-pub(super) async fn delete(session: &mut Session, app: i64, id: &str) -> Sql<bool> {
-    let found: Vec<_> = by_id(session, app, &[id]).await?.into_values().map(|(record, _)| record).collect();
-    erase(session, app, &found).await.map(|()| !found.is_empty())
-}
-
-/// Deletes some devices of a user in the same way; which.
-pub(super) async fn delete_of_user(
-    session: &mut Session,
-    app: i64,
-    user: &str,
-    limit: usize,
-) -> Sql<Vec<(u64, String)>> {
-    let query = sqlx::query(concat!(
-        "SELECT ",
-        columns!(),
-        " FROM devices AS d WHERE d.app = ?1 AND d.user_id = ?2 ORDER BY d.seq LIMIT ?3"
-    ));
-    let found = session.rows(query.bind(app).bind(user).bind(limit as i64)).await?;
-    let found = found.iter().map(|row| device(row).map(|(record, _)| record)).collect::<Sql<Vec<_>>>()?;
-    erase(session, app, &found).await?;
-    if !found.is_empty() {
-        let change = Audit::new(app, "user.erase", format!("users/{user}"));
-        audit::note(session, &[change.details(serde_json::json!({"devices": found.len()}))]).await?;
-    }
-    Ok(found.into_iter().map(|record| (record.seq, record.id)).collect())
-}
-
-/// Nothing of these devices is left but deliveries under their numbers, which name nobody any more. What vendors said
-/// of them goes too: it may quote a token.
-async fn erase(session: &mut Session, app: i64, devices: &[DeviceRecord]) -> Sql<()> {
-    if devices.is_empty() {
-        return Ok(());
-    }
-    let numbers = json(&devices.iter().map(|device| device.seq).collect::<Vec<_>>());
-    for statement in [
-        "DELETE FROM addresses WHERE device IN (SELECT value FROM json_each(?1))",
-        "DELETE FROM inbox WHERE device IN (SELECT value FROM json_each(?1))",
-        "DELETE FROM devices WHERE seq IN (SELECT value FROM json_each(?1))",
-        "UPDATE deliveries SET vendor_id = NULL, trail = NULL
-         WHERE target IN (SELECT value FROM json_each(?1)) AND (vendor_id IS NOT NULL OR trail IS NOT NULL)",
-    ] {
-        session.run(sqlx::query(statement).bind(&numbers)).await?;
-    }
-    let old: ById = devices.iter().map(|device| (device.id.clone(), (device.clone(), 0))).collect();
-    let none = ById::new();
-    write_tags(session, app, &old, &none).await?;
-    attrs::write(session, app, &values(&old), &values(&none)).await?;
-    let moves: Vec<Move> = devices.iter().map(|device| (device.seq, place(&device.profile), None)).collect();
-    places::write(session, app, &moves).await?;
-    let change = |device: &DeviceRecord| Audit::new(app, "device.delete", format!("devices/{}", device.id));
-    audit::note(session, &devices.iter().map(change).collect::<Vec<_>>()).await
 }
 
 /// Sets user name and secret, and bumps the epoch.

@@ -28,6 +28,18 @@ const BLOCK: u64 = 1 << 20;
 /// Where the end of the reserved block is kept.
 const POSITION: &str = "store.inbox_position";
 
+/// Whether a message `m` was sent to users and before this time, when one left the device. Else its text is not read.
+macro_rules! of_who_left {
+    ($left_at:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $left_at,
+            " > max(m.created_at, coalesce(m.send_at, 0)) AND json_valid(m.spec)
+             THEN coalesce(m.spec ->> '$.to_users', 0) ELSE 0 END"
+        )
+    };
+}
+
 /// Where positions come from.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Positions {
@@ -80,6 +92,7 @@ pub(super) async fn acknowledged(session: &mut Session, phones: &[PhoneCall<'_>]
     let mut up_to = Vec::new();
     let mut exact = Vec::new();
     let mut taken_back = Vec::new();
+    let mut left = Vec::new();
     for (call, phone) in phones.iter().enumerate() {
         match phone.says {
             PhoneSays::Ack(Ack::UpTo(position)) => up_to.push((call, phone.device, *position)),
@@ -87,6 +100,7 @@ pub(super) async fn acknowledged(session: &mut Session, phones: &[PhoneCall<'_>]
                 exact.extend(messages.iter().map(|message| (call, phone.device, message.0)));
             }
             PhoneSays::Withdrawn(message) => taken_back.push((call, message)),
+            PhoneSays::Left => left.push((call, phone.device)),
             PhoneSays::Events(_) => {}
         }
     }
@@ -112,19 +126,27 @@ pub(super) async fn acknowledged(session: &mut Session, phones: &[PhoneCall<'_>]
         );
         found.extend(session.rows(query.bind(call as i64).bind(message.0).bind(WITHDRAWN)).await?);
     }
+    if !left.is_empty() {
+        let query = sqlx::query(concat!(
+            "SELECT a.value ->> 0, i.device, i.pos, i.message FROM json_each(?1) AS a
+             CROSS JOIN inbox AS i ON i.device = a.value ->> 1 CROSS JOIN messages AS m ON m.id = i.message
+             CROSS JOIN devices AS d ON d.seq = i.device WHERE ",
+            of_who_left!("d.left_at")
+        ));
+        found.extend(session.rows(query.bind(json(&left))).await?);
+    }
     let mut seen = HashSet::new();
     let mut acknowledged = Vec::with_capacity(found.len());
     for row in &found {
         let call = rows::number(row, 0)? as usize;
         let place = (rows::number(row, 1)?, row.try_get(2)?);
         if seen.insert(place) {
-            let withdrawn = matches!(phones[call].says, PhoneSays::Withdrawn(_));
             let happening = Happening {
                 pair: (rows::id(row, 3)?, place.0),
-                what: if withdrawn {
-                    What::Ended(State::Cancelled, Reason::Cancelled)
-                } else {
-                    What::Reached(State::Delivered, Witness::Phone, None)
+                what: match phones[call].says {
+                    PhoneSays::Withdrawn(_) => What::Ended(State::Cancelled, Reason::Cancelled),
+                    PhoneSays::Left => What::Ended(State::Suppressed, Reason::UserLeft),
+                    _ => What::Reached(State::Delivered, Witness::Phone, None),
                 },
                 now_ms: phones[call].now_ms,
                 call: Some(call),
@@ -413,11 +435,14 @@ pub(super) async fn waiting(
     limit: usize,
     now_ms: u64,
 ) -> Sql<Vec<(crate::store::InboxEntry, bool)>> {
-    let query = sqlx::query(
+    // A page that was in hand while the user left may have come into the inbox after it: nobody sees it.
+    let query = sqlx::query(concat!(
         "SELECT i.pos, i.message, i.class, m.spec, m.created_at, i.expires_at, i.variables, i.handed_at IS NOT NULL
          FROM inbox AS i CROSS JOIN messages AS m ON m.id = i.message
-         WHERE i.device = ?1 AND i.pos > ?2 AND i.expires_at > ?3 ORDER BY i.pos LIMIT ?4",
-    );
+         WHERE i.device = ?1 AND i.pos > ?2 AND i.expires_at > ?3 AND NOT ",
+        of_who_left!("(SELECT d.left_at FROM devices AS d WHERE d.seq = ?1)"),
+        " ORDER BY i.pos LIMIT ?4"
+    ));
     let query = query.bind(int(device)).bind(after).bind(int(now_ms)).bind(limit as i64);
     let found = session.rows(query).await?;
     found.iter().map(|row| Ok((rows::inbox_entry(row)?, row.try_get::<i64, _>(7)? != 0))).collect()

@@ -3,7 +3,7 @@
 //! - [`writer`]: everything that waits becomes one transaction; the only connection that writes.
 //! - [`accept`], [`changes`], [`deliveries`], [`events`], [`inbox`], [`journal`], [`work`]: the parts of such a transaction, one statement for
 //!   each kind of change of the whole group.
-//! - [`devices`], [`addresses`], [`admin`], [`audit`], [`data_keys`], [`webhooks`]: what is rare, a call at a time inside the same
+//! - [`devices`], [`users`], [`erase`], [`addresses`], [`admin`], [`audit`], [`data_keys`], [`webhooks`]: what is rare, a call at a time inside the same
 //!   transactions.
 //! - [`stats`]: counters of reports, moved with the rows that they count.
 //! - [`retention`]: what is forgotten with age.
@@ -30,6 +30,7 @@ mod checkpoint;
 mod data_keys;
 mod deliveries;
 mod devices;
+mod erase;
 mod events;
 mod inbox;
 mod journal;
@@ -46,6 +47,7 @@ mod rules;
 mod session;
 mod stats;
 mod store;
+mod users;
 mod walk;
 mod webhooks;
 mod work;

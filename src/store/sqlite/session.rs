@@ -34,19 +34,35 @@ pub(super) struct Session {
     /// In whose name it writes at this moment, and what time that is.
     actor: Actor,
     now_ms: u64,
+    after: Aftermath,
+}
+
+/// What calls leave to the writer.
+#[derive(Debug, Default)]
+pub(super) struct Aftermath {
+    /// Devices that a user has left: what was sent to the user ends with the same transaction.
+    pub(super) left: Vec<u64>,
+    /// Somebody was erased: the log is to forget it too.
+    pub(super) erased: bool,
 }
 
 impl Session {
     /// The writer's.
     pub(super) fn own(connection: SqliteConnection, statements: Arc<AtomicU64>) -> Self {
         let handle = Handle::Own(Box::new(connection));
-        Self { handle, statements, actor: Actor::default(), now_ms: 0 }
+        Self { handle, statements, actor: Actor::default(), now_ms: 0, after: Aftermath::default() }
     }
 
     /// A reader's; its statements are nobody's proof of anything.
     pub(super) fn pooled(connection: PoolConnection<Sqlite>) -> Self {
         let handle = Handle::Pooled(connection);
-        Self { handle, statements: Arc::default(), actor: Actor::default(), now_ms: 0 }
+        Self {
+            handle,
+            statements: Arc::default(),
+            actor: Actor::default(),
+            now_ms: 0,
+            after: Aftermath::default(),
+        }
     }
 
     /// From now on it writes in this name.
@@ -57,6 +73,11 @@ impl Session {
     /// The time of what it writes from now on; until somebody else is named, the gateway itself does.
     pub(super) fn begin_at(&mut self, now_ms: u64) {
         (self.now_ms, self.actor) = (now_ms, Actor::default());
+    }
+
+    /// What calls leave to the writer; it takes it.
+    pub(super) fn aftermath(&mut self) -> &mut Aftermath {
+        &mut self.after
     }
 
     /// In whose name it writes, and when.

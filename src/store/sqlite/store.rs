@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::writer::Job;
 use super::{
     SqliteStore, accept, addresses, admin, audience, audit, categories, data_keys, deliveries, devices,
-    events, inbox, journal, quotas, reads, registration, reports, rules, webhooks, work,
+    erase, events, inbox, journal, quotas, reads, registration, reports, rules, webhooks, work,
 };
 use crate::delivery::expression::Expression;
 use crate::delivery::page::Page;
@@ -206,14 +206,14 @@ impl Store for SqliteStore {
 
     async fn delete_device(&self, app: i64, id: &str) -> Result<bool> {
         self.call_with(id.to_owned(), move |s, given| {
-            Box::pin(async move { devices::delete(s, app, given).await.map(Ok) })
+            Box::pin(async move { erase::device(s, app, given).await.map(Ok) })
         })
         .await
     }
 
     async fn delete_devices_of(&self, app: i64, user: &str, limit: usize) -> Result<Vec<(u64, String)>> {
         self.call_with(user.to_owned(), move |s, given| {
-            Box::pin(async move { devices::delete_of_user(s, app, given, limit).await.map(Ok) })
+            Box::pin(async move { erase::of_user(s, app, given, limit).await.map(Ok) })
         })
         .await
     }

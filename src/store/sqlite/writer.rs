@@ -7,6 +7,7 @@
 //! for another's mistake; where the disk or the database fails, all are told. After a failed fsync nothing that the
 //! database says can be believed, so nothing is written any more until a new start has recovered.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,7 +20,7 @@ use super::checkpoint::Written;
 use super::events::Taps;
 use super::inbox::{self, Positions};
 use super::journal;
-use super::session::{Fault, Session, Sql, cause, fault, told};
+use super::session::{Aftermath, Fault, Session, Sql, cause, fault, told};
 use super::stats::Remembered;
 use crate::audit::{self, Actor};
 use crate::clock::Clock;
@@ -120,6 +121,8 @@ pub(super) enum PhoneSays<'j> {
     Events(&'j [PhoneEvent]),
     /// Nothing: the gateway takes this message back from all phones that were not given it.
     Withdrawn(Id),
+    /// Nothing: a user has left it, and what was sent to the user before.
+    Left,
 }
 
 /// A phone's word, as a part of a group.
@@ -306,6 +309,7 @@ impl Writer {
             return Err(sqlx::Error::WorkerCrashed);
         }
         self.session.frame("BEGIN IMMEDIATE").await?;
+        *self.session.aftermath() = Aftermath::default();
         let positions = self.positions;
         let outcome = match self.apply(group).await {
             Ok(answers) => {
@@ -323,6 +327,9 @@ impl Writer {
         if outcome.is_ok() {
             self.taps.committed();
             self.written.add(group.iter().map(Job::bytes).sum());
+            if self.session.aftermath().erased {
+                self.written.scrub();
+            }
         } else {
             self.positions.restore(positions);
             self.taps.rolled_back();
@@ -371,7 +378,21 @@ impl Writer {
                 }
             });
         }
+        self.end_what_users_left(now_ms).await?;
         Ok(answers)
+    }
+
+    /// Ends what waits in inboxes of devices that a call of this transaction took a user from.
+    async fn end_what_users_left(&mut self, now_ms: u64) -> Sql<()> {
+        let left = std::mem::take(&mut self.session.aftermath().left);
+        if left.is_empty() {
+            return Ok(());
+        }
+        let phones =
+            left.into_iter().map(|device| PhoneCall { device, says: PhoneSays::Left, now_ms }).collect();
+        let batch = Batch { sets: Vec::new(), fresh: HashSet::new(), phones, now_ms };
+        let (taps, remembered) = (&self.taps, &mut self.remembered);
+        changes::apply(&mut self.session, &mut self.positions, remembered, taps, &batch).await.map(drop)
     }
 }
 
