@@ -63,6 +63,11 @@ pub async fn acting<T>(actor: Actor, work: impl Future<Output = T>) -> T {
     ACTOR.scope(actor, work).await
 }
 
+/// The same in the name of somebody whom a request has turned out to come from: its address and id stay.
+pub async fn acting_as<T>(who: Who, work: impl Future<Output = T>) -> T {
+    acting(Actor { who, ..actor() }, work).await
+}
+
 /// In whose name this task acts.
 pub fn actor() -> Actor {
     ACTOR.try_with(Clone::clone).unwrap_or_default()

@@ -41,7 +41,11 @@ pub(super) async fn outer(State(gateway): State<Arc<Gateway>>, mut request: Requ
         .map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
     let asked = refusals::Asked::of(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
-    let mut response = if let Ok(response) = AssertUnwindSafe(next.run(request)).catch_unwind().await {
+    // Nobody's yet: a door further in says in whose name.
+    let ip = request.extensions().get::<Peer>().map(|peer| peer.0);
+    let nobody = Actor { ip, request_id: Some(id.clone()), ..Actor::default() };
+    let answer = audit::acting(nobody, next.run(request));
+    let mut response = if let Ok(response) = AssertUnwindSafe(answer).catch_unwind().await {
         response
     } else {
         tracing::error!(request.id = %id, "a handler panicked");

@@ -12,6 +12,7 @@ use crate::api::address;
 use crate::api::fields::Mistakes;
 use crate::api::problem::{Answer, Problem};
 use crate::app::Gateway;
+use crate::audit::{self, Who};
 use crate::store::{DevicePatch, DeviceRecord, NewAddress};
 
 /// What a phone knows best about itself.
@@ -35,7 +36,8 @@ pub(super) async fn patch(
         found.map(Some).ok_or_else(auth::wrong)
     };
     let patch = read(members, "", record).await?;
-    let changed = gateway.store.patch_device(phone.app, &phone.id, patch, gateway.clock.now_ms()).await?;
+    let change = gateway.store.patch_device(phone.app, &phone.id, patch, gateway.clock.now_ms());
+    let changed = audit::acting_as(Who::Device(phone.id.clone()), change).await?;
     changed.map(|_| StatusCode::NO_CONTENT).ok_or_else(auth::wrong)
 }
 

@@ -16,6 +16,7 @@ use super::registration::{self, Claims};
 use super::secret;
 use crate::api::problem::{Answer, Problem};
 use crate::app::Gateway;
+use crate::audit::{self, Who};
 use crate::store::{DeviceFilter, Registered, Registration, RegistrationKeyRecord};
 
 /// How often a phone's name may turn out to be another one before it is told to come again.
@@ -53,7 +54,9 @@ pub(super) async fn register(State(gateway): State<Arc<Gateway>>, Body(bytes): B
             username: new.username.clone(),
             mac: secret::mac(&gateway.vault, &new.secret),
         };
-        match gateway.store.register_device(registration, now).await? {
+        // The phone says so itself; whose key let it is told with it.
+        let device = Who::Device(claims.device_id.clone());
+        match audit::acting_as(device, gateway.store.register_device(registration, now)).await? {
             Registered::Done(device) => {
                 gateway.hub.revoke(device.seq);
                 let direct = super::access(&gateway, &new.username);

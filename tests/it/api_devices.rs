@@ -13,7 +13,7 @@ async fn found(world: &World, query: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn devices_are_found_by_user_tag_and_token() {
+async fn devices_are_found_by_user_tag_provider_and_token() {
     let world = World::start().await;
     let tablet = json!({"user_id": "u-42", "tags": ["vip"]});
     let mut phone = fcm_device("ok-phone");
@@ -21,6 +21,15 @@ async fn devices_are_found_by_user_tag_and_token() {
     world.put_devices(vec![("tablet".into(), tablet), ("phone".into(), phone)]).await;
     assert_eq!(found(&world, "tag=vip").await, ["tablet"]);
     assert_eq!(found(&world, "provider=fcm&token=ok-phone").await, ["phone"]);
+    assert_eq!(found(&world, "provider=fcm").await, ["phone"]);
+    assert_eq!(found(&world, "provider=fcm&user_id=u-42").await, ["phone"]);
+    assert!(found(&world, "provider=apns").await.is_empty());
+    assert!(found(&world, "provider=fcm&tag=vip").await.is_empty());
+    let bare = world.api(Method::GET, "/v1/devices?token=ok-phone", None).await;
+    assert_eq!(
+        (bare.status, &bare.body["code"]),
+        (StatusCode::UNPROCESSABLE_ENTITY, &json!("invalid_parameter"))
+    );
     assert_eq!(found(&world, "user_id=u-42").await.len(), 2);
     assert_eq!(found(&world, "user_id=u-42&tag=vip").await, ["tablet"]);
     assert!(found(&world, "user_id=u-43").await.is_empty());

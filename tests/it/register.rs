@@ -63,6 +63,38 @@ async fn a_phone_registers_itself_and_gets_what_is_sent_to_its_user() {
     assert_eq!(done["reasons"], json!({"unknown_target": 1}), "{done:#}");
 }
 
+/// A19: what waits for the first user in the inbox of a phone is not for whoever signs in on it next.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_signs_in_on_a_phone_reads_nothing_that_waits_for_the_user_before() {
+    let world = World::start().await;
+    let key = new_key(&world, &world.app_id, &world.api_key).await;
+    let first =
+        register(&world, json!({"token": signed(&key, &claims("shared", "u-1", "nonce-0001"))})).await;
+    assert_eq!(first.status, StatusCode::CREATED, "{:#}", first.body);
+    let to = |to: Value, title: &str| json!({"to": to, "notification": {"title": title}, "class": "transactional"});
+    let personal = world.send(to(json!({"user_ids": ["u-1"]}), "For the first user")).await;
+    let to_phone = world.send(to(json!({"device_ids": ["shared"]}), "For the phone")).await;
+    for id in [&personal, &to_phone] {
+        world.until(id, |m| m["by_channel"]["direct"]["now"]["accepted"] == 1).await;
+    }
+    let again =
+        register(&world, json!({"token": signed(&key, &claims("shared", "u-2", "nonce-0002"))})).await;
+    assert_eq!(again.status, StatusCode::CREATED, "{:#}", again.body);
+    let secret = again.body["secret"].as_str().unwrap();
+    let inbox = world.call(secret, Method::GET, "/v1/device/messages", None).await.body;
+    let titles: Vec<_> =
+        inbox["messages"].as_array().unwrap().iter().map(|m| m["notification"]["title"].clone()).collect();
+    assert_eq!(titles, ["For the phone"], "{inbox:#}");
+    let ended = world.done(&personal).await;
+    assert_eq!(ended["reasons"], json!({"user_left": 1}), "{ended:#}");
+    assert_eq!(ended["counts"]["now"]["suppressed"], 1);
+    // A backend that says so has the same effect.
+    let to_next = world.send(to(json!({"user_ids": ["u-2"]}), "For the next user")).await;
+    world.until(&to_next, |m| m["by_channel"]["direct"]["now"]["accepted"] == 1).await;
+    world.api(Method::PATCH, "/v1/devices/shared", Some(json!({"user_id": null}))).await;
+    assert_eq!(world.done(&to_next).await["reasons"], json!({"user_left": 1}));
+}
+
 /// A18: replayed also after a crash, expired, of a revoked key, for another app; nothing is made of any of them.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_registration_token_is_good_once_for_its_own_app_while_it_and_its_key_are() {
@@ -119,7 +151,7 @@ async fn a_phone_that_registers_says_of_itself_only_what_a_phone_may_say() {
     world.put_devices(vec![("victim".into(), victim)]).await;
     let own = json!({"addresses": [{"provider": "fcm", "token": "ok-moved"}]});
     let token = signed(&key, &claims("mine", "u-1", "nonce-0001"));
-    let made = register(&world, json!({"token": token, "device": own})).await;
+    let made = register(&world, json!({"token": token, "device": own.clone()})).await;
     assert_eq!(made.status, StatusCode::CREATED, "{:#}", made.body);
     let victim = world.api(Method::GET, "/v1/devices/victim", None).await.body;
     assert_eq!(victim["addresses"], json!([]));
@@ -138,6 +170,21 @@ async fn a_phone_that_registers_says_of_itself_only_what_a_phone_may_say() {
     assert_eq!(none["acknowledged"], 0);
     let theirs = world.call(&secrets[0], Method::GET, "/v1/device/messages", None).await.body;
     assert_eq!(theirs["messages"].as_array().unwrap().len(), 1);
+    // The audit log names the phone, whichever door it came through.
+    let back = world.call(&secrets[0], Method::PATCH, "/v1/device", Some(own)).await;
+    assert_eq!(back.status, StatusCode::NO_CONTENT, "{:#}", back.body);
+    let by_phones = async |action: &str| -> Vec<Value> {
+        let rows = world.api(Method::GET, &format!("/v1/audit?action={action}"), None).await.body;
+        let rows = rows["data"].as_array().unwrap().clone();
+        for row in rows.iter().filter(|row| row["actor"]["kind"] == "device") {
+            assert_eq!(row["ip"], "127.0.0.1", "{row:#}");
+            assert!(row["request_id"].as_str().unwrap().starts_with("req_"), "{row:#}");
+        }
+        rows.into_iter().map(|row| json!([row["actor"], row["object"]])).collect()
+    };
+    let phone = |id: &str| json!([{"kind": "device", "id": id}, format!("devices/{id}")]);
+    assert_eq!(by_phones("address.move").await, [phone("victim"), phone("mine")]);
+    assert_eq!(by_phones("device.register").await, [phone("mine")]);
     // Neither is a token a key of the backend, nor a backend's key a token.
     let as_key = world.call(&token, Method::GET, "/v1/device/messages", None).await;
     assert_eq!(as_key.status, StatusCode::UNAUTHORIZED);

@@ -128,19 +128,16 @@ pub(super) async fn list(
     mut query: Query,
 ) -> Answer<Json<Value>> {
     let app = caller.app_seq()?;
-    let filter = DeviceFilter {
-        id: None,
-        user_id: query.text("user_id"),
-        tag: query.text("tag"),
-        token: match (query.text("provider"), query.text("token")) {
-            (Some(provider), Some(token)) => Some((provider, token)),
-            (None, None) => None,
-            _ => {
-                let why = "the parameters `provider` and `token` go together";
-                return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameter", why));
-            }
-        },
+    let (user_id, tag) = (query.text("user_id"), query.text("tag"));
+    let (provider, token) = match (query.text("provider"), query.text("token")) {
+        (Some(provider), Some(token)) => (None, Some((provider, token))),
+        (None, Some(_)) => {
+            let why = "a `token` is one provider's: name it with the parameter `provider`";
+            return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameter", why));
+        }
+        (provider, None) => (provider, None),
     };
+    let filter = DeviceFilter { id: None, user_id, tag, provider, token };
     let page = query.page(&gateway, format!("devices {app} {filter:?}"))?;
     let after = page.number().unwrap_or(0);
     let mut devices = gateway.store.devices(app, &filter, after, page.limit + 1).await?;

@@ -115,8 +115,22 @@ pub struct DeviceFilter {
     pub user_id: Option<String>,
     /// Devices with this tag.
     pub tag: Option<String>,
+    /// Devices with an address in use of this provider.
+    pub provider: Option<String>,
     /// The device with this (provider, token).
     pub token: Option<(String, String)>,
+}
+
+impl DeviceFilter {
+    /// Whether the tag is all that is asked for.
+    pub fn is_only_tag(&self) -> bool {
+        *self == Self { tag: self.tag.clone(), ..Self::default() }
+    }
+
+    /// Whether the provider is all that is asked for.
+    pub fn is_only_provider(&self) -> bool {
+        *self == Self { provider: self.provider.clone(), ..Self::default() }
+    }
 }
 
 /// A device as expansion sees it: no tokens.

@@ -41,8 +41,17 @@ pub(super) async fn devices(
         query.push(" AND d.seq IN (SELECT device FROM device_tags WHERE app = ").push_bind(app);
         query.push(" AND tag = ").push_bind(tag);
         query.push(" AND device > ").push_bind(int(after)).push(" ORDER BY device");
-        if filter.id.is_none() && filter.user_id.is_none() && filter.token.is_none() {
+        if filter.is_only_tag() {
             // A page of a large tag reads a page of it; other conditions are few devices by themselves.
+            query.push(" LIMIT ").push_bind(limit as i64);
+        }
+        query.push(")");
+    }
+    if let Some(provider) = &filter.provider {
+        query.push(" AND d.seq IN (SELECT DISTINCT device FROM addresses WHERE app = ").push_bind(app);
+        query.push(" AND provider = ").push_bind(provider);
+        query.push(" AND device > ").push_bind(int(after)).push(" AND state = 0 ORDER BY device");
+        if filter.is_only_provider() {
             query.push(" LIMIT ").push_bind(limit as i64);
         }
         query.push(")");
