@@ -44,8 +44,17 @@ pub(super) fn decision(
     };
     let mut text = rule.map_or_else(|| text.clone(), |rule| format!("By the rule {rule}. {text}"));
     let skipped: Vec<_> = skipped.iter().map(|skip| (name(skip.channel), why(skip))).collect();
+    // What holds for several channels is said once.
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     for (channel, why) in &skipped {
-        let _ = write!(text, " {channel} was left out: {why}.");
+        match reasons.iter_mut().find(|(known, _)| known == why) {
+            Some((_, channels)) => channels.push(channel),
+            None => reasons.push((why, vec![channel])),
+        }
+    }
+    for (why, channels) in reasons {
+        let how = if channels.len() == 1 { "was left out:" } else { "were left out, each because" };
+        let _ = write!(text, " {} {how} {why}.", channels.join(", "));
     }
     let skipped = skipped.into_iter().map(|(channel, why)| json!({"channel": channel, "why": why})).collect();
     Told { text, channels: names, skipped }
@@ -198,6 +207,7 @@ fn why(skip: &Skip) -> String {
         SkipReason::NotConnected => "the phone is not connected, and another channel can reach it".into(),
         SkipReason::Tried => "it was tried already".into(),
         SkipReason::NotAskedFor => "it costs money, and the message did not ask for it".into(),
+        SkipReason::NoSecret => "the device does not connect itself: it has no secret".into(),
         SkipReason::Special(kind) => {
             format!("the device's address is of kind {kind}, and the message does not name the channel")
         }
@@ -245,7 +255,9 @@ mod tests {
             TrailEntry::Decided {
                 at_ms: 1,
                 channels: vec![1, 2],
-                skipped: vec![Skip { channel: 3, why: SkipReason::Paused }],
+                skipped: [(3, SkipReason::NoAddress), (4, SkipReason::Paused), (5, SkipReason::NoAddress)]
+                    .map(|(channel, why)| Skip { channel, why })
+                    .to_vec(),
                 rule: Some("orders".into()),
             },
             TrailEntry::Attempted {
@@ -277,7 +289,8 @@ mod tests {
         assert_eq!(
             texts,
             [
-                "By the rule orders. Will be sent through c1; if that fails, c2. c3 was left out: it is paused.",
+                "By the rule orders. Will be sent through c1; if that fails, c2. c3, c5 were left out, each because the \
+                 device has no address for it. c4 was left out: it is paused.",
                 "c1 did not take it: the vendor is down, slow or overloaded. It answered 503 UNAVAILABLE. Next: c2.",
                 "The phone reports: delivered.",
             ]

@@ -15,6 +15,7 @@ mod sandbox;
 mod send;
 mod serve;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,7 +28,7 @@ use crate::settings::{Mistakes, Settings};
 use crate::store::{StoreError, sqlite};
 
 /// How wide tables are, and how narrow they may be.
-const PAGE: u16 = 120;
+const PAGE: u16 = 140;
 const LEAST: u16 = 60;
 
 const EXAMPLES: &str = "\
@@ -140,10 +141,16 @@ pub(crate) fn table(head: &[&str]) -> Table {
     table
 }
 
-/// Prints a line of a command's result.
-#[expect(clippy::print_stdout, reason = "results go to standard output")]
+/// Prints a line of a command's result. A reader that has enough (`| head`) is no failure; a result that could not be
+/// written is one.
 pub(crate) fn say(line: impl std::fmt::Display) {
-    println!("{line}");
+    let written = writeln!(std::io::stdout().lock(), "{line}");
+    if let Err(error) = written
+        && error.kind() != std::io::ErrorKind::BrokenPipe
+    {
+        complain(&anyhow::Error::new(error).context("the result cannot be written"));
+        std::process::exit(1);
+    }
 }
 
 #[cfg(test)]

@@ -147,6 +147,8 @@ pub enum SkipReason {
     /// The device has for it only an address of this kind, which is for one thing alone, and the message does not name
     /// the channel.
     Special(String),
+    /// The device does not connect itself.
+    NoSecret,
 }
 
 /// Whether a channel is said to have failed it after all.

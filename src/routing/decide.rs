@@ -115,7 +115,7 @@ fn fits(question: &Question<'_>, channel: &RouteChannel) -> Result<u32, SkipReas
         return Err(SkipReason::Lacks(names.join(", ")));
     }
     if channel.tier == Tier::Direct {
-        return if question.device.connects { Ok(0) } else { Err(SkipReason::NoAddress) };
+        return if question.device.connects { Ok(0) } else { Err(SkipReason::NoSecret) };
     }
     newest_address(question.device, channel, !question.steps.is_empty())
 }
@@ -405,7 +405,7 @@ mod tests {
                 });
                 for why in whys {
                     prop_assert!(match why {
-                        SkipReason::NoAddress if channel.tier == Tier::Direct => !connects,
+                        SkipReason::NoSecret => channel.tier == Tier::Direct && !connects,
                         SkipReason::NoAddress => !of(false) && !of(true),
                         SkipReason::Special(kind) => kind == "call" && of(true) && !of(false),
                         SkipReason::Tried => tried.contains(&channel.seq),

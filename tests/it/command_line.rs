@@ -113,3 +113,16 @@ async fn a_directory_that_was_mistyped_is_told_and_does_not_become_a_new_one() {
     }
     assert!(!absent.exists());
 }
+
+#[tokio::test]
+async fn a_reader_that_has_enough_is_no_failure_and_a_full_disk_is_one() {
+    let program = env!("CARGO_BIN_EXE_anypush");
+    let run = async |script: &str| Command::new("bash").args(["-c", script, program]).output().await.unwrap();
+    let enough = run("set -o pipefail; \"$0\" openapi | head -1").await;
+    let words = String::from_utf8_lossy(&enough.stderr);
+    assert!(enough.status.success() && words.is_empty(), "{}: {words}", enough.status);
+    assert_eq!(enough.stdout, b"openapi: 3.1.0\n");
+    let full = run("\"$0\" openapi > /dev/full").await;
+    let words = String::from_utf8_lossy(&full.stderr);
+    assert_eq!((full.status.code(), words.contains("cannot be written")), (Some(1), true), "{words}");
+}
