@@ -116,3 +116,36 @@ async fn a_clock_that_has_leapt_ahead_of_the_newest_message_is_noticed() {
     assert_eq!(parts.leap().await.unwrap(), 406);
     parts.store.close().await;
 }
+
+/// Prints how long calls that send take while a hundred thousand deliveries are forgotten, and while none are: run it with
+/// `--ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement"]
+async fn how_much_forgetting_costs_who_sends() {
+    let (parts, _directory) = parts().await;
+    for n in 0..20 {
+        over(&*parts.store, n, ROWS as u64).await;
+    }
+    let mut next = 1000;
+    let mut sent = async |rounds: usize| {
+        let mut took = Vec::with_capacity(rounds);
+        for _ in 0..rounds {
+            let began = std::time::Instant::now();
+            over(&*parts.store, next, 1).await;
+            took.push(began.elapsed());
+            next += 1;
+        }
+        took.sort_unstable();
+        (took[rounds / 2], took[rounds * 99 / 100], took[rounds - 1])
+    };
+    println!("alone: median, 99 %, most: {:?}", sent(2000).await);
+    parts.clock.advance(std::time::Duration::from_hours(24 * 365));
+    let began = std::time::Instant::now();
+    let (beside, round) = tokio::join!(sent(2000), async {
+        parts.round().await.unwrap();
+        began.elapsed()
+    });
+    let gone = counted(&parts, "deliveries");
+    println!("beside: {beside:?}; {gone} deliveries were forgotten in {round:?}");
+    parts.store.close().await;
+}

@@ -144,6 +144,10 @@ pub(in crate::store) async fn a_large_message_goes_in_parts_and_nobody_sees_half
     assert!(store.message(id(1)).await.unwrap().is_none() && store.counters(id(1)).await.unwrap().is_empty());
     assert!(store.message(id(2)).await.unwrap().is_some());
     assert_eq!(rows_of(store, id(1)).await, 150);
+    assert!(
+        store.deliveries_to(249, Id(i64::MAX), 9).await.unwrap().is_empty(),
+        "its last target is told nothing of it"
+    );
     // Another life knows nothing of the first one's place.
     let (rest, _) = all(store, Aged::Messages, LATER, 100).await;
     assert_eq!((rest.things, rest.deliveries), (1, 152));

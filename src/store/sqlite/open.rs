@@ -291,7 +291,8 @@ async fn writing_end(connect: &SqliteConnectOptions, options: &SqliteOptions) ->
         .clone()
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
-        // What is deleted is overwritten, on free pages too: measured, sending does not feel it.
+        // What is deleted is overwritten, on free pages too. Rows come and go inside pages that are written anyway; only
+        // pages that become free are written once more.
         .pragma("secure_delete", "ON")
         .pragma("wal_autocheckpoint", "0")
         .pragma("journal_size_limit", "67108864")

@@ -132,7 +132,7 @@ pub(super) async fn pending_pages(session: &mut Session, message: Id, limit: usi
     Ok(pages.collect::<Sql<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// What a target got before a message, newest first.
+/// What a target got before a message, newest first. Of a large message that is just being forgotten nothing is told.
 pub(super) async fn deliveries_to(
     session: &mut Session,
     target: u64,
@@ -142,7 +142,9 @@ pub(super) async fn deliveries_to(
     let query = sqlx::query(concat!(
         "SELECT ",
         delivery_columns!(),
-        " FROM deliveries WHERE target = ?1 AND message < ?2 ORDER BY message DESC LIMIT ?3"
+        " FROM deliveries AS d WHERE target = ?1 AND message < ?2
+            AND EXISTS (SELECT 1 FROM messages AS m WHERE m.id = d.message)
+         ORDER BY message DESC LIMIT ?3"
     ));
     let query = query.bind(int(target)).bind(before.0).bind(limit as i64);
     session.rows(query).await?.iter().map(rows::delivery).collect()
@@ -160,7 +162,8 @@ pub(super) async fn deliveries_to_user(
         "WITH f AS MATERIALIZED (SELECT i.message, i.target
             FROM devices AS u CROSS JOIN deliveries AS i INDEXED BY deliveries_by_target
             ON i.target = u.seq AND i.message <= ?3 AND (i.message < ?3 OR i.target < ?4)
-            WHERE u.app = ?1 AND u.user_id = ?2 ORDER BY i.message DESC, i.target DESC LIMIT ?5)
+            WHERE u.app = ?1 AND u.user_id = ?2 AND EXISTS (SELECT 1 FROM messages AS m WHERE m.id = i.message)
+            ORDER BY i.message DESC, i.target DESC LIMIT ?5)
          SELECT ",
         delivery_columns!(),
         " FROM f CROSS JOIN deliveries AS d USING (message, target) ORDER BY message DESC, target DESC"

@@ -133,53 +133,6 @@ fn points_to_die_at_are_in_no_release_and_each_has_its_test() {
     );
 }
 
-/// What the code calls the changes that it writes into the audit log, and what docs/audit.md lists, are the same.
-#[test]
-fn every_action_of_the_audit_log_is_in_its_page_and_every_one_there_is_written() {
-    const THINGS: [&str; 12] = [
-        "address",
-        "app",
-        "audit",
-        "category",
-        "channel",
-        "device",
-        "key",
-        "message",
-        "registration_key",
-        "routes",
-        "user",
-        "webhook",
-    ];
-    let is_action = |word: &str| {
-        word.split_once('.').is_some_and(|(thing, verb)| {
-            THINGS.contains(&thing)
-                && !verb.is_empty()
-                && verb.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-        })
-    };
-    let mut written = BTreeSet::new();
-    for path in rust_files(&["src"]) {
-        // Where rows are written, and where a channel's states are named; elsewhere settings and events look the same.
-        let is_written_here = path.starts_with("src/store/sqlite") || path.ends_with("channels.rs");
-        if !is_written_here || path.components().any(|part| part.as_os_str() == "tests") {
-            continue;
-        }
-        let text = read(&path);
-        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        // Comments and help say such words too; every second piece between quotes is a literal.
-        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-        for line in lines {
-            written
-                .extend(line.split('"').skip(1).step_by(2).filter(|word| is_action(word)).map(str::to_owned));
-        }
-    }
-    let page = read("docs/audit.md");
-    let row = page.lines().find(|line| line.starts_with("| `action` |")).expect("the row of actions");
-    let listed: BTreeSet<String> = row.split('`').filter(|word| is_action(word)).map(str::to_owned).collect();
-    assert!(written.len() > 20, "this test would see them: {written:?}");
-    assert_eq!(listed, written, "docs/audit.md and the code differ");
-}
-
 /// Package clients note where they fetched a file from; on another network that address does not answer.
 #[test]
 fn lock_files_of_foreign_clients_carry_no_addresses() {
