@@ -11,7 +11,7 @@ use anypush_providers::kit::egress::Egress;
 use axum::Router;
 use tokio::net::TcpListener;
 
-use crate::api::{self, auth::Auth, events::Streams, refusals::Refusals};
+use crate::api::{self, auth::Auth, events::Streams, limits::CallLimits, refusals::Refusals};
 use crate::channels::Channels;
 use crate::clock::Clock;
 use crate::delivery::{self, Pipeline};
@@ -45,6 +45,8 @@ pub struct Gateway {
     pub store: Arc<dyn Store>,
     /// Who may call.
     pub auth: Arc<Auth>,
+    /// How often somebody may call.
+    pub limits: Arc<CallLimits>,
     /// Live channels.
     pub channels: Channels,
     /// The apps' own rules for routes.
@@ -164,7 +166,9 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
     retention::start(ages(&parts, &settings)).await?;
     let (teller, webhooks) = tell_backends(parts, pipeline.epoch(), &vault, &settings, &egress).await?;
     let environment = settings.environment.clone();
-    let auth = Auth::new(Arc::clone(&store), Arc::clone(&vault), clock.clone(), environment);
+    let limits = CallLimits::new(&settings.rate, clock.clone(), Arc::clone(&metrics));
+    let auth =
+        Auth::new(Arc::clone(&store), Arc::clone(&vault), clock.clone(), environment, Arc::clone(&metrics));
     Ok(Arc::new(Gateway {
         settings: Arc::new(settings),
         clock,
@@ -173,6 +177,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         vault,
         store,
         auth: Arc::new(auth),
+        limits: Arc::new(limits),
         channels,
         rules,
         hub,

@@ -8,10 +8,14 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use aws_lc_rs::digest;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use moka::future::Cache;
 
 use super::key;
+use super::limits::{CallLimits, Kind as Counted, Meter, Payer};
+use super::listen::Peer;
 use super::problem::{Answer, Problem};
 use crate::app::Gateway;
 use crate::audit::Who;
@@ -19,11 +23,16 @@ use crate::clock::Clock;
 use crate::ids::{Id, IdCodec, Kind};
 use crate::secrets::Vault;
 use crate::store::{AppRecord, KeyRecord, Store, StoreError};
+use crate::telemetry::Metrics;
 
 /// What the MAC of an API key is made for.
 const PURPOSE: &str = "api key";
 /// How long another node's revocation may take to be seen here.
 const REMEMBERED: Duration = Duration::from_secs(5);
+/// How long after its last use a good key is told from a stranger's without asking the store.
+const NO_STRANGER: Duration = Duration::from_hours(1);
+/// Such keys at the most.
+const MOST_GOOD: u64 = 10_000;
 
 /// All scopes of a key.
 pub const SCOPES: [&str; 9] = [
@@ -61,6 +70,8 @@ pub struct Caller {
     scopes: Vec<String>,
     /// The app that it acts for; absent on routes that concern no app.
     app: Option<Arc<AppRecord>>,
+    /// What the call is counted for.
+    meter: Meter,
 }
 
 impl Caller {
@@ -85,6 +96,25 @@ impl Caller {
         if self.admin { Who::AdminKey(id) } else { Who::Key(id) }
     }
 
+    /// Counts something for the key and for the app that it acts for.
+    pub(super) fn take(&self, limits: &CallLimits, kind: Counted, cost: u32) -> Answer<()> {
+        limits.take(kind, self.payer(), cost)
+    }
+
+    /// Refuses where nothing is left; counts nothing yet.
+    pub(super) fn look(&self, limits: &CallLimits, kind: Counted) -> Answer<()> {
+        limits.look(kind, self.payer())
+    }
+
+    /// Whether the call has cost nothing so far.
+    pub(super) fn is_uncounted(&self) -> bool {
+        self.meter.is_empty()
+    }
+
+    fn payer(&self) -> Payer<'_> {
+        Payer { key: &self.key_id, app: self.any_app(), meter: &self.meter }
+    }
+
     /// The app's number; `None` for an admin key that names no app.
     pub(super) fn any_app(&self) -> Option<i64> {
         self.app.as_ref().map(|app| app.seq)
@@ -103,6 +133,9 @@ pub struct Auth {
     clock: Clock,
     environment: String,
     keys: Cache<String, Option<Arc<KeyRecord>>>,
+    /// Hashes of keys that were good lately: who shows one of them is no stranger, wherever they call from.
+    good: Cache<[u8; 32], ()>,
+    metrics: Arc<Metrics>,
     /// What this node revoked: a lookup that was under way when the key was revoked must not bring it back.
     revoked: Mutex<HashSet<String>>,
     apps: RwLock<Vec<Arc<AppRecord>>>,
@@ -129,9 +162,24 @@ pub struct NewKey {
 
 impl Auth {
     /// An empty memory over this store.
-    pub fn new(store: Arc<dyn Store>, vault: Arc<Vault>, clock: Clock, environment: String) -> Self {
-        let keys = Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build();
-        Self { store, vault, clock, environment, keys, revoked: Mutex::default(), apps: RwLock::default() }
+    pub fn new(
+        store: Arc<dyn Store>,
+        vault: Arc<Vault>,
+        clock: Clock,
+        environment: String,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            store,
+            vault,
+            clock,
+            environment,
+            keys: Cache::builder().max_capacity(10_000).time_to_live(REMEMBERED).build(),
+            good: Cache::builder().max_capacity(MOST_GOOD).time_to_idle(NO_STRANGER).build(),
+            metrics,
+            revoked: Mutex::default(),
+            apps: RwLock::default(),
+        }
     }
 
     /// Makes a key: its record, and the key itself, which is never seen again.
@@ -214,7 +262,14 @@ impl Auth {
         Ok(found)
     }
 
-    async fn key(&self, key: &str) -> Answer<Arc<KeyRecord>> {
+    /// Whose key this is. `stranger` refuses keys that were not good lately, before anything is asked for.
+    async fn key(&self, key: &str, stranger: impl FnOnce() -> Answer<()>) -> Answer<Arc<KeyRecord>> {
+        let hash = digest::digest(&digest::SHA256, key.as_bytes());
+        let hash: [u8; 32] = hash.as_ref().try_into().unwrap_or_default();
+        let was_good = self.good.get(&hash).await.is_some();
+        if !was_good {
+            stranger()?;
+        }
         let Some(key_id) = key::id(key) else {
             return Err(unauthorized(if key.starts_with("aps_") {
                 "this is a device's secret; backends call with an API key (apk_…)"
@@ -224,7 +279,10 @@ impl Auth {
         };
         let store = Arc::clone(&self.store);
         let id = key_id.to_owned();
-        let load = async move { store.key(&id).await.map(|found| found.map(Arc::new)) };
+        let load = async move {
+            self.metrics.key_lookups.inc();
+            store.key(&id).await.map(|found| found.map(Arc::new))
+        };
         let found = self
             .keys
             .try_get_with(key_id.to_owned(), load)
@@ -241,22 +299,28 @@ impl Auth {
         if record.expires_at.is_some_and(|at| at <= self.clock.now_ms()) {
             return Err(unauthorized("this key has expired"));
         }
+        if !was_good {
+            self.good.insert(hash, ()).await;
+        }
         Ok(record)
     }
 }
 
 /// Proves who calls and that they may. `path_app` is what the path names as `{app}`.
-pub async fn authenticate(
+pub(super) async fn authenticate(
     gateway: &Gateway,
-    headers: &HeaderMap,
-    query: Option<&str>,
+    parts: &Parts,
     path_app: Option<&str>,
     access: Access,
 ) -> Answer<Option<Caller>> {
     if access == Access::Public {
         return Ok(None);
     }
-    let record = gateway.auth.key(bearer(headers, query)?).await?;
+    let (headers, query) = (&parts.headers, parts.uri.query());
+    let peer = parts.extensions.get::<Peer>();
+    let stranger = || peer.map_or(Ok(()), |peer| gateway.limits.strangers_may(peer.0));
+    let record = gateway.auth.key(bearer(headers, query)?, stranger).await?;
+    let meter = parts.extensions.get::<Meter>().cloned().unwrap_or_default();
     let admin = record.app.is_none();
     let named = single(headers, "anypush-app")?;
     if !admin && named.is_some() {
@@ -284,7 +348,7 @@ pub async fn authenticate(
             _ => Problem::forbidden("this takes an admin key; make one with `anypush keys create --admin`"),
         });
     }
-    Ok(Some(Caller { key_id: record.id.clone(), admin, scopes: record.scopes.clone(), app }))
+    Ok(Some(Caller { key_id: record.id.clone(), admin, scopes: record.scopes.clone(), app, meter }))
 }
 
 fn bearer<'a>(headers: &'a HeaderMap, query: Option<&str>) -> Answer<&'a str> {

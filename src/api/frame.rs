@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 
 use super::auth::{self, Access};
 use super::extract::Names;
+use super::limits::{Kind, Meter};
 use super::listen::Peer;
 use super::problem::Problem;
 use super::refusals;
@@ -39,6 +40,13 @@ pub(super) async fn outer(State(gateway): State<Arc<Gateway>>, mut request: Requ
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "(none)".to_owned(), |path| path.as_str().to_owned());
+    let peer = request.extensions().get::<Peer>().copied();
+    let client = peer.map(|peer| gateway.limits.client(peer.0, request.headers()));
+    if let Some(client) = client {
+        request.extensions_mut().insert(Peer(client));
+    }
+    let meter = Meter::default();
+    request.extensions_mut().insert(meter.clone());
     let asked = refusals::Asked::of(&request);
     request.extensions_mut().insert(RequestId(id.clone()));
     // Nobody's yet: a door further in says in whose name.
@@ -51,6 +59,13 @@ pub(super) async fn outer(State(gateway): State<Arc<Gateway>>, mut request: Requ
         tracing::error!(request.id = %id, "a handler panicked");
         Problem::internal().into_response()
     };
+    // Whoever guesses is counted for where they are, and told so before they are told that they guessed wrong.
+    if let Some(client) = client
+        && guessed(response.status(), &path)
+        && let Err(problem) = gateway.limits.failed(client, &meter)
+    {
+        response = problem.into_response();
+    }
     let status = response.status().as_u16();
     let ms = started.elapsed().as_millis() as u64;
     tracing::info!(request.id = %id, %method, path, status, ms, "request");
@@ -59,14 +74,28 @@ pub(super) async fn outer(State(gateway): State<Arc<Gateway>>, mut request: Requ
     if let Ok(value) = HeaderValue::try_from(id) {
         headers.insert(REQUEST_ID.clone(), value);
     }
+    gateway.limits.tell(&meter, client, headers);
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
 }
 
-/// Around one route: who calls, and how long it may take.
+/// Whether an answer says that a key, a secret or the path of a callback was none.
+fn guessed(status: StatusCode, path: &str) -> bool {
+    let is_callback = path.starts_with("/v1/callbacks/");
+    status == StatusCode::UNAUTHORIZED || (is_callback && status == StatusCode::NOT_FOUND)
+}
+
+/// What the guard of a route knows of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Door {
+    pub(super) access: Access,
+    pub(super) kind: Kind,
+}
+
+/// Around one route: who calls, how often they may, and how long it may take.
 pub(super) async fn guard(
-    State((gateway, access)): State<(Arc<Gateway>, Access)>,
+    State((gateway, door)): State<(Arc<Gateway>, Door)>,
     request: Request,
     next: Next,
 ) -> Response {
@@ -74,7 +103,7 @@ pub(super) async fn guard(
     let running = gateway.tasks.guard();
     let work = async move {
         let _running = running;
-        admit(&gateway, access, request, next).await
+        admit(&gateway, door, request, next).await
     };
     let answer = if safe {
         tokio::time::timeout(DEADLINE, work).await
@@ -107,20 +136,30 @@ async fn to_its_end(
 
 async fn admit(
     gateway: &Arc<Gateway>,
-    access: Access,
+    door: Door,
     request: Request,
     next: Next,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let names = Names::from_request_parts(&mut parts, gateway).await?;
     let app = Some(names.get("app")).filter(|name| !name.is_empty());
-    let caller = auth::authenticate(gateway, &parts.headers, parts.uri.query(), app, access).await?;
+    let caller = auth::authenticate(gateway, &parts, app, door.access).await?;
     let Some(caller) = caller else { return Ok(next.run(Request::from_parts(parts, body)).await) };
+    match door.kind {
+        Kind::Calls => caller.take(&gateway.limits, Kind::Calls, 1)?,
+        // Counted when it is known how many targets there are.
+        Kind::Sends => caller.look(&gateway.limits, Kind::Sends)?,
+    }
     let actor = Actor {
         who: caller.who(),
         ip: parts.extensions.get::<Peer>().map(|peer| peer.0),
         request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()),
     };
-    parts.extensions.insert(caller);
-    Ok(audit::acting(actor, next.run(Request::from_parts(parts, body))).await)
+    parts.extensions.insert(caller.clone());
+    let response = audit::acting(actor, next.run(Request::from_parts(parts, body))).await;
+    if caller.is_uncounted() {
+        // It sent nothing: a dry run, or a body that cannot be read.
+        let _ = caller.take(&gateway.limits, door.kind, 1);
+    }
+    Ok(response)
 }

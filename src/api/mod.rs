@@ -25,6 +25,7 @@ mod frame;
 pub(crate) mod json;
 mod key;
 pub mod keys;
+pub(crate) mod limits;
 pub(crate) mod messages;
 mod ndjson;
 pub mod ops;
@@ -149,7 +150,8 @@ pub fn routes() -> Vec<Route> {
 pub fn router(gateway: &Arc<Gateway>) -> Router {
     let mut router = Router::new();
     for route in routes() {
-        let state = (Arc::clone(gateway), route.access);
+        let door = frame::Door { access: route.access, kind: kind(&route) };
+        let state = (Arc::clone(gateway), door);
         let guarded = route.handler.layer(middleware::from_fn_with_state(state, frame::guard));
         router = router.route(route.path, guarded);
     }
@@ -159,6 +161,16 @@ pub fn router(gateway: &Arc<Gateway>) -> Router {
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(Arc::clone(gateway), frame::outer))
         .with_state(Arc::clone(gateway))
+}
+
+/// What a call is counted as.
+fn kind(route: &Route) -> limits::Kind {
+    // A batch is one call, and each of its lines a message.
+    if route.path == "/v1/messages" && route.method == Method::POST {
+        limits::Kind::Sends
+    } else {
+        limits::Kind::Calls
+    }
 }
 
 async fn no_such_path() -> Problem {

@@ -1,5 +1,7 @@
 //! `anypush keys`: makes, lists and revokes API keys, at a running gateway or directly in its data directory.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, bail};
 use http::Method;
 use serde_json::{Value, json};
@@ -103,7 +105,7 @@ async fn in_its_name(action: &Action, place: &Place) -> anyhow::Result<Value> {
     let settings = if is_new { place.config.load(Vec::new())? } else { place.config.load_existing()? };
     let clock = Clock::system();
     let (store, vault) = app::open(&settings, &clock).await?;
-    let auth = Auth::new(store.clone(), vault, clock.clone(), settings.environment.clone());
+    let auth = Auth::new(store.clone(), vault, clock.clone(), settings.environment.clone(), Arc::default());
     let app = match (&place.remote.app, place.admin) {
         (_, true) => None,
         (Some(name), false) => {

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header, request::Parts};
 use moka::future::Cache;
 
 use super::secret;
+use crate::api::limits::Meter;
 use crate::api::problem::Problem;
 use crate::app::Gateway;
 use crate::secrets::token::{random_base62, with_checksum, without_checksum};
@@ -158,6 +159,8 @@ impl FromRequestParts<Arc<Gateway>> for Caller {
             (None, Some(ticket)) => auth.by_ticket(gateway, ticket).await?,
             (None, None) => return Err(wrong()),
         };
+        let meter = parts.extensions.get::<Meter>().cloned().unwrap_or_default();
+        gateway.limits.phone(phone.device, &meter)?;
         Ok(Self(phone))
     }
 }

@@ -1,4 +1,4 @@
-//! A rate: so many targets a second (GCRA), after a pause a second's worth at once.
+//! A rate: so many targets (or calls) a second (GCRA), after a pause a second's worth at once.
 
 use super::{Micros, SECOND};
 
@@ -37,6 +37,15 @@ impl Rate {
         self.due = due + u64::from(targets) * each;
         Ok(())
     }
+
+    /// How many may go at once now, and how long nobody may come until it is a whole second's worth again.
+    pub fn left(&self, now: Micros) -> (u32, Micros) {
+        let each = SECOND * NANOS / u64::from(self.per_second);
+        let debt = self.due.saturating_sub(now * NANOS);
+        let left = (SECOND * NANOS).saturating_sub(debt) / each;
+        let left = u32::try_from(left).map_or(self.per_second, |left| left.min(self.per_second));
+        (left, debt.div_ceil(NANOS))
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +70,25 @@ mod tests {
                 let most = now as f64 / SECOND as f64 * f64::from(per_second) + f64::from(per_second.max(20)) + 1.0;
                 prop_assert!(passed as f64 <= most * 1.001, "{passed} of {most}");
             }
+        }
+
+        #[test]
+        fn what_is_left_may_go_and_not_one_more(
+            per_second in 1u32..5000, before in prop::collection::vec(1u32..3000, 0..20), pause in 0u64..SECOND,
+        ) {
+            let mut rate = Rate::new(per_second);
+            for targets in before {
+                let _ = rate.take(0, targets);
+            }
+            let (left, full_in) = rate.left(pause);
+            prop_assert_eq!(rate.left(pause + full_in), (per_second, 0));
+            if left < per_second {
+                prop_assert!(rate.clone().take(pause, left + 1).is_err());
+            }
+            if left > 0 {
+                prop_assert_eq!(rate.take(pause, left), Ok(()));
+            }
+            prop_assert_eq!(rate.left(pause).0, 0);
         }
 
         #[test]

@@ -6,10 +6,11 @@
 
 mod load;
 
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
 use anypush_providers::kit::egress;
+use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 
@@ -40,6 +41,8 @@ pub struct Settings {
     pub log: Log,
     /// What a request may be.
     pub limits: Limits,
+    /// How often somebody may call.
+    pub rate: Rates,
     /// The database.
     pub store: StoreSettings,
     /// Routes of messages that say nothing about theirs.
@@ -124,6 +127,39 @@ pub struct Limits {
     pub json_depth: usize,
 }
 
+/// How often somebody may call this node; 0 = as often as they like.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rates {
+    /// Targets that messages sent with one key may list.
+    pub key_sends_per_second: u32,
+    /// The same for all keys of an app together.
+    pub app_sends_per_second: u32,
+    /// All other calls with one key, and lines of devices.
+    pub key_calls_per_second: u32,
+    /// The same for all keys of an app together.
+    pub app_calls_per_second: u32,
+    /// Calls of one phone.
+    pub phone_calls_per_second: u32,
+    /// Calls from one address that show no good key or secret.
+    pub address_failures_per_second: u32,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<String>,
+}
+
+impl Rates {
+    /// The networks of trusted proxies.
+    pub fn trusted(&self) -> Vec<IpNet> {
+        self.trusted_proxies.iter().filter_map(|text| network(text)).collect()
+    }
+}
+
+/// An address or a network.
+fn network(text: &str) -> Option<IpNet> {
+    let alone = || text.parse::<IpAddr>().ok().map(|address| IpNet::from(address.to_canonical()));
+    text.parse::<IpNet>().ok().or_else(alone)
+}
+
 /// What phones are told.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -201,6 +237,17 @@ impl Settings {
         range("limits.body_bytes", self.limits.body_bytes as u64, 1024, 64 << 20);
         range("limits.targets", self.limits.targets as u64, 1, 100_000);
         range("limits.json_depth", self.limits.json_depth as u64, 4, 64);
+        let rate = &self.rate;
+        for (key, per_second) in [
+            ("rate.key_sends_per_second", rate.key_sends_per_second),
+            ("rate.app_sends_per_second", rate.app_sends_per_second),
+            ("rate.key_calls_per_second", rate.key_calls_per_second),
+            ("rate.app_calls_per_second", rate.app_calls_per_second),
+            ("rate.phone_calls_per_second", rate.phone_calls_per_second),
+            ("rate.address_failures_per_second", rate.address_failures_per_second),
+        ] {
+            range(key, u64::from(per_second), 0, 10_000_000);
+        }
         range("store.log_alarm_mebibytes", self.store.log_alarm_mebibytes, 1, 1 << 20);
         let own = u64::from(self.route.own_connection_wait_seconds);
         range("route.own_connection_wait_seconds", own, 0, 3600);
@@ -215,6 +262,10 @@ impl Settings {
         let least = self.webhooks.disable_after_hours.clamp(24, 720);
         range("webhooks.retention_hours", self.webhooks.retention_hours, least, 2160);
         self.check_retention(&mut range);
+        for proxy in rate.trusted_proxies.iter().filter(|proxy| network(proxy).is_none()) {
+            let mend = "give an address or a network such as 10.1.0.0/16";
+            wrong.push(Mistake::new("rate.trusted_proxies", proxy, mend));
+        }
         for origin in self.device.origins.iter().filter(|origin| !is_base_url(origin)) {
             let mend = "give http:// or https://, host and port, without path, query and slash at the end";
             wrong.push(Mistake::new("device.origins", origin, mend));

@@ -43,6 +43,8 @@ fn every_key_can_be_set_by_its_variable() {
         key if key.ends_with("hours") => "29",
         "limits.body_bytes" => "4096",
         "store.log_alarm_mebibytes" => "257",
+        "rate.trusted_proxies" => "10.0.0.0/8, ::1",
+        key if key.ends_with("_per_second") => "7",
         "device.origins" => "https://app.example, https://www.example",
         "egress.allow" => "10.0.0.0/8, vendors.internal",
         "egress.allow_http" => "true",
@@ -105,6 +107,14 @@ fn counters_outlive_what_they_count_and_messages_the_events_that_tell_of_them() 
     assert_eq!(mistake("retention.messages_days", "282").key, "retention.reports_days");
     assert_eq!(mistake("retention.audit_days", "29").key, "retention.audit_days");
     Settings::load(None, |_| None, &[("retention.audit_days", "0".into())]).unwrap();
+}
+
+#[test]
+fn only_networks_are_trusted_as_proxies() {
+    let given = [("rate.trusted_proxies", "10.0.0.0/8, ::1, proxy.internal, 10.0.0.0/33".to_owned())];
+    let wrong = Settings::load(None, |_| None, &given).unwrap_err();
+    let named: Vec<_> = wrong.0.iter().map(|mistake| mistake.value.as_str()).collect();
+    assert_eq!(named, ["proxy.internal", "10.0.0.0/33"]);
 }
 
 #[test]

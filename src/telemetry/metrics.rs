@@ -60,6 +60,13 @@ pub struct ForgottenLabels {
     pub what: &'static str,
 }
 
+/// Labels of requests that came too fast.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RateLimitLabels {
+    /// Which limit: `key_sends`, `app_sends`, `key_calls`, `app_calls`, `phone`, `address`.
+    pub limit: &'static str,
+}
+
 /// All metrics and their registry.
 #[derive(Debug)]
 pub struct Metrics {
@@ -74,6 +81,10 @@ pub struct Metrics {
     pub receipts: Family<ReceiptLabels, Counter>,
     /// Requests that were turned away.
     pub refusals: Family<RefusalLabels, Counter>,
+    /// Requests that came too fast.
+    pub rate_limited: Family<RateLimitLabels, Counter>,
+    /// API keys that the store was asked for.
+    pub key_lookups: Counter,
     /// What became of requests to webhooks.
     pub webhooks: Family<WebhookLabels, Counter>,
     /// Addresses that were not retired because too many were to be.
@@ -97,6 +108,10 @@ impl Default for Metrics {
             "Requests without a good key, or with one that may not",
             refusals.clone(),
         );
+        let rate_limited = Family::<RateLimitLabels, Counter>::default();
+        registry.register("rate_limited", "Requests that came too fast, by limit", rate_limited.clone());
+        let key_lookups = Counter::default();
+        registry.register("key_lookups", "API keys that the store was asked for", key_lookups.clone());
         let removals_held = Counter::default();
         let help = "Addresses that vendors called dead and that were kept because unusually many were";
         registry.register("address_removals_held", help, removals_held.clone());
@@ -113,6 +128,8 @@ impl Default for Metrics {
             unclassified,
             receipts,
             refusals,
+            rate_limited,
+            key_lookups,
             webhooks,
             removals_held,
             forgotten,

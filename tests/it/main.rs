@@ -34,6 +34,7 @@ mod hygiene;
 mod injection;
 mod isolation;
 mod ledger;
+mod limits;
 mod phone_stream;
 mod quotas;
 mod races;

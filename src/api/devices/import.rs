@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Request, State};
@@ -19,6 +20,7 @@ use super::{ID, read};
 use crate::api::auth::Caller;
 use crate::api::extract::Query;
 use crate::api::json;
+use crate::api::limits::Kind;
 use crate::api::ndjson::{self, Line, Lines};
 use crate::api::problem::{Answer, FieldError, Problem};
 use crate::app::Gateway;
@@ -31,6 +33,7 @@ const GROUP: usize = 256;
 /// An import under way.
 struct Import {
     gateway: Arc<Gateway>,
+    caller: Caller,
     app: i64,
     lines: Lines,
     /// In whose name, long after the handler has returned.
@@ -52,7 +55,8 @@ pub(in crate::api) async fn import(
     let (parts, body) = request.into_parts();
     let lines = Lines::of(&parts.headers, body)?;
     let running = gateway.tasks.guard();
-    let import = Import { gateway, app, lines, actor: audit::actor(), _running: running, is_over: false };
+    let import =
+        Import { gateway, caller, app, lines, actor: audit::actor(), _running: running, is_over: false };
     let answers = stream::unfold(import, async |mut import| {
         let answer = import.group().await?;
         Some((Ok::<_, Infallible>(answer), import))
@@ -73,7 +77,10 @@ impl Import {
             () = self.gateway.tasks.stopped() => Vec::new(),
         };
         // What was not answered was not taken.
-        self.is_over = lines.is_empty();
+        self.is_over = lines.is_empty() || !self.pace(lines.len()).await;
+        if self.is_over {
+            return None;
+        }
         let depth = self.gateway.settings.limits.json_depth;
         let (mut places, mut devices) = (Vec::new(), Vec::new());
         let mut answers: Vec<(u64, Result<String, Problem>)> = Vec::with_capacity(lines.len());
@@ -103,6 +110,18 @@ impl Import {
             text.push('\n');
         }
         (!text.is_empty()).then(|| text.into())
+    }
+
+    /// Waits until so many lines may be taken; `false` where the gateway stops before.
+    async fn pace(&mut self, lines: usize) -> bool {
+        while let Err(refused) = self.caller.take(&self.gateway.limits, Kind::Calls, lines as u32) {
+            let wait = Duration::from_secs(refused.retry_after.unwrap_or(1));
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.gateway.tasks.stopped() => return false,
+            }
+        }
+        true
     }
 }
 

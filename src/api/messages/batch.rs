@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use super::lines::{Line, Lines};
 use crate::api::auth::{self, Caller};
 use crate::api::extract::{self, Query};
+use crate::api::limits::Kind;
 use crate::api::ndjson::{KIND, LINE_BYTES};
 use crate::api::problem::{Answer, Problem};
 use crate::api::{json, messages};
@@ -41,7 +42,7 @@ pub(in crate::api) async fn send(
     request: Request,
 ) -> Answer<Response> {
     query.finish()?;
-    let app = caller.app_seq()?;
+    caller.app()?;
     extract::check_kind(request.headers(), KIND)?;
     if auth::single(request.headers(), "idempotency-key")?.is_some() {
         let why = "each line has a key of its own, in its member `idempotency_key`";
@@ -52,7 +53,7 @@ pub(in crate::api) async fn send(
         return Err(too_large());
     }
     let (answers, mut told) = mpsc::channel(MOST_LINES + 8);
-    let work = run(Arc::clone(&gateway), app, request.into_body(), answers);
+    let work = run(Arc::clone(&gateway), caller, request.into_body(), answers);
     gateway.tasks.spawn("batch", work);
     let told = stream::poll_fn(move |context| told.poll_recv(context));
     let body = Body::from_stream(told.map(Ok::<_, std::convert::Infallible>));
@@ -61,7 +62,8 @@ pub(in crate::api) async fn send(
 }
 
 /// Takes the lines of a body and answers them.
-async fn run(gateway: Arc<Gateway>, app: i64, body: Body, answers: mpsc::Sender<Bytes>) {
+async fn run(gateway: Arc<Gateway>, caller: Caller, body: Body, answers: mpsc::Sender<Bytes>) {
+    let caller = Arc::new(caller);
     let mut lines = Lines::new(body, LINE_BYTES, MOST_BYTES);
     let mut taken = FuturesOrdered::new();
     let (mut index, mut reading) = (0, true);
@@ -85,13 +87,13 @@ async fn run(gateway: Arc<Gateway>, app: i64, body: Body, answers: mpsc::Sender<
             Some(answer) = taken.next(), if !taken.is_empty() => say(&answers, &answer),
             line = lines.next(), if reading && taken.len() < ABREAST => match line {
                 Some(Line::Text(text)) if index < MOST_LINES => {
-                    taken.push_back(one(Arc::clone(&gateway), app, index, Ok(text)));
+                    taken.push_back(one(Arc::clone(&gateway), Arc::clone(&caller), index, Ok(text)));
                     index += 1;
                 }
                 Some(Line::TooLong) if index < MOST_LINES => {
                     let why = format!("the line has more than {LINE_BYTES} bytes; send this message alone");
                     let problem = Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "line_too_long", why);
-                    taken.push_back(one(Arc::clone(&gateway), app, index, Err(problem)));
+                    taken.push_back(one(Arc::clone(&gateway), Arc::clone(&caller), index, Err(problem)));
                     index += 1;
                 }
                 None => reading = false,
@@ -116,10 +118,15 @@ async fn run(gateway: Arc<Gateway>, app: i64, body: Body, answers: mpsc::Sender<
 }
 
 /// Takes one line; what its caller is told.
-async fn one(gateway: Arc<Gateway>, app: i64, index: usize, line: Answer<Bytes>) -> Value {
+async fn one(gateway: Arc<Gateway>, caller: Arc<Caller>, index: usize, line: Answer<Bytes>) -> Value {
     let taken = async {
-        let line = line?;
-        let mut value = json::parse(&line, gateway.settings.limits.json_depth)?;
+        let depth = gateway.settings.limits.json_depth;
+        let read = line.and_then(|line| json::parse(&line, depth).map(|value| (line, value)));
+        if read.is_err() {
+            // A line that cannot be read costs as much as a message to one.
+            caller.take(&gateway.limits, Kind::Sends, 1)?;
+        }
+        let (line, mut value) = read?;
         let key = match value.as_object_mut().and_then(|members| members.remove("idempotency_key")) {
             None => None,
             Some(Value::String(key)) if messages::is_key(&key) => Some(key),
@@ -130,7 +137,7 @@ async fn one(gateway: Arc<Gateway>, app: i64, index: usize, line: Answer<Bytes>)
             }
         };
         let hashes = key.map(|key| messages::hashes(&key, &line));
-        messages::accept(&gateway, app, value, hashes).await
+        messages::accept(&gateway, &caller, value, hashes).await
     };
     match taken.await {
         Ok(accepted) => {

@@ -22,6 +22,7 @@ use serde_json::{Value, json};
 
 use super::auth::{self, Caller};
 use super::extract::{Body, Names, Query};
+use super::limits;
 use super::problem::{Answer, Problem};
 use crate::app::Gateway;
 use crate::clock::rfc3339;
@@ -57,7 +58,7 @@ pub(super) async fn send(
         return Ok(Json(dry_run::view(&gateway, &run)).into_response());
     }
     let hashes = key.map(|key| hashes(key, &body.raw));
-    let accepted = accept(&gateway, app, body.value, hashes).await?;
+    let accepted = accept(&gateway, &caller, body.value, hashes).await?;
     let mut response = (StatusCode::ACCEPTED, Json(told(&gateway, &accepted))).into_response();
     if accepted.replayed {
         response.headers_mut().insert(REPLAYED.clone(), HeaderValue::from_static("true"));
@@ -85,10 +86,12 @@ async fn earlier(
 /// Takes a message; when this returns, it is on disk.
 async fn accept(
     gateway: &Gateway,
-    app: i64,
+    caller: &Caller,
     body: Value,
     idempotency: Option<([u8; 32], [u8; 32])>,
 ) -> Answer<Accepted> {
+    let app = caller.app_seq()?;
+    caller.take(&gateway.limits, limits::Kind::Sends, limits::cost(&body))?;
     let read::Message { spec, audience, label } = match read::message(gateway, app, body).await {
         Ok(message) => message,
         // What it names may have been deleted since it was taken: a repeat hears what the first call heard.
