@@ -48,5 +48,6 @@ mod sending;
 mod slow;
 mod steps;
 mod trouble;
+mod two_apps;
 mod vendor_classes;
 mod world;
