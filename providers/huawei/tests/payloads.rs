@@ -221,3 +221,25 @@ fn what_names_a_target_a_category_or_a_receipt_cannot_be_overridden() {
     let good = json!({"android": {"urgency": "HIGH", "notification": {"buttons": []}}, "review": []});
     assert_eq!((PROVIDER.check_overrides)(&good), Ok(()));
 }
+
+/// A32.
+#[tokio::test]
+async fn whatever_people_write_stays_in_its_field() {
+    let nasty = [
+        "\"},\"token\":[\"victim\"],\"x\":{\"",
+        "\\\",\"android\":null",
+        "\r\nHost: evil",
+        "\u{0}\u{1f}\u{2028}\u{7f}",
+    ];
+    for text in nasty {
+        let said = json!({"notification": {"title": text, "body": text}, "data": {"k": text}});
+        let body = body_of(batch(content(said), &[TOKEN])).await;
+        let message = &body["message"];
+        assert_eq!(message["notification"], json!({"title": text, "body": text}));
+        assert_eq!(message["token"], json!([TOKEN]));
+        let members: Vec<_> = message.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(members, ["android", "data", "notification", "token"]);
+        let data: Value = serde_json::from_str(message["data"].as_str().unwrap()).unwrap();
+        assert_eq!(data, json!({"anypush_id": "msg_1", "k": text}));
+    }
+}

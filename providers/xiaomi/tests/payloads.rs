@@ -228,3 +228,29 @@ fn what_names_a_target_a_time_or_a_channel_cannot_be_overridden() {
     let good = json!({"notify_type": 1, "extra": {"template_param": {"a": "b"}, "locale": "zh_CN", "only_send_once": 1}});
     assert_eq!((PROVIDER.check_overrides)(&good), Ok(()));
 }
+
+/// A32, A33.
+#[tokio::test]
+async fn whatever_people_write_stays_in_its_field() {
+    let nasty = [
+        "a&registration_id=victim",
+        "\"},\"token\":\"victim",
+        "%26alias%3Dx+y;",
+        "x\r\nHost: evil",
+        "\u{0}\u{1f}\u{2028}\\",
+    ];
+    for text in nasty {
+        let said = json!({"notification": {"title": text, "body": text}, "data": {"k": text}});
+        let form = form_of(batch(content(said), &[TOKEN])).await;
+        let plain = form_of(batch(
+            content(json!({"notification": {"title": "a", "body": "b"}, "data": {"k": "v"}})),
+            &[TOKEN],
+        ))
+        .await;
+        assert!(form.keys().eq(plain.keys()), "{text:?}: {form:?}");
+        assert_eq!((form["title"].as_str(), form["description"].as_str()), (text, text));
+        assert_eq!(form["registration_id"], TOKEN);
+        let payload: Value = serde_json::from_str(&form["payload"]).unwrap();
+        assert_eq!(payload, json!({"anypush_id": "msg_1", "k": text}));
+    }
+}

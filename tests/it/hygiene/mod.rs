@@ -3,6 +3,7 @@
 mod dependencies;
 mod guides;
 mod licences;
+mod promises;
 mod tree;
 
 use std::path::{Path, PathBuf};

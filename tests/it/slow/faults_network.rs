@@ -110,14 +110,20 @@ fn certificate(host: &str, until: i32) -> (TlsAcceptor, String) {
     (TlsAcceptor::from(Arc::new(config)), ca_pem)
 }
 
+/// A51.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_sent_to_a_vendor_whose_certificate_is_expired_or_for_another_host() {
+async fn nothing_is_sent_to_a_vendor_whose_certificate_is_expired_strange_or_for_another_host() {
     let mut world = World::start().await;
     phones(&world).await;
-    for (host, until, good) in
-        [("127.0.0.1", 2021, false), ("example.org", 2099, false), ("127.0.0.1", 2099, true)]
-    {
-        let (tls, ca_pem) = certificate(host, until);
+    let (_, strange) = certificate("127.0.0.1", 2099);
+    for (host, until, authority, good) in [
+        ("127.0.0.1", 2021, None, false),
+        ("example.org", 2099, None, false),
+        ("127.0.0.1", 2099, Some(strange), false),
+        ("127.0.0.1", 2099, None, true),
+    ] {
+        let (tls, own) = certificate(host, until);
+        let ca_pem = authority.unwrap_or(own);
         let proxy = Proxy::start(&world.sandbox_url, Some(tls)).await;
         let more = json!({"base_url": format!("https://{}", proxy.address), "ca_pem": ca_pem});
         let put = world.put_fcm_channel_at(&world.app_id, "fcm", "demo-project", more).await;
