@@ -20,9 +20,11 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const HEAD_BYTES: u32 = 16 * 1024;
 /// Requests that one HTTP/2 connection may have under way.
 const STREAMS: u32 = 100;
-/// Requests taken back before they were looked at (CVE-2023-44487, "rapid reset"), and requests that a peer has made us take
-/// back (CVE-2025-8671, "made you reset"), until the connection is closed.
+/// Requests taken back before they were looked at (CVE-2023-44487, "rapid reset"), until the connection is closed.
 const RESETS: usize = 20;
+/// Requests that a peer has made us take back (CVE-2025-8671, "made you reset"), until the connection is closed. More,
+/// because a proxy's connection carries the mistakes of many.
+const FORCED_RESETS: usize = 256;
 /// Bytes of bodies that a peer may send ahead: of one request, and of all of a connection.
 const WINDOWS: (u32, u32) = (256 * 1024, 1024 * 1024);
 /// Largest frame. With it and `HEAD_BYTES` the library bounds CONTINUATION frames (CVE-2024-27316).
@@ -112,7 +114,7 @@ async fn serve(stream: TcpStream, peer: Peer, router: Router, end: CancellationT
         .max_concurrent_streams(STREAMS)
         .max_header_list_size(HEAD_BYTES)
         .max_pending_accept_reset_streams(RESETS)
-        .max_local_error_reset_streams(RESETS)
+        .max_local_error_reset_streams(FORCED_RESETS)
         .initial_stream_window_size(WINDOWS.0)
         .initial_connection_window_size(WINDOWS.1)
         .max_frame_size(FRAME_BYTES)
