@@ -166,10 +166,7 @@ impl App {
         let mut seen = Vec::with_capacity(paths.len());
         for path in paths {
             let mut value = self.get(world, &path).await;
-            // When to come again is made anew each time.
-            if let Some(members) = value.as_object_mut() {
-                members.remove("next_poll_seconds");
-            }
+            forget_times(&mut value);
             seen.push((path, value));
         }
         seen
@@ -203,6 +200,18 @@ impl App {
         let phone = self.get(world, "/v1/device/messages").await;
         self.bag.entry("cursor").or_default().extend(phone["next_cursor"].as_str().map(str::to_owned));
         assert!(self.bag["cursor"].len() >= 6, "{:?}", self.bag["cursor"]);
+    }
+}
+
+/// Leaves out what follows from the time of the look alone: when to come again, when the next minute of a quota begins.
+fn forget_times(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(forget_times),
+        Value::Object(members) => {
+            members.retain(|name, _| !["next_poll_seconds", "resets_at"].contains(&name.as_str()));
+            members.values_mut().for_each(forget_times);
+        }
+        _ => {}
     }
 }
 
