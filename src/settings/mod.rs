@@ -9,8 +9,7 @@ mod load;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 
-use anypush_providers::kit::egress;
-use ipnet::IpNet;
+use anypush_providers::kit::egress::{self, IpNet};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Deserializer};
 

@@ -27,6 +27,7 @@ use super::names::Names;
 
 use self::rule::Rule;
 pub use self::rule::is_rule;
+pub use ipnet::IpNet;
 
 /// Ports that are called. Others are those of databases and mail servers.
 const PORTS: [u16; 3] = [443, 8443, 80];

@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
+use anypush_providers::kit::egress::IpNet;
 use axum::http::HeaderMap;
-use ipnet::IpNet;
 
 const FORWARDED: &str = "x-forwarded-for";
 
