@@ -99,8 +99,11 @@ fn by_token(
     {
         fresh(bound.issued_at)?;
         // Its key may have been revoked since.
-        teams.public_key(&bound.sender.team, &bound.key_id).ok_or(reason::InvalidProviderToken)?;
-        return Ok(bound.sender.clone());
+        return if teams.has_key(&bound.sender.team, &bound.key_id) {
+            Ok(bound.sender.clone())
+        } else {
+            Err(reason::InvalidProviderToken)
+        };
     }
     let (header, claims) = verify(teams, token).ok_or(reason::InvalidProviderToken)?;
     fresh(claims.iat)?;

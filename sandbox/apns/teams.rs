@@ -140,6 +140,12 @@ impl Teams {
         KeyPair::from_pem(pem).ok().map(|key| key.der_bytes().to_vec())
     }
 
+    /// Whether a team has a key. Costs far less than the key.
+    pub(super) fn has_key(&self, team: &str, key_id: &str) -> bool {
+        let book = self.book.read().unwrap_or_else(PoisonError::into_inner);
+        book.teams.get(team).is_some_and(|team| team.keys.contains_key(key_id))
+    }
+
     /// Whether a team may send to an app.
     pub(super) fn allows(&self, team: &str, bundle: &str) -> bool {
         let book = self.book.read().unwrap_or_else(PoisonError::into_inner);

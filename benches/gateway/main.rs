@@ -1,0 +1,147 @@
+//! What the gateway can do, measured against what the machine can do. `scripts/bench --help` says how.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "benchmarks are users, not the gateway"
+)]
+
+mod machine;
+mod probe;
+mod report;
+mod rounds;
+mod scenario;
+mod world;
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use report::{Good, Report};
+
+/// How much is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// Under a minute.
+    Quick,
+    /// As the tables say.
+    Full,
+    /// More and longer.
+    Long,
+}
+
+/// Measures the gateway against what this machine can do.
+#[derive(Parser)]
+#[command(name = "scripts/bench", after_help = "\
+Examples:
+  scripts/bench b --quick     one benchmark, under a minute once built
+  scripts/bench               all of them
+  scripts/bench --docs        write what was found into docs/benchmarks.md
+
+The last line of each is JSON: id, value, unit, ceiling, ratio, target, verified.")]
+struct Args {
+    /// Which; all where none is named.
+    #[arg(value_name = "ID")]
+    ids: Vec<String>,
+    /// Little: under a minute each.
+    #[arg(long, conflicts_with = "long")]
+    quick: bool,
+    /// More rounds, larger numbers.
+    #[arg(long)]
+    long: bool,
+    /// Measures this build of the gateway, and its sandbox.
+    #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_anypush"), hide_default_value = true)]
+    gateway: String,
+    /// What `cargo bench` says to whatever it starts.
+    #[arg(long, hide = true)]
+    bench: bool,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+#[derive(Subcommand)]
+enum Role {
+    /// A ceiling, in a process of its own.
+    #[command(hide = true)]
+    Probe {
+        /// Which.
+        name: String,
+    },
+}
+
+/// A run.
+pub(crate) struct Bench {
+    pub(crate) size: Size,
+    /// The program that is measured.
+    pub(crate) gateway: String,
+}
+
+impl Bench {
+    /// Progress, for people.
+    #[expect(clippy::unused_self, reason = "said by a run")]
+    pub(crate) fn say(&self, text: &str) {
+        eprintln!("  {text}");
+    }
+
+    /// A result that holds nothing yet but where and when.
+    pub(crate) fn report(&self, id: &str, title: &str) -> anyhow::Result<Report> {
+        let size = match self.size {
+            Size::Quick => " --quick",
+            Size::Full => "",
+            Size::Long => " --long",
+        };
+        Ok(Report {
+            id: id.to_owned(),
+            title: title.to_owned(),
+            value: 0.0,
+            unit: String::new(),
+            ceiling: 0.0,
+            of: String::new(),
+            ratio: 0.0,
+            target: 0.0,
+            good: Good::AtLeast,
+            verified: false,
+            more: Vec::new(),
+            plot: None,
+            machine: machine::line()?,
+            date: jiff::Zoned::now().date().to_string(),
+            command: format!("scripts/bench {id}{size}"),
+        })
+    }
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match args.role.as_ref().map_or_else(|| measure(&args), |Role::Probe { name }| probe::serve(name)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("scripts/bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &Args) -> anyhow::Result<()> {
+    let size = match (args.quick, args.long) {
+        (true, _) => Size::Quick,
+        (_, true) => Size::Long,
+        _ => Size::Full,
+    };
+    let bench = Bench { size, gateway: args.gateway.clone() };
+    let all = scenario::ALL.map(|(id, _)| id.to_owned());
+    let ids = if args.ids.is_empty() { &all[..] } else { &args.ids };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let mut lines = Vec::new();
+    for id in ids {
+        eprintln!("{id}");
+        let report = runtime.block_on(scenario::run(id, &bench)).with_context(|| format!("benchmark {id}"))?;
+        println!("{}", report.table());
+        report::keep(&report)?;
+        lines.push(report.line());
+    }
+    for line in lines {
+        println!("{line}");
+    }
+    Ok(())
+}
