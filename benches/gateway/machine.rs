@@ -32,10 +32,11 @@ pub(crate) fn open_files() -> anyhow::Result<u64> {
     }
 }
 
-/// A look at the whole machine, to be compared with a later one.
+/// A look at the whole machine and at the benchmark's own part of it, to be compared with a later one.
 pub(crate) struct Look {
     at: Instant,
     busy: Duration,
+    own: Duration,
 }
 
 /// How disturbed a round was.
@@ -55,17 +56,26 @@ impl Noise {
 }
 
 impl Look {
-    pub(crate) fn now() -> anyhow::Result<Self> {
+    /// Own are this process, what it started and waited for, and these.
+    pub(crate) fn now(own: &[u32]) -> anyhow::Result<Self> {
         let total = KernelStats::current()?.total;
         let busy = total.user + total.nice + total.system + total.irq.unwrap_or(0) + total.softirq.unwrap_or(0);
-        Ok(Self { at: Instant::now(), busy: ticks(busy) })
+        let stat = Process::myself()?.stat()?;
+        let waited_for = u64::try_from(stat.cutime + stat.cstime)?;
+        let mut mine = ticks(stat.utime + stat.stime + waited_for);
+        for pid in own {
+            mine += cpu(*pid)?;
+        }
+        Ok(Self { at: Instant::now(), busy: ticks(busy), own: mine })
     }
 
-    /// What others took since, where the benchmark's own processes took so much.
-    pub(crate) fn foreign(&self, own: Duration) -> anyhow::Result<f64> {
-        let now = Self::now()?;
+    /// How disturbed it was since; `dir` is on the disk that matters.
+    pub(crate) fn noise(&self, own: &[u32], dir: &Path) -> anyhow::Result<Noise> {
+        let now = Self::now(own)?;
         let whole = (now.at - self.at).as_secs_f64() * cores() as f64;
-        Ok(((now.busy.saturating_sub(self.busy)).saturating_sub(own).as_secs_f64() / whole).max(0.0))
+        let busy = now.busy.saturating_sub(self.busy);
+        let foreign = busy.saturating_sub(now.own.saturating_sub(self.own));
+        Ok(Noise { foreign: foreign.as_secs_f64() / whole, sync: sync(dir)? })
     }
 }
 

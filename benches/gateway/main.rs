@@ -6,6 +6,7 @@
     reason = "benchmarks are users, not the gateway"
 )]
 
+mod docs;
 mod machine;
 mod probe;
 mod report;
@@ -37,19 +38,26 @@ pub(crate) enum Size {
 Examples:
   scripts/bench b --quick     one benchmark, under a minute once built
   scripts/bench               all of them
+  scripts/bench --list        which there are
   scripts/bench --docs        write what was found into docs/benchmarks.md
 
 The last line of each is JSON: id, value, unit, ceiling, ratio, target, verified.")]
 struct Args {
-    /// Which; all where none is named.
+    /// Which; all where none is named. `--list` tells them.
     #[arg(value_name = "ID")]
     ids: Vec<String>,
+    /// Tells which there are.
+    #[arg(long)]
+    list: bool,
     /// Little: under a minute each.
     #[arg(long, conflicts_with = "long")]
     quick: bool,
     /// More rounds, larger numbers.
     #[arg(long)]
     long: bool,
+    /// Writes what was found into docs/benchmarks.md.
+    #[arg(long, conflicts_with = "ids")]
+    docs: bool,
     /// Measures this build of the gateway, and its sandbox.
     #[arg(long, value_name = "FILE", default_value = env!("CARGO_BIN_EXE_anypush"), hide_default_value = true)]
     gateway: String,
@@ -62,9 +70,9 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Role {
-    /// A ceiling, in a process of its own.
+    /// A ceiling, or those who call, in a process of its own.
     #[command(hide = true)]
-    Probe {
+    Part {
         /// Which.
         name: String,
     },
@@ -113,7 +121,7 @@ impl Bench {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    match args.role.as_ref().map_or_else(|| measure(&args), |Role::Probe { name }| probe::serve(name)) {
+    match args.role.as_ref().map_or_else(|| measure(&args), |Role::Part { name }| probe::serve(name)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("scripts/bench: {error:#}");
@@ -123,6 +131,13 @@ fn main() -> ExitCode {
 }
 
 fn measure(args: &Args) -> anyhow::Result<()> {
+    if args.docs {
+        return docs::write();
+    }
+    if args.list {
+        scenario::ALL.iter().for_each(|(id, what)| println!("{id:3} {what}"));
+        return Ok(());
+    }
     let size = match (args.quick, args.long) {
         (true, _) => Size::Quick,
         (_, true) => Size::Long,

@@ -12,6 +12,11 @@ impl Rounds {
         self.0.push(value);
     }
 
+    /// That of the latest round; 0 where there is none.
+    pub(crate) fn last(&self) -> f64 {
+        self.0.last().copied().unwrap_or_default()
+    }
+
     fn sorted(&self) -> Vec<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_unstable_by(f64::total_cmp);

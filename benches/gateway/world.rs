@@ -124,6 +124,11 @@ impl World {
         Ok(self.gateway.as_ref().context("the gateway does not run")?.id())
     }
 
+    /// Both processes.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        self.gateway.iter().map(Child::id).chain([self.sandbox.id()]).collect()
+    }
+
     pub(crate) fn sandbox_pid(&self) -> u32 {
         self.sandbox.id()
     }

@@ -16,8 +16,8 @@ use crate::{Bench, Size};
 
 /// Requests in flight of the bare loop: where it is fastest.
 const STREAMS: usize = 500;
-const TITLE: &str = "Your order is on its way";
-const BODY: &str = "The courier will be with you between ten and twelve. You can follow the parcel in the app.";
+pub(crate) const TITLE: &str = "Your order is on its way";
+pub(crate) const BODY: &str = "The courier will be with you between ten and twelve. You can follow the parcel in the app.";
 
 /// What one turn of the gateway took.
 pub(crate) struct Turn {
@@ -60,13 +60,19 @@ pub(crate) fn message() -> Value {
 /// Sends to all, and looks that each was asked once, taken, and written down.
 pub(crate) async fn turn(world: &World, count: usize) -> anyhow::Result<Turn> {
     world.sandbox(Method::DELETE, "/requests", None).await?;
+    let turn = campaign(world, count).await?;
+    let summary = world.sandbox(Method::GET, "/summary", None).await?;
+    ensure!(summary["accepted_distinct"] == count && summary["duplicates"] == 0, "the sandbox took {summary}");
+    Ok(turn)
+}
+
+/// The same, where others send as well: what the sandbox took is theirs too.
+pub(crate) async fn campaign(world: &World, count: usize) -> anyhow::Result<Turn> {
     let pid = world.gateway_pid()?;
     let (before, started) = (machine::cpu(pid)?, Instant::now());
     let id = world.send(&world.key, message()).await?;
     let message = world.done(&world.key, &id).await?;
     let (seconds, cpu) = (started.elapsed().as_secs_f64(), machine::cpu(pid)? - before);
-    let summary = world.sandbox(Method::GET, "/summary", None).await?;
-    ensure!(summary["accepted_distinct"] == count && summary["duplicates"] == 0, "the sandbox took {summary}");
     ensure!(message["counts"]["now"]["accepted"] == count, "the gateway counts {message}");
     Ok(Turn { seconds, cpu, targets: count as u64 })
 }
@@ -78,7 +84,8 @@ async fn rows(world: &World) -> anyhow::Result<i64> {
 
 /// One turn of the ceiling.
 pub(crate) async fn ceiling(world: &World, account: &Value, requests: usize) -> anyhow::Result<Reached> {
-    let payload = json!({"aps": {"alert": {"title": TITLE, "body": BODY}}, "anypush_id": "msg_".to_owned() + &"0".repeat(32)});
+    let payload =
+        json!({"aps": {"alert": {"title": TITLE, "body": BODY}}, "anypush_id": "msg_".to_owned() + &"0".repeat(32)});
     let task = h2::Task {
         origin: world.sandbox_url.trim_start_matches("http://").to_owned(),
         account: account.clone(),
@@ -104,14 +111,13 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let empty = world.database_bytes().await?;
     for round in 1..=rounds {
         let requests = count.min(200_000);
-        let look = Look::now()?;
+        let look = Look::now(&world.pids())?;
         let sandbox = machine::cpu(world.sandbox_pid())?;
         let bare = ceiling(&world, &account, requests).await?;
         let bare_sandbox = machine::cpu(world.sandbox_pid())?;
         let ours = turn(&world, count).await?;
         let ours_sandbox = machine::cpu(world.sandbox_pid())?;
-        let own = machine::cpu(std::process::id())? + bare.cpu() + ours.cpu + (ours_sandbox - sandbox);
-        let noise = Noise { foreign: look.foreign(own)?, sync: machine::sync(world.dir())? };
+        let noise = look.noise(&world.pids(), world.dir())?;
         bench.say(&format!(
             "round {round} of {rounds}: bare loop {}/s with {:.1} µs each (sandbox {:.1}), gateway {}/s with {:.1} µs each (sandbox {:.1}), others {:.0} %",
             number(bare.rate()), bare.cpu_us(), (bare_sandbox - sandbox).as_secs_f64() * 1e6 / requests as f64,

@@ -1,17 +1,49 @@
 //! What is measured, one file each.
 
-pub(crate) mod b;
+mod a;
+mod a2;
+mod b;
+mod b2;
+mod c;
+mod f;
+mod g;
+mod h;
+mod i;
+mod l;
+mod o;
 
 use crate::Bench;
 use crate::report::Report;
 
-/// The benchmarks, in the order in which they run.
-pub(crate) const ALL: [(&str, &str); 1] = [("b", "one call to many devices, one request each")];
+/// The benchmarks, in the order in which they run, and what each is.
+pub(crate) const ALL: [(&str, &str); 11] = [
+    ("a", "single sends, durable before the answer"),
+    ("a2", "from the call to the vendor's door"),
+    ("b", "one call to many devices, one request each"),
+    ("b2", "the adapter of b alone"),
+    ("c", "a mixed audience, and vendors that take a thousand a request"),
+    ("f", "kill -9 with many queued, until a vendor is asked again"),
+    ("g", "single messages beside a campaign"),
+    ("h", "one vendor is ill, the others are well"),
+    ("i", "what a delivery costs, from few phones to many"),
+    ("l", "half of the load for long"),
+    ("o", "a route"),
+];
 
 /// Runs one.
 pub(crate) async fn run(id: &str, bench: &Bench) -> anyhow::Result<Report> {
     match id {
+        "a" => a::run(bench).await,
+        "a2" => a2::run(bench).await,
         "b" => b::run(bench).await,
+        "b2" => b2::run(bench).await,
+        "c" => c::run(bench).await,
+        "f" => f::run(bench).await,
+        "g" => g::run(bench).await,
+        "h" => h::run(bench).await,
+        "i" => i::run(bench).await,
+        "l" => l::run(bench).await,
+        "o" => o::run(bench),
         _ => anyhow::bail!("there is no benchmark {id}; there are {}", ALL.map(|(id, _)| id).join(", ")),
     }
 }
