@@ -21,7 +21,9 @@ pub(crate) fn write() -> anyhow::Result<()> {
     for (id, _) in scenario::ALL {
         let file = folder()?.join(format!("{id}.json"));
         match std::fs::read(&file) {
-            Ok(text) => reports.push(serde_json::from_slice(&text).with_context(|| file.display().to_string())?),
+            Ok(text) => {
+                reports.push(serde_json::from_slice(&text).with_context(|| file.display().to_string())?)
+            }
             Err(_) => eprintln!("  {id} was not measured: left out"),
         }
     }
@@ -84,8 +86,15 @@ fn draw(plot: &Plot, title: &str, file: &Path) -> anyhow::Result<()> {
     let mut chart = ChartBuilder::on(&area);
     chart.caption(title, ("sans-serif", 15)).margin(12).x_label_area_size(36).y_label_area_size(64);
     if right > least * 20.0 {
-        let mut chart = chart.build_cartesian_2d((least..right).log_scale(), 0.0..top).map_err(|error| failed(&error))?;
-        chart.configure_mesh().x_desc(&plot.x).y_desc(&plot.y).light_line_style(WHITE).draw().map_err(|error| failed(&error))?;
+        let mut chart =
+            chart.build_cartesian_2d((least..right).log_scale(), 0.0..top).map_err(|error| failed(&error))?;
+        chart
+            .configure_mesh()
+            .x_desc(&plot.x)
+            .y_desc(&plot.y)
+            .light_line_style(WHITE)
+            .draw()
+            .map_err(|error| failed(&error))?;
         for (index, (name, points)) in plot.lines.iter().enumerate() {
             let color = Palette99::pick(index).stroke_width(2);
             chart
@@ -94,10 +103,22 @@ fn draw(plot: &Plot, title: &str, file: &Path) -> anyhow::Result<()> {
                 .label(name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color));
         }
-        chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw().map_err(|error| failed(&error))?;
+        chart
+            .configure_series_labels()
+            .background_style(WHITE)
+            .border_style(BLACK)
+            .draw()
+            .map_err(|error| failed(&error))?;
     } else {
-        let mut chart = chart.build_cartesian_2d(0.0..right * 1.05, 0.0..top).map_err(|error| failed(&error))?;
-        chart.configure_mesh().x_desc(&plot.x).y_desc(&plot.y).light_line_style(WHITE).draw().map_err(|error| failed(&error))?;
+        let mut chart =
+            chart.build_cartesian_2d(0.0..right * 1.05, 0.0..top).map_err(|error| failed(&error))?;
+        chart
+            .configure_mesh()
+            .x_desc(&plot.x)
+            .y_desc(&plot.y)
+            .light_line_style(WHITE)
+            .draw()
+            .map_err(|error| failed(&error))?;
         for (index, (_, points)) in plot.lines.iter().enumerate() {
             let color = Palette99::pick(index).stroke_width(2);
             chart

@@ -59,7 +59,8 @@ impl Look {
     /// Own are this process, what it started and waited for, and these.
     pub(crate) fn now(own: &[u32]) -> anyhow::Result<Self> {
         let total = KernelStats::current()?.total;
-        let busy = total.user + total.nice + total.system + total.irq.unwrap_or(0) + total.softirq.unwrap_or(0);
+        let busy =
+            total.user + total.nice + total.system + total.irq.unwrap_or(0) + total.softirq.unwrap_or(0);
         let stat = Process::myself()?.stat()?;
         let waited_for = u64::try_from(stat.cutime + stat.cstime)?;
         let mut mine = ticks(stat.utime + stat.stime + waited_for);
@@ -115,5 +116,8 @@ pub(crate) fn noise(rounds: &[Noise]) -> String {
     let most = rounds.iter().map(|noise| noise.foreign).fold(0.0, f64::max);
     let sync = rounds.iter().map(|noise| noise.sync).max().unwrap_or_default();
     let others = most * 100.0;
-    format!("others took up to {others:.0} % of the CPUs, {loud} of {} rounds over 10 %; fdatasync {sync:.0?}", rounds.len())
+    format!(
+        "others took up to {others:.0} % of the CPUs, {loud} of {} rounds over 10 %; fdatasync {sync:.0?}",
+        rounds.len()
+    )
 }

@@ -34,14 +34,17 @@ pub(crate) enum Size {
 
 /// Measures the gateway against what this machine can do.
 #[derive(Parser)]
-#[command(name = "scripts/bench", after_help = "\
+#[command(
+    name = "scripts/bench",
+    after_help = "\
 Examples:
   scripts/bench b --quick     one benchmark, under a minute once built
   scripts/bench               all of them
   scripts/bench --list        which there are
   scripts/bench --docs        write what was found into docs/benchmarks.md
 
-The last line of each is JSON: id, value, unit, ceiling, ratio, target, verified.")]
+The last line of each is JSON: id, value, unit, ceiling, ratio, target, verified."
+)]
 struct Args {
     /// Which; all where none is named. `--list` tells them.
     #[arg(value_name = "ID")]
@@ -150,7 +153,8 @@ fn measure(args: &Args) -> anyhow::Result<()> {
     let mut lines = Vec::new();
     for id in ids {
         eprintln!("{id}");
-        let report = runtime.block_on(scenario::run(id, &bench)).with_context(|| format!("benchmark {id}"))?;
+        let report =
+            runtime.block_on(scenario::run(id, &bench)).with_context(|| format!("benchmark {id}"))?;
         println!("{}", report.table());
         report::keep(&report)?;
         lines.push(report.line());

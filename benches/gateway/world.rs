@@ -64,12 +64,22 @@ pub(crate) struct World {
 
 impl World {
     /// Starts both, and makes an app. The gateway finds this in its environment.
-    pub(crate) async fn start(bench: &Bench, cores: Cores, env: Vec<(&'static str, String)>) -> anyhow::Result<Self> {
+    pub(crate) async fn start(
+        bench: &Bench,
+        cores: Cores,
+        env: Vec<(&'static str, String)>,
+    ) -> anyhow::Result<Self> {
         let anypush = bench.gateway.clone();
         let dir = tempfile::tempdir()?;
         let ports = (free_port()?, free_port()?);
-        let sandbox = program(&anypush, cores.of_others(), &["sandbox", "--listen", &address(ports.1)], dir.path(), "sandbox")?
-            .spawn()?;
+        let sandbox = program(
+            &anypush,
+            cores.of_others(),
+            &["sandbox", "--listen", &address(ports.1)],
+            dir.path(),
+            "sandbox",
+        )?
+        .spawn()?;
         let made = Command::new(&anypush)
             .args(["keys", "create", "--admin", "--name", "bench", "--json", "--data-dir"])
             .arg(dir.path().join("gateway"))
@@ -170,7 +180,8 @@ impl World {
             "reports:read",
         ];
         let body = json!({"name": "bench", "scopes": scopes});
-        let key = self.call(&self.admin_key, Method::POST, &format!("/v1/apps/{id}/keys"), Some(body)).await?;
+        let key =
+            self.call(&self.admin_key, Method::POST, &format!("/v1/apps/{id}/keys"), Some(body)).await?;
         Ok((id, key["key"].as_str().context("a key is told once")?.to_owned()))
     }
 
@@ -201,7 +212,8 @@ impl World {
     pub(crate) async fn tokens(&self, provider: &str, count: usize) -> anyhow::Result<Vec<String>> {
         let mut all = Vec::with_capacity(count);
         while all.len() < count {
-            let path = format!("/tokens/{provider}?from={}&count={}", all.len(), (count - all.len()).min(100_000));
+            let path =
+                format!("/tokens/{provider}?from={}&count={}", all.len(), (count - all.len()).min(100_000));
             let mut some = self.sandbox(Method::GET, &path, None).await?;
             let some: Vec<String> = serde_json::from_value(some["tokens"].take())?;
             ensure!(!some.is_empty(), "{provider} gives no more tokens");
@@ -273,7 +285,12 @@ impl World {
     }
 
     /// Calls the sandbox's control.
-    pub(crate) async fn sandbox(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
+    pub(crate) async fn sandbox(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> anyhow::Result<Value> {
         let url = format!("{}/_sandbox{path}", self.sandbox_url);
         let mut request = self.http.request(method.clone(), url);
         if let Some(body) = &body {
@@ -323,7 +340,13 @@ pub(crate) fn on_core(core: Option<usize>, program: &str) -> Command {
     }
 }
 
-fn program(anypush: &str, core: Option<usize>, args: &[&str], dir: &Path, name: &str) -> anyhow::Result<Command> {
+fn program(
+    anypush: &str,
+    core: Option<usize>,
+    args: &[&str],
+    dir: &Path,
+    name: &str,
+) -> anyhow::Result<Command> {
     let log = std::fs::File::options().create(true).append(true).open(dir.join(format!("{name}.log")))?;
     let mut command = on_core(core, anypush);
     command.args(args);

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use anypush_providers::contract::{
-    Address, Batch, Content, Environment, MessageRef, Notification, Outcomes, SendContext, Target, Token, Verdict,
+    Address, Batch, Content, Environment, MessageRef, Notification, Outcomes, SendContext, Target, Token,
+    Verdict,
 };
 use anypush_providers::kit::egress::Egress;
 use futures_util::stream::{self, StreamExt as _};
@@ -42,11 +43,19 @@ pub(super) async fn run(task: Task) -> anyhow::Result<u64> {
     };
     let content = Arc::new(Content { notification: Some(notification), ..Content::default() });
     let batches = task.tokens.chunks(task.batch).enumerate().map(|(number, tokens)| Batch {
-        message: MessageRef { id: "msg_".to_owned() + &"0".repeat(26), page_key: number as u128, label: None },
+        message: MessageRef {
+            id: "msg_".to_owned() + &"0".repeat(26),
+            page_key: number as u128,
+            label: None,
+        },
         content: content.clone(),
         category: None,
         ttl: Duration::from_hours(24),
-        targets: tokens.iter().enumerate().map(|(index, token)| target(kind, token, number * task.batch + index)).collect(),
+        targets: tokens
+            .iter()
+            .enumerate()
+            .map(|(index, token)| target(kind, token, number * task.batch + index))
+            .collect(),
         attempt: 1,
     });
     let taken = stream::iter(batches)

@@ -90,9 +90,14 @@ async fn open(task: &Task) -> anyhow::Result<SqliteConnection> {
     Ok(db)
 }
 
-async fn write(db: &mut SqliteConnection, spec: &str, group: &[(i64, oneshot::Sender<()>)]) -> anyhow::Result<()> {
+async fn write(
+    db: &mut SqliteConnection,
+    spec: &str,
+    group: &[(i64, oneshot::Sender<()>)],
+) -> anyhow::Result<()> {
     let mut transaction = db.begin().await?;
-    let mut messages = QueryBuilder::<Sqlite>::new("INSERT INTO messages (id, app, class, spec, created_at) ");
+    let mut messages =
+        QueryBuilder::<Sqlite>::new("INSERT INTO messages (id, app, class, spec, created_at) ");
     messages.push_values(group, |mut row, (number, _)| {
         row.push_bind(*number).push_bind(1).push_bind(0).push_bind(spec).push_bind(*number);
     });

@@ -12,7 +12,10 @@ pub(super) async fn serve() -> anyhow::Result<()> {
     println!("{}", listener.local_addr()?);
     let take = async |Json(body): Json<Value>| {
         let known = body["to"].is_object();
-        (StatusCode::ACCEPTED, Json(json!({"id": "msg_01k4a8r8x6f8ya5h5v3w2c1d0e", "state": "sending", "known": known})))
+        (
+            StatusCode::ACCEPTED,
+            Json(json!({"id": "msg_01k4a8r8x6f8ya5h5v3w2c1d0e", "state": "sending", "known": known})),
+        )
     };
     axum::serve(listener, Router::new().route("/v1/messages", post(take))).await?;
     Ok(())

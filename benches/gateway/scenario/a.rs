@@ -116,7 +116,8 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
         ));
         found.push(round);
     }
-    let mut report = bench.report("a", "single sends, one device each, durable before the answer, 64 callers")?;
+    let mut report =
+        bench.report("a", "single sends, one device each, durable before the answer, 64 callers")?;
     let all = |of: &dyn Fn(&Round) -> f64| found.iter().map(of).collect::<Rounds>();
     report.value = all(&|round| round.ours.rate()).median();
     report.unit = "accepts/s".to_owned();
@@ -129,8 +130,12 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     report.also("latency at 64 callers", found.last().map(|round| round.ours.text()).unwrap_or_default());
     report.also("p99 by that of the bare database", format!("{p99:.2} (target ≤ 2)"));
     for abreast in [1, 8, 256] {
-        let seen: Seen =
-            probe::run("load", Cores::Apart.of_others(), &calls(&slow, abreast, seconds, 100 + abreast as u64)).await?;
+        let seen: Seen = probe::run(
+            "load",
+            Cores::Apart.of_others(),
+            &calls(&slow, abreast, seconds, 100 + abreast as u64),
+        )
+        .await?;
         report.also(&format!("{abreast} callers"), format!("{}/s, {}", number(seen.rate()), seen.text()));
     }
     let sync = machine::sync(slow.dir())?;

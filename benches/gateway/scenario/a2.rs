@@ -26,7 +26,9 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let mut config = world.channel("apns").await?;
     config["base_url"] = json!(format!("http://{origin}"));
     let path = format!("/v1/apps/{}/channels/apns", world.app);
-    world.call(&world.admin_key, Method::PUT, &path, Some(json!({"provider": "apns", "config": config}))).await?;
+    world
+        .call(&world.admin_key, Method::PUT, &path, Some(json!({"provider": "apns", "config": config})))
+        .await?;
     let token = world.tokens("apns", 1).await?.pop().context("one token")?;
     let phone = json!({"addresses": [{"provider": "apns", "token": token}]});
     world.call(&world.key, Method::PUT, "/v1/devices/phone", Some(phone)).await?;
@@ -43,7 +45,8 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
             ensure!(called.elapsed() < Duration::from_mins(1), "message {number} never came to the vendor");
             tokio::time::sleep(Duration::from_micros(100)).await;
         }
-        let came = arrivals.lock().unwrap_or_else(PoisonError::into_inner).last().copied().context("it came")?;
+        let came =
+            arrivals.lock().unwrap_or_else(PoisonError::into_inner).last().copied().context("it came")?;
         arrived.saturating_record((came - called).as_micros() as u64);
         // Idle is idle: what is done afterwards shall be done.
         tokio::time::sleep(Duration::from_millis(3)).await;

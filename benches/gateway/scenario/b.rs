@@ -17,7 +17,8 @@ use crate::{Bench, Size};
 /// Requests in flight of the bare loop: where it is fastest.
 const STREAMS: usize = 500;
 pub(crate) const TITLE: &str = "Your order is on its way";
-pub(crate) const BODY: &str = "The courier will be with you between ten and twelve. You can follow the parcel in the app.";
+pub(crate) const BODY: &str =
+    "The courier will be with you between ten and twelve. You can follow the parcel in the app.";
 
 /// What one turn of the gateway took.
 pub(crate) struct Turn {
@@ -62,7 +63,10 @@ pub(crate) async fn turn(world: &World, count: usize) -> anyhow::Result<Turn> {
     world.sandbox(Method::DELETE, "/requests", None).await?;
     let turn = campaign(world, count).await?;
     let summary = world.sandbox(Method::GET, "/summary", None).await?;
-    ensure!(summary["accepted_distinct"] == count && summary["duplicates"] == 0, "the sandbox took {summary}");
+    ensure!(
+        summary["accepted_distinct"] == count && summary["duplicates"] == 0,
+        "the sandbox took {summary}"
+    );
     Ok(turn)
 }
 
@@ -84,8 +88,7 @@ async fn rows(world: &World) -> anyhow::Result<i64> {
 
 /// One turn of the ceiling.
 pub(crate) async fn ceiling(world: &World, account: &Value, requests: usize) -> anyhow::Result<Reached> {
-    let payload =
-        json!({"aps": {"alert": {"title": TITLE, "body": BODY}}, "anypush_id": "msg_".to_owned() + &"0".repeat(32)});
+    let payload = json!({"aps": {"alert": {"title": TITLE, "body": BODY}}, "anypush_id": "msg_".to_owned() + &"0".repeat(32)});
     let task = h2::Task {
         origin: world.sandbox_url.trim_start_matches("http://").to_owned(),
         account: account.clone(),
@@ -131,7 +134,10 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let bytes = (world.database_bytes().await? - empty) as f64 / (count as f64 * f64::from(rounds as i32));
     let mut report = found.report(bench, count)?;
     report.also("database", format!("{bytes:.0} bytes a delivery (budget 110)"));
-    report.also("memory", format!("{} MiB", number(machine::resident(world.gateway_pid()?)? as f64 / 1048576.0)));
+    report.also(
+        "memory",
+        format!("{} MiB", number(machine::resident(world.gateway_pid()?)? as f64 / 1048576.0)),
+    );
     Ok(report)
 }
 
@@ -157,7 +163,8 @@ impl Found {
     }
 
     fn report(&self, bench: &Bench, count: usize) -> anyhow::Result<Report> {
-        let title = format!("one call to {} phones, one HTTP/2 request each, outcomes on disk", number(count as f64));
+        let title =
+            format!("one call to {} phones, one HTTP/2 request each, outcomes on disk", number(count as f64));
         let mut report = bench.report("b", &title)?;
         report.value = self.rates.median();
         report.unit = "deliveries/s".to_owned();

@@ -52,7 +52,10 @@ async fn send(world: &World, tag: &str, count: usize) -> anyhow::Result<(f64, f6
     let (took, cpu): (Duration, Duration) = (started.elapsed(), machine::cpu(pid)? - before);
     ensure!(message["counts"]["now"]["accepted"] == count, "the gateway counts {message}");
     let summary = world.sandbox(Method::GET, "/summary", None).await?;
-    ensure!(summary["accepted_distinct"] == count && summary["duplicates"] == 0, "the sandbox took {summary}");
+    ensure!(
+        summary["accepted_distinct"] == count && summary["duplicates"] == 0,
+        "the sandbox took {summary}"
+    );
     Ok((count as f64 / took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / count as f64))
 }
 
@@ -63,9 +66,12 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
         Size::Long => (1_000_000, 5),
     };
     let world = world(bench, count).await?;
-    let of = |provider: &str| SHARES.iter().filter(|(name, _)| *name == provider).map(|(_, share)| count * share / 100).sum();
+    let of = |provider: &str| {
+        SHARES.iter().filter(|(name, _)| *name == provider).map(|(_, share)| count * share / 100).sum()
+    };
     send(&world, "all", count).await?;
-    let (mut ratios, mut mixed, mut single, mut noise) = (Rounds::default(), Rounds::default(), Rounds::default(), Vec::new());
+    let (mut ratios, mut mixed, mut single, mut noise) =
+        (Rounds::default(), Rounds::default(), Rounds::default(), Vec::new());
     let mut cpu: Vec<(&str, Rounds)> =
         ["all", "apns"].into_iter().chain(BATCHES).map(|name| (name, Rounds::default())).collect();
     for round in 1..=rounds {
@@ -85,7 +91,10 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
         bench.say(&format!("round {round} of {rounds}: {}", rates.join(", ")));
         noise.push(look.noise(&world.pids(), world.dir())?);
     }
-    let title = format!("one call to {} phones of four vendors, two of which take a thousand a request", number(count as f64));
+    let title = format!(
+        "one call to {} phones of four vendors, two of which take a thousand a request",
+        number(count as f64)
+    );
     let mut report = bench.report("c", &title)?;
     (report.value, report.unit) = (mixed.median(), "deliveries/s".to_owned());
     (report.ceiling, report.of) = (single.median(), "the same gateway where each needs a request".to_owned());

@@ -32,7 +32,10 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
         queue(bench, &world, &mut messages, queued).await?;
         for round in 1..=rounds {
             let took = restart(&mut world).await?;
-            bench.say(&format!("{} queued, kill {round} of {rounds}: {took:.0?} to the first try", number(queued as f64)));
+            bench.say(&format!(
+                "{} queued, kill {round} of {rounds}: {took:.0?} to the first try",
+                number(queued as f64)
+            ));
             found.push(took.as_secs_f64());
             log.push((queued as f64, took.as_secs_f64()));
         }
@@ -41,14 +44,20 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     outage(&world, "none").await?;
     let sent = Instant::now();
     let drained = drain(&world, &messages, large).await?;
-    let mut report = bench.report("f", &format!("kill -9 with {} queued, until a vendor is asked again", number(large as f64)))?;
+    let mut report = bench.report(
+        "f",
+        &format!("kill -9 with {} queued, until a vendor is asked again", number(large as f64)),
+    )?;
     (report.value, report.unit) = (many.median(), "s".to_owned());
     (report.ceiling, report.of) = (few.median(), format!("the same with {} queued", number(small as f64)));
     report.ratio = many.median() / few.median();
     (report.target, report.good, report.verified) = (1.3, Good::AtMost, drained);
     report.also("slowest", format!("{} s (target ≤ 2 s)", many.span()));
     report.also("opening the database and reading all work rows", format!("{empty:.2?}"));
-    report.also("afterwards", format!("all {} taken by the vendor, none lost, in {:.0?}", number(large as f64), sent.elapsed()));
+    report.also(
+        "afterwards",
+        format!("all {} taken by the vendor, none lost, in {:.0?}", number(large as f64), sent.elapsed()),
+    );
     let line = log.iter().map(|(queued, took)| (*queued, *took)).collect();
     report.plot = Some(Plot {
         x: "deliveries queued".to_owned(),
@@ -65,7 +74,12 @@ async fn outage(world: &World, which: &str) -> anyhow::Result<()> {
 }
 
 /// Sends to everybody until so many deliveries wait.
-async fn queue(bench: &Bench, world: &World, messages: &mut Vec<String>, deliveries: usize) -> anyhow::Result<()> {
+async fn queue(
+    bench: &Bench,
+    world: &World,
+    messages: &mut Vec<String>,
+    deliveries: usize,
+) -> anyhow::Result<()> {
     bench.say(&format!("queueing {}", number(deliveries as f64)));
     while messages.len() * PHONES < deliveries {
         let mut message = b::message();
@@ -104,7 +118,8 @@ async fn restart(world: &mut World) -> anyhow::Result<Duration> {
 async fn opening(world: &World) -> anyhow::Result<Duration> {
     let started = Instant::now();
     let mut reader = world.reader().await?;
-    let items: i64 = sqlx::query_scalar("SELECT sum(length(payload)) FROM work").fetch_one(&mut reader).await?;
+    let items: i64 =
+        sqlx::query_scalar("SELECT sum(length(payload)) FROM work").fetch_one(&mut reader).await?;
     ensure!(items > 0, "nothing is queued");
     Ok(started.elapsed())
 }

@@ -50,7 +50,8 @@ async fn neighbour(world: &World) -> anyhow::Result<String> {
     let (app, key) = world.new_app("neighbour").await?;
     world.channel_of(&app, "apns", "apns", json!({})).await?;
     // Beyond those of the campaign.
-    let token = world.sandbox(Method::GET, "/tokens/apns?from=50000000&count=1", None).await?["tokens"][0].take();
+    let token =
+        world.sandbox(Method::GET, "/tokens/apns?from=50000000&count=1", None).await?["tokens"][0].take();
     let phone = json!({"addresses": [{"provider": "apns", "token": token}]});
     world.call(&key, Method::PUT, "/v1/devices/own-phone", Some(phone)).await?;
     Ok(key)
@@ -96,15 +97,20 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
         kept.push(campaign.rate() / campaign_alone.rate());
         noise.push(look.noise(&world.pids(), world.dir())?);
     }
-    let title = format!("single messages beside a campaign to {} on the same credential", number(count as f64));
+    let title =
+        format!("single messages beside a campaign to {} on the same credential", number(count as f64));
     let mut report = bench.report("g", &title)?;
     (report.value, report.unit) = (beside.median(), "ms (p99)".to_owned());
-    (report.ceiling, report.of) = (3.0 * alone.median() + 20.0, "three times the p99 alone, and 20 ms".to_owned());
+    (report.ceiling, report.of) =
+        (3.0 * alone.median() + 20.0, "three times the p99 alone, and 20 ms".to_owned());
     report.ratio = ratios.median();
     (report.target, report.good, report.verified) = (1.0, Good::AtMost, true);
     report.also("p99 alone", format!("{:.2} ms", alone.median()));
     report.also("beside the campaign", last);
-    report.also("what the campaign keeps of its rate", format!("{:.2} (target ≥ 0.95; span {})", kept.median(), kept.span()));
+    report.also(
+        "what the campaign keeps of its rate",
+        format!("{:.2} (target ≥ 0.95; span {})", kept.median(), kept.span()),
+    );
     report.also("noise", crate::machine::noise(&noise));
     Ok(report)
 }

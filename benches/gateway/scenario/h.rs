@@ -67,7 +67,8 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     };
     let world = world(bench, each).await?;
     send(&world, &WELL, each).await?;
-    let (mut ratios, mut ill_rates, mut well_rates) = (Rounds::default(), Rounds::default(), Rounds::default());
+    let (mut ratios, mut ill_rates, mut well_rates) =
+        (Rounds::default(), Rounds::default(), Rounds::default());
     let (mut more, mut noise) = (Vec::new(), Vec::new());
     let pid = world.gateway_pid()?;
     for (name, switch, rules) in illnesses() {

@@ -46,7 +46,11 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     report.ratio = last / middle;
     (report.target, report.good, report.verified) = (1.2, Good::AtMost, true);
     let row = |points: &[(f64, f64)], unit: &str| {
-        points.iter().map(|(n, value)| format!("{}: {} {unit}", number(*n), number(*value))).collect::<Vec<_>>().join("; ")
+        points
+            .iter()
+            .map(|(n, value)| format!("{}: {} {unit}", number(*n), number(*value)))
+            .collect::<Vec<_>>()
+            .join("; ")
     };
     report.also("CPU", row(&cpu, "µs"));
     report.also("database", row(&bytes, "bytes"));

@@ -48,7 +48,10 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
         }
         let resident = machine::resident(world.gateway_pid()?)? as f64 / f64::from(1 << 20);
         let seen = Seen::of(&took, started.elapsed().as_secs_f64());
-        bench.say(&format!("part {part} of {PARTS}: {resident:.0} MiB, a message of {PHONES} takes {}", seen.text()));
+        bench.say(&format!(
+            "part {part} of {PARTS}: {resident:.0} MiB, a message of {PHONES} takes {}",
+            seen.text()
+        ));
         points.push((started.elapsed().as_secs_f64(), resident));
         firsts.push(seen);
     }

@@ -44,7 +44,12 @@ fn channel((seq, (provider, tier)): (usize, &(&'static str, Tier))) -> RouteChan
 }
 
 fn address(provider: &str) -> RouteAddress {
-    RouteAddress { provider: provider.to_owned(), version: 1, kind: "token".to_owned(), params: BTreeMap::new() }
+    RouteAddress {
+        provider: provider.to_owned(),
+        version: 1,
+        kind: "token".to_owned(),
+        params: BTreeMap::new(),
+    }
 }
 
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<Report> {

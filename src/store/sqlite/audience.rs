@@ -3,9 +3,6 @@
 //! CROSS JOIN is SQLite's word for "in this order": left to itself it prefers to walk a whole app in order of number
 //! to a few look-ups and a sort.
 
-use std::collections::HashMap;
-
-use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::addresses::{self, token_hash};
@@ -95,15 +92,24 @@ pub(super) async fn ids(session: &mut Session, devices: &[u64]) -> Sql<Vec<(u64,
     found.iter().map(|row| Ok((rows::number(row, 0)?, row.try_get(1)?))).collect()
 }
 
+/// A device as [`Session::array`] brings it: number, id, enabled, connects, user.
+type TargetRow = (u64, String, u8, u8, Option<String>);
+
+macro_rules! target_row {
+    () => {
+        "SELECT json_group_array(json_array(d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id)) "
+    };
+}
+
 /// Devices by id.
 pub(super) async fn by_id(session: &mut Session, app: i64, ids: &[String]) -> Sql<Vec<TargetDevice>> {
-    let query = sqlx::query(
-        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id
-         FROM (SELECT DISTINCT value FROM json_each(?2)) AS j
-         CROSS JOIN devices AS d ON d.app = ?1 AND d.id = j.value ORDER BY d.seq",
-    );
-    let found = session.rows(query.bind(app).bind(json(ids))).await?;
-    targets(session, &found).await
+    let query = sqlx::query(concat!(
+        target_row!(),
+        "FROM (SELECT DISTINCT value FROM json_each(?2)) AS j
+         CROSS JOIN devices AS d ON d.app = ?1 AND d.id = j.value"
+    ));
+    let found = session.array(query.bind(app).bind(json(ids))).await?;
+    targets(session, found).await
 }
 
 /// Those of these users who have a device.
@@ -118,13 +124,12 @@ pub(super) async fn known_users(session: &mut Session, app: i64, users: &[String
 
 /// Devices by number.
 pub(super) async fn by_number(session: &mut Session, app: i64, devices: &[u64]) -> Sql<Vec<TargetDevice>> {
-    let query = sqlx::query(
-        "SELECT d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id
-         FROM (SELECT DISTINCT value FROM json_each(?2)) AS j
-         CROSS JOIN devices AS d ON d.seq = j.value WHERE d.app = ?1 ORDER BY d.seq",
-    );
-    let found = session.rows(query.bind(app).bind(json(devices))).await?;
-    targets(session, &found).await
+    let query = sqlx::query(concat!(
+        target_row!(),
+        "FROM json_each(?2) AS j CROSS JOIN devices AS d ON d.seq = j.value WHERE d.app = ?1"
+    ));
+    let found = session.array(query.bind(app).bind(json(devices))).await?;
+    targets(session, found).await
 }
 
 /// Devices that fit an expression, by number. Looks at so many numbers at the most: where hardly anybody fits, a caller
@@ -156,25 +161,30 @@ pub(super) async fn matching(
     Ok(Round { devices: by_number(session, app, &found).await?, next })
 }
 
-/// Adds the active addresses.
-async fn targets(session: &mut Session, found: &[SqliteRow]) -> Sql<Vec<TargetDevice>> {
-    let mut targets = Vec::with_capacity(found.len());
-    for row in found {
-        targets.push(TargetDevice {
-            seq: rows::number(row, 0)?,
-            id: row.try_get(1)?,
-            enabled: row.try_get::<i64, _>(2)? != 0,
-            connects: row.try_get::<i64, _>(3)? != 0,
-            user_id: row.try_get(4)?,
-            addresses: Vec::new(),
-        });
-    }
-    let places: HashMap<u64, usize> = targets.iter().enumerate().map(|(i, target)| (target.seq, i)).collect();
+/// Each device once, in order of number, with its active addresses.
+async fn targets(session: &mut Session, mut found: Vec<TargetRow>) -> Sql<Vec<TargetDevice>> {
+    found.sort_unstable_by_key(|row| row.0);
+    found.dedup_by_key(|row| row.0);
+    let target = |(seq, id, enabled, connects, user_id)| TargetDevice {
+        seq,
+        id,
+        enabled: enabled != 0,
+        connects: connects != 0,
+        user_id,
+        addresses: Vec::new(),
+    };
+    let mut targets: Vec<TargetDevice> = found.into_iter().map(target).collect();
     let devices: Vec<u64> = targets.iter().map(|target| target.seq).collect();
-    for (device, stored) in addresses::of_devices(session, &devices).await? {
-        if let Some(place) = places.get(&device).filter(|_| stored.active) {
-            let address = (stored.provider, stored.version, stored.kind, stored.params);
-            targets[*place].addresses.push(address);
+    let query = sqlx::query(
+        "SELECT json_group_array(json_array(a.device, a.provider, a.version, a.kind, a.params))
+         FROM json_each(?1) AS d CROSS JOIN addresses AS a ON a.device = d.value WHERE a.state = 0",
+    );
+    let mut addresses: Vec<(u64, String, u32, String, String)> =
+        session.array(query.bind(json(&devices))).await?;
+    addresses.sort_unstable();
+    for (device, provider, version, kind, params) in addresses {
+        if let Ok(place) = targets.binary_search_by_key(&device, |target| target.seq) {
+            targets[place].addresses.push((provider, version, kind, rows::params(&params)?));
         }
     }
     Ok(targets)
@@ -188,19 +198,14 @@ pub(super) async fn send_addresses(
     devices: &[u64],
 ) -> Sql<Vec<SendAddress>> {
     let query = sqlx::query(
-        "SELECT device, version, kind, token, params FROM addresses
-         WHERE app = ?1 AND provider = ?2 AND device IN (SELECT value FROM json_each(?3)) AND state = 0
-         ORDER BY device, version",
+        "SELECT json_group_array(json_array(device, version, kind, token, params)) FROM addresses
+         WHERE app = ?1 AND provider = ?2 AND device IN (SELECT value FROM json_each(?3)) AND state = 0",
     );
-    let found = session.rows(query.bind(app).bind(provider).bind(json(devices))).await?;
-    let address = |row: &SqliteRow| -> Sql<SendAddress> {
-        Ok(SendAddress {
-            device: rows::number(row, 0)?,
-            version: rows::number(row, 1)? as u32,
-            kind: row.try_get(2)?,
-            token: row.try_get(3)?,
-            params: rows::params(row, 4)?,
-        })
+    let mut found: Vec<(u64, u32, String, String, String)> =
+        session.array(query.bind(app).bind(provider).bind(json(devices))).await?;
+    found.sort_unstable();
+    let address = |(device, version, kind, token, params): (u64, u32, String, String, String)| {
+        Ok(SendAddress { device, version, kind, token, params: rows::params(&params)? })
     };
-    found.iter().map(address).collect()
+    found.into_iter().map(address).collect()
 }

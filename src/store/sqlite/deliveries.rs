@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anypush_providers::contract::{Reason, ReceiptEvent, Witness};
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::changes::Batch;
@@ -298,7 +297,7 @@ pub(super) struct Loaded {
     platform: u8,
 }
 
-/// The recorded rows of these pairs and the platforms that they are counted under, in one read.
+/// The recorded rows of these pairs, and the platforms that all of them are counted under.
 pub(super) async fn load(session: &mut Session, pairs: &BTreeSet<Pair>) -> Sql<Vec<Loaded>> {
     let mut asked: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
     for (message, target) in pairs {
@@ -309,22 +308,39 @@ pub(super) async fn load(session: &mut Session, pairs: &BTreeSet<Pair>) -> Sql<V
     }
     let query = sqlx::query(
         "SELECT d.message, d.target, d.state, d.reason, d.channel, d.vendor_id, d.updated_ms, d.accepted_ms,
-            d.delivered_ms, d.displayed_ms, d.clicked_ms, d.trail, d.platform, v.platform,
-            CAST(m.key AS INTEGER), t.value
+            d.delivered_ms, d.displayed_ms, d.clicked_ms, d.trail, d.platform
          FROM json_each(?1) AS m CROSS JOIN json_each(m.value) AS t
-            LEFT JOIN deliveries AS d ON d.message = CAST(m.key AS INTEGER) AND d.target = t.value
-            LEFT JOIN devices AS v ON v.seq = t.value AND d.message IS NULL",
+            CROSS JOIN deliveries AS d ON d.message = CAST(m.key AS INTEGER) AND d.target = t.value",
     );
-    session.rows(query.bind(json(&asked))).await?.iter().map(loaded).collect()
+    let found = session.rows(query.bind(json(&asked))).await?;
+    let mut loaded: Vec<Loaded> = found.iter().map(recorded).collect::<Sql<_>>()?;
+    let known: HashSet<Pair> = loaded.iter().map(|loaded| loaded.pair).collect();
+    let new: Vec<Pair> = pairs.iter().filter(|pair| !known.contains(*pair)).copied().collect();
+    let platforms = platforms(session, new.iter().map(|(_, target)| *target).collect()).await?;
+    loaded.extend(new.into_iter().map(|pair| {
+        let platform = platforms.get(&pair.1).copied().unwrap_or(0);
+        Loaded { pair, row: None, platform }
+    }));
+    Ok(loaded)
 }
 
-fn loaded(row: &SqliteRow) -> Sql<Loaded> {
-    let pair = (rows::id(row, 14)?, rows::number(row, 15)?);
-    let Some(platform) = rows::maybe(row, 12)? else {
-        let platform = row.try_get::<Option<&str>, _>(13)?.map_or(0, stats::platform_code);
-        return Ok(Loaded { pair, row: None, platform });
-    };
-    Ok(Loaded { pair, row: Some(rows::delivery(row)?), platform: platform as u8 })
+fn recorded(row: &SqliteRow) -> Sql<Loaded> {
+    let delivery = rows::delivery(row)?;
+    let platform = rows::number(row, 12)? as u8;
+    Ok(Loaded { pair: (delivery.message, delivery.target), row: Some(delivery), platform })
+}
+
+/// The platforms of devices, as numbers.
+async fn platforms(session: &mut Session, devices: BTreeSet<u64>) -> Sql<HashMap<u64, u8>> {
+    if devices.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let query = sqlx::query(
+        "SELECT json_group_array(json_array(v.seq, v.platform))
+         FROM json_each(?1) AS t CROSS JOIN devices AS v ON v.seq = t.value WHERE v.platform IS NOT NULL",
+    );
+    let found: Vec<(u64, String)> = session.array(query.bind(json(&devices))).await?;
+    Ok(found.into_iter().map(|(device, platform)| (device, stats::platform_code(&platform))).collect())
 }
 
 /// When the messages of these happenings were made, and the number of their app's own connection.

@@ -173,7 +173,7 @@ pub(super) fn address(row: &SqliteRow) -> Sql<(u64, StoredAddress)> {
         version: number(row, 2)? as u32,
         kind: row.try_get(3)?,
         token: row.try_get(4)?,
-        params: params(row, 5)?,
+        params: params(row.try_get(5)?)?,
         active: row.try_get::<i64, _>(6)? == 0,
         reason: reason_code.map(reason).transpose()?,
     };
@@ -181,11 +181,11 @@ pub(super) fn address(row: &SqliteRow) -> Sql<(u64, StoredAddress)> {
 }
 
 /// An address's params. Most have none: that is not worth a parser.
-pub(super) fn params(row: &SqliteRow, column: usize) -> Sql<BTreeMap<String, String>> {
-    if row.try_get::<&str, _>(column)? == "{}" {
+pub(super) fn params(text: &str) -> Sql<BTreeMap<String, String>> {
+    if text == "{}" {
         return Ok(BTreeMap::new());
     }
-    from_json(row, column)
+    serde_json::from_str(text).map_err(|e| sqlx::Error::Decode(e.into()))
 }
 
 /// `id, kind, channel, lane, app, message, due_at, attempt, owner, epoch, payload`

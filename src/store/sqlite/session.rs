@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use crate::audit::Actor;
 use crate::store::StoreError;
@@ -107,6 +108,16 @@ impl Session {
     pub(super) async fn rows(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Sql<Vec<SqliteRow>> {
         self.statements.fetch_add(1, Ordering::Relaxed);
         query.fetch_all(self.connection()).await
+    }
+
+    /// Rows that come as one JSON array of arrays, the only column of the only row. A row of its own costs a message between
+    /// two threads and an allocation for each column: where thousands are read, this is a third of it.
+    pub(super) async fn array<T: DeserializeOwned>(
+        &mut self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+    ) -> Sql<Vec<T>> {
+        let Some(row) = self.row(query).await? else { return Ok(Vec::new()) };
+        serde_json::from_str(row.try_get(0)?).map_err(|error| sqlx::Error::Decode(error.into()))
     }
 
     /// The first row of a query.
