@@ -71,6 +71,14 @@ impl Report {
         }
     }
 
+    /// Whether it is no worse than a third of what it should be: on a busy machine, and in a build that is not optimised.
+    pub(crate) fn is_near(&self) -> bool {
+        match self.good {
+            Good::AtLeast => self.ratio >= self.target / 3.0,
+            Good::AtMost => self.ratio <= self.target * 3.0,
+        }
+    }
+
     /// One more number.
     pub(crate) fn also(&mut self, what: &str, how_much: impl Into<String>) {
         self.more.push((what.to_owned(), how_much.into()));

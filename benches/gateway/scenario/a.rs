@@ -97,7 +97,7 @@ async fn round(world: &World, seconds: f64, number: u64) -> anyhow::Result<Round
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (seconds, rounds) = match bench.size {
-        Size::Quick => (3.0, 3),
+        Size::Guard | Size::Quick => (3.0, 3),
         Size::Full => (10.0, 5),
         Size::Long => (30.0, 5),
     };

@@ -17,7 +17,7 @@ use crate::{Bench, Size};
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let count = match bench.size {
-        Size::Quick => 300,
+        Size::Guard | Size::Quick => 300,
         Size::Full => 2000,
         Size::Long => 10_000,
     };

@@ -101,6 +101,7 @@ pub(crate) async fn ceiling(world: &World, account: &Value, requests: usize) -> 
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (count, rounds) = match bench.size {
+        Size::Guard => (5_000, 3),
         Size::Quick => (50_000, 3),
         Size::Full => (1_000_000, 5),
         Size::Long => (1_000_000, 9),

@@ -11,7 +11,7 @@ use crate::{Bench, Size};
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (count, rounds) = match bench.size {
-        Size::Quick => (50_000, 3),
+        Size::Guard | Size::Quick => (50_000, 3),
         Size::Full | Size::Long => (300_000, 5),
     };
     let world = World::start(bench, Cores::Apart, Vec::new()).await?;

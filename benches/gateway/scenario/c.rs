@@ -61,7 +61,7 @@ async fn send(world: &World, tag: &str, count: usize) -> anyhow::Result<(f64, f6
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (count, rounds) = match bench.size {
-        Size::Quick => (50_000, 2),
+        Size::Guard | Size::Quick => (50_000, 2),
         Size::Full => (500_000, 3),
         Size::Long => (1_000_000, 5),
     };

@@ -19,7 +19,7 @@ const PHONES: usize = 20_000;
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (small, large, rounds) = match bench.size {
-        Size::Quick => (20_000, 100_000, 2),
+        Size::Guard | Size::Quick => (20_000, 100_000, 2),
         Size::Full => (100_000, 1_000_000, 3),
         Size::Long => (100_000, 10_000_000, 3),
     };

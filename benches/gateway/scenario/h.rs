@@ -61,6 +61,7 @@ async fn send(world: &World, providers: &[&str], each: usize) -> anyhow::Result<
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (each, rounds) = match bench.size {
+        Size::Guard => (2_000, 1),
         Size::Quick => (10_000, 1),
         Size::Full => (100_000, 3),
         Size::Long => (300_000, 5),

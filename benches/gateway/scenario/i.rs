@@ -9,7 +9,7 @@ use crate::{Bench, Size};
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (sizes, rounds): (&[usize], usize) = match bench.size {
-        Size::Quick => (&[5_000, 20_000, 80_000], 2),
+        Size::Guard | Size::Quick => (&[5_000, 20_000, 80_000], 2),
         Size::Full => (&[10_000, 100_000, 1_000_000], 3),
         Size::Long => (&[10_000, 100_000, 1_000_000, 10_000_000], 3),
     };

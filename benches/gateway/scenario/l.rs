@@ -19,7 +19,7 @@ const PARTS: usize = 6;
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let whole = match bench.size {
-        Size::Quick => Duration::from_secs(30),
+        Size::Guard | Size::Quick => Duration::from_secs(30),
         Size::Full => Duration::from_mins(5),
         Size::Long => Duration::from_hours(1),
     };

@@ -53,7 +53,7 @@ fn address(provider: &str) -> RouteAddress {
 }
 
 pub(crate) fn run(bench: &Bench) -> anyhow::Result<Report> {
-    let (each, rounds) = if bench.size == Size::Quick { (100_000, 5) } else { (1_000_000, 9) };
+    let (each, rounds) = if bench.size.is_small() { (100_000, 5) } else { (1_000_000, 9) };
     let channels: Vec<_> = PROVIDERS.iter().enumerate().map(channel).collect();
     let needs = Needs { notification: true, ..Needs::default() };
     let device = RouteDevice {
