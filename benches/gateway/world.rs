@@ -130,6 +130,16 @@ impl World {
         Ok(())
     }
 
+    /// SIGTERM, and until it has ended: it leaves its database whole.
+    pub(crate) fn stop_gateway(&mut self) -> anyhow::Result<()> {
+        if let Some(mut gateway) = self.gateway.take() {
+            let told = Command::new("kill").args(["-TERM", &gateway.id().to_string()]).status()?;
+            let ended = gateway.wait()?;
+            ensure!(told.success() && ended.success(), "the gateway ended with {ended}");
+        }
+        Ok(())
+    }
+
     pub(crate) fn gateway_pid(&self) -> anyhow::Result<u32> {
         Ok(self.gateway.as_ref().context("the gateway does not run")?.id())
     }
