@@ -4,9 +4,12 @@
 
 pub(crate) mod adapter;
 pub(crate) mod db;
+mod echo;
 pub(crate) mod h2;
 mod http;
 pub(crate) mod load;
+mod request;
+pub(crate) mod sockets;
 pub(crate) mod vendor;
 
 use std::process::Stdio;
@@ -93,6 +96,8 @@ pub(crate) fn serve(name: &str) -> anyhow::Result<()> {
         "adapter" => say(&runtime.block_on(measured(adapter::run(told()?)))?),
         "db" => say(&runtime.block_on(db::run(told()?))?),
         "load" => say(&runtime.block_on(load::run(told()?))?),
+        "echo" => runtime.block_on(echo::serve()),
+        "sockets" => runtime.block_on(sockets::run()),
         "http" => runtime.block_on(http::serve()),
         _ => anyhow::bail!("there is no part {name}"),
     }

@@ -5,6 +5,7 @@ mod a2;
 mod b;
 mod b2;
 mod c;
+mod d;
 mod e;
 mod f;
 mod g;
@@ -17,12 +18,13 @@ use crate::Bench;
 use crate::report::Report;
 
 /// The benchmarks, in the order in which they run, and what each is.
-pub(crate) const ALL: [(&str, &str); 12] = [
+pub(crate) const ALL: [(&str, &str); 13] = [
     ("a", "single sends, durable before the answer"),
     ("a2", "from the call to the vendor's door"),
     ("b", "one call to many devices, one request each"),
     ("b2", "the adapter of b alone"),
     ("c", "a mixed audience, and vendors that take a thousand a request"),
+    ("d", "phones on connections of their own"),
     ("e", "dashboards over a year of deliveries"),
     ("f", "kill -9 with many queued, until a vendor is asked again"),
     ("g", "single messages beside a campaign"),
@@ -40,6 +42,7 @@ pub(crate) async fn run(id: &str, bench: &Bench) -> anyhow::Result<Report> {
         "b" => b::run(bench).await,
         "b2" => b2::run(bench).await,
         "c" => c::run(bench).await,
+        "d" => d::run(bench).await,
         "e" => e::run(bench).await,
         "f" => f::run(bench).await,
         "g" => g::run(bench).await,
