@@ -8,8 +8,10 @@ mod echo;
 pub(crate) mod h2;
 mod http;
 pub(crate) mod load;
+pub(crate) mod receipts;
 mod request;
 pub(crate) mod sockets;
+pub(crate) mod update;
 pub(crate) mod vendor;
 
 use std::process::Stdio;
@@ -97,7 +99,9 @@ pub(crate) fn serve(name: &str) -> anyhow::Result<()> {
         "db" => say(&runtime.block_on(db::run(told()?))?),
         "load" => say(&runtime.block_on(load::run(told()?))?),
         "echo" => runtime.block_on(echo::serve()),
+        "receipts" => runtime.block_on(receipts::run()),
         "sockets" => runtime.block_on(sockets::run()),
+        "update" => say(&runtime.block_on(update::run(told()?))?),
         "http" => runtime.block_on(http::serve()),
         _ => anyhow::bail!("there is no part {name}"),
     }

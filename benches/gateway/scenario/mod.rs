@@ -11,6 +11,7 @@ mod f;
 mod g;
 mod h;
 mod i;
+mod j;
 mod l;
 mod o;
 
@@ -18,7 +19,7 @@ use crate::Bench;
 use crate::report::Report;
 
 /// The benchmarks, in the order in which they run, and what each is.
-pub(crate) const ALL: [(&str, &str); 13] = [
+pub(crate) const ALL: [(&str, &str); 14] = [
     ("a", "single sends, durable before the answer"),
     ("a2", "from the call to the vendor's door"),
     ("b", "one call to many devices, one request each"),
@@ -30,6 +31,7 @@ pub(crate) const ALL: [(&str, &str); 13] = [
     ("g", "single messages beside a campaign"),
     ("h", "one vendor is ill, the others are well"),
     ("i", "what a delivery costs, from few phones to many"),
+    ("j", "receipts, at rest and beside a campaign"),
     ("l", "half of the load for long"),
     ("o", "a route"),
 ];
@@ -48,6 +50,7 @@ pub(crate) async fn run(id: &str, bench: &Bench) -> anyhow::Result<Report> {
         "g" => g::run(bench).await,
         "h" => h::run(bench).await,
         "i" => i::run(bench).await,
+        "j" => j::run(bench).await,
         "l" => l::run(bench).await,
         "o" => o::run(bench),
         _ => anyhow::bail!("there is no benchmark {id}; there are {}", ALL.map(|(id, _)| id).join(", ")),
