@@ -59,7 +59,7 @@ async fn update(db: &mut SqliteConnection, targets: &[u64]) -> anyhow::Result<u6
     for part in targets.chunks(ROWS) {
         let mut transaction = db.begin().await?;
         let query = sqlx::query(
-            "UPDATE deliveries SET state = 2, updated_ms = 1000, delivered_ms = 1000, trail = trail || x'0a02e8070102'
+            "UPDATE deliveries SET state = 2, updated_ms = 1000, delivered_ms = 1000, trail = CAST(trail || x'0a02e8070102' AS BLOB)
              FROM json_each(?1) AS j WHERE message = 1 AND target = j.value",
         );
         query.bind(serde_json::to_string(part)?).execute(&mut *transaction).await?;

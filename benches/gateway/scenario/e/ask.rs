@@ -159,8 +159,8 @@ impl Ask {
                 sqlx::query(sql).fetch_all(db).await?.iter().map(line).collect()
             }
             Kind::Device => {
-                let sql = "SELECT state, vendor_id FROM deliveries NOT INDEXED WHERE target = ?1
-                     ORDER BY message DESC LIMIT 100";
+                let sql = "SELECT state, vendor_id FROM deliveries NOT INDEXED WHERE +target = ?1
+                     ORDER BY +message DESC LIMIT 100";
                 let found = sqlx::query(sql).bind(year.first_device as i64).fetch_all(db).await?;
                 let line = |(nth, row): (usize, &SqliteRow)| {
                     let vendor = row.try_get::<Option<String>, _>(1)?;
