@@ -106,7 +106,8 @@ pub(super) async fn run() -> anyhow::Result<()> {
 
 async fn read(task: &Task) -> anyhow::Result<Vec<Delivered>> {
     let mut db = SqliteConnectOptions::new().filename(&task.database).read_only(true).connect().await?;
-    let key: Vec<u8> = sqlx::query_scalar("SELECT value FROM meta WHERE key = 'id key'").fetch_one(&mut db).await?;
+    let key: Vec<u8> =
+        sqlx::query_scalar("SELECT value FROM meta WHERE key = 'id key'").fetch_one(&mut db).await?;
     let codec = IdCodec::new(key.as_slice().try_into().context("a key has 32 bytes")?);
     let rows: Vec<(String, Option<String>, i64, i64)> = sqlx::query_as(
         "SELECT a.token, d.vendor_id, d.channel, d.target FROM deliveries AS d
@@ -146,7 +147,8 @@ async fn tell(task: &Task, all: &[Delivered]) -> anyhow::Result<Told> {
             }
             let body = Bytes::from(body(app, part));
             loop {
-                let (status, answer) = connection.call(request(origin, path, (user, &key), body.clone())?).await?;
+                let (status, answer) =
+                    connection.call(request(origin, path, (user, &key), body.clone())?).await?;
                 if status == StatusCode::OK {
                     break;
                 }

@@ -22,7 +22,10 @@ impl Connection {
         Ok(Self { sender, driver: tokio::spawn(connection) })
     }
 
-    pub(super) async fn call(&mut self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
+    pub(super) async fn call(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         Ok((response.status(), response.into_body().collect().await?.to_bytes()))

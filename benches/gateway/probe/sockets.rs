@@ -98,8 +98,10 @@ struct Book {
 /// The other side.
 pub(super) async fn run() -> anyhow::Result<()> {
     let mut lines = lines();
-    let phones: Phones = serde_json::from_str(&lines.recv().await.context("nobody says who the phones are")?)?;
-    let came = Arc::new(Book { latencies: Mutex::new(book()?), came: AtomicU64::new(0), news: Notify::new() });
+    let phones: Phones =
+        serde_json::from_str(&lines.recv().await.context("nobody says who the phones are")?)?;
+    let came =
+        Arc::new(Book { latencies: Mutex::new(book()?), came: AtomicU64::new(0), news: Notify::new() });
     let (mut bare, mut connected) = (Vec::new(), 0);
     while let Some(line) = lines.recv().await {
         let seen = match serde_json::from_str(&line)? {
@@ -300,7 +302,8 @@ async fn poll(phones: &Phones, abreast: usize, seconds: f64) -> anyhow::Result<S
             let number = next.fetch_add(1, Ordering::Relaxed) as usize;
             let secret = &phones.secrets[number % phones.secrets.len()];
             let began = Instant::now();
-            let (status, answer) = connection.call(asked(&phones.origin, "/v1/device/messages", secret)?).await?;
+            let (status, answer) =
+                connection.call(asked(&phones.origin, "/v1/device/messages", secret)?).await?;
             let text = String::from_utf8_lossy(&answer);
             ensure!(status.is_success() && text.contains("\"messages\":[]"), "{status}: {text}");
             times.saturating_record(began.elapsed().as_micros() as u64);

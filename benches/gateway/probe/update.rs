@@ -44,7 +44,9 @@ async fn fill(db: &mut SqliteConnection, rows: u64) -> anyhow::Result<()> {
         reason INTEGER, channel INTEGER NOT NULL, vendor_id TEXT, updated_ms INTEGER NOT NULL, accepted_ms INTEGER,
         delivered_ms INTEGER, trail BLOB, PRIMARY KEY (message, target)) STRICT, WITHOUT ROWID";
     sqlx::query(sql).execute(&mut *db).await?;
-    sqlx::query("CREATE TABLE counters (state INTEGER PRIMARY KEY, n INTEGER NOT NULL)").execute(&mut *db).await?;
+    sqlx::query("CREATE TABLE counters (state INTEGER PRIMARY KEY, n INTEGER NOT NULL)")
+        .execute(&mut *db)
+        .await?;
     sqlx::query("INSERT INTO counters VALUES (1, ?1), (2, 0)").bind(rows as i64).execute(&mut *db).await?;
     let query = sqlx::query(
         "WITH RECURSIVE n (i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < ?1)
@@ -60,7 +62,7 @@ async fn update(db: &mut SqliteConnection, targets: &[u64]) -> anyhow::Result<u6
         let mut transaction = db.begin().await?;
         let query = sqlx::query(
             "UPDATE deliveries SET state = 2, updated_ms = 1000, delivered_ms = 1000, trail = CAST(trail || x'0a02e8070102' AS BLOB)
-             FROM json_each(?1) AS j WHERE message = 1 AND target = j.value",
+             WHERE message = 1 AND target IN (SELECT value FROM json_each(?1))",
         );
         query.bind(serde_json::to_string(part)?).execute(&mut *transaction).await?;
         let query = sqlx::query("UPDATE counters SET n = n + CASE state WHEN 2 THEN ?1 ELSE -?1 END");

@@ -51,7 +51,8 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
         world.stop_gateway()?;
         world.start_gateway().await?;
         let origin = world.url.trim_start_matches("http://").to_owned();
-        let ours = gateway(&world, plan, Phones { origin, secrets: secrets.clone(), source: 100 + round }).await?;
+        let ours =
+            gateway(&world, plan, Phones { origin, secrets: secrets.clone(), source: 100 + round }).await?;
         bench.say(&format!(
             "round {round} of {rounds}: bare {} bytes and {} connects/s, gateway {} bytes and {} connects/s; to all {}/s",
             number(bare.bytes),
@@ -209,9 +210,15 @@ impl Found {
         let to_all = number(self.to_all.median());
         let cpu = number(self.to_all_cpu.median());
         let latency = last.to_all_latency.text();
-        report.also("one message to all, acknowledged", format!("{to_all}/s, {cpu} µs of CPU each; to the phone {latency}"));
+        report.also(
+            "one message to all, acknowledged",
+            format!("{to_all}/s, {cpu} µs of CPU each; to the phone {latency}"),
+        );
         report.also("1000 single messages a second", format!("to the phone {}", last.singles.text()));
-        report.also("polls of an empty inbox", format!("{}/s; {}", number(self.polls.median()), last.polls.text()));
+        report.also(
+            "polls of an empty inbox",
+            format!("{}/s; {}", number(self.polls.median()), last.polls.text()),
+        );
         report.also("mosquitto, QoS 1", "not compared: the phones here speak no MQTT");
         Ok(report)
     }

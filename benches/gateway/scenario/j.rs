@@ -184,7 +184,13 @@ struct Found {
 }
 
 impl Found {
-    fn push(&mut self, bare: &Reached, at_rest: &AtRest, (alone, beside, late): (f64, f64, Duration), noise: Noise) {
+    fn push(
+        &mut self,
+        bare: &Reached,
+        at_rest: &AtRest,
+        (alone, beside, late): (f64, f64, Duration),
+        noise: Noise,
+    ) {
         self.ratios.push(at_rest.merged_rate / bare.rate());
         self.merged.push(at_rest.merged_rate);
         self.bare.push(bare.rate());

@@ -51,7 +51,12 @@ pub(super) struct Ask {
 
 impl Ask {
     /// All that are asked; `message` is one to all devices, `pages` lead through its deliveries.
-    pub(super) fn all(year: &Year, until: u64, message: &str, pages: Vec<String>) -> anyhow::Result<Vec<Self>> {
+    pub(super) fn all(
+        year: &Year,
+        until: u64,
+        message: &str,
+        pages: Vec<String>,
+    ) -> anyhow::Result<Vec<Self>> {
         let path = |name: &str, days: u64, east_ms: u64, more: &str| -> anyhow::Result<Vec<String>> {
             let at = |ms: u64| Timestamp::from_millisecond(ms as i64);
             let (from, to) = (at(until - days * DAY_MS - east_ms)?, at(until - east_ms)?);
@@ -95,7 +100,8 @@ impl Ask {
         match self.kind {
             Kind::Series(Days { east_ms, .. }) => {
                 for one in list("series")? {
-                    let [channel, reason] = ["channel", "reason"].map(|by| one["group"][by].as_str().unwrap_or(""));
+                    let [channel, reason] =
+                        ["channel", "reason"].map(|by| one["group"][by].as_str().unwrap_or(""));
                     for point in one["points"].as_array().context("a series has points")? {
                         let day = day(point["start"].as_str().context("a point has a start")?, east_ms)?;
                         let at = format!("{day}|{channel}|{reason}");
@@ -110,7 +116,8 @@ impl Ask {
                 all.extend(list("data")?.iter().map(line));
             }
             Kind::Device => {
-                let line = |(nth, one): (usize, &Value)| (format!("{nth}|{}|{}", one["state"], one["vendor_id"]), 1);
+                let line =
+                    |(nth, one): (usize, &Value)| (format!("{nth}|{}|{}", one["state"], one["vendor_id"]), 1);
                 all.extend(list("data")?.iter().enumerate().map(line));
             }
             Kind::Channels => {
@@ -206,7 +213,8 @@ fn add(all: &mut Numbers, at: &str, view: &str, counts: &Value) {
 fn series(rows: &[SqliteRow], year: &Year, by: Days) -> anyhow::Result<Numbers> {
     let mut all = Numbers::new();
     for row in rows {
-        let (day, through, why): (i64, i64, Option<i64>) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (day, through, why): (i64, i64, Option<i64>) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let channel = year.channels.iter().find(|(_, seq)| by.by_channel && **seq == through);
         let channel = channel.map_or("", |(name, _)| name);
         let reason = Reason::ALL.into_iter().find(|one| by.by_reason && Some(i64::from(one.code())) == why);

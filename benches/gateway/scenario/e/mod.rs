@@ -97,8 +97,7 @@ async fn one_real(world: &World) -> anyhow::Result<()> {
     let token = world.tokens("apns", 1).await?.remove(0);
     let phone = json!({"id": "real", "platform": "ios", "addresses": [{"provider": "apns", "token": token}]});
     world.import(&world.key, std::iter::once(phone)).await?;
-    let message =
-        json!({"to": {"device_ids": ["real"]}, "notification": {"title": "Your order", "body": "is on its way"}});
+    let message = json!({"to": {"device_ids": ["real"]}, "notification": {"title": "Your order", "body": "is on its way"}});
     let id = world.send(&world.key, message).await?;
     let done = world.done(&world.key, &id).await?;
     ensure!(done["counts"]["now"]["accepted"] == 1, "{done}");
