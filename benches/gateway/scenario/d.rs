@@ -33,7 +33,7 @@ struct Plan {
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (phones, rounds, seconds) = match bench.size {
-        Size::Quick => (1000, 2, 3.0),
+        Size::Quick | Size::Guard => (1000, 2, 3.0),
         Size::Full => (10_000, 3, 15.0),
         Size::Long => (18_000, 5, 60.0),
     };

@@ -34,7 +34,7 @@ struct AtRest {
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (count, rounds) = match bench.size {
-        Size::Quick => (50_000, 2),
+        Size::Quick | Size::Guard => (50_000, 2),
         Size::Full => (1_000_000, 3),
         Size::Long => (1_000_000, 5),
     };

@@ -55,7 +55,7 @@ impl Found {
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (deliveries, most) = match bench.size {
-        Size::Quick => (1_000_000, 30),
+        Size::Quick | Size::Guard => (1_000_000, 30),
         Size::Full => (10_000_000, 200),
         Size::Long => (10_000_000, 1000),
     };
