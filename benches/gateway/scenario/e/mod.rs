@@ -59,7 +59,10 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
         Size::Full => (10_000_000, 200),
         Size::Long => (10_000_000, 1000),
     };
-    let mut world = World::start(bench, Cores::Apart, Vec::new()).await?;
+    // A year of rows to scan: by default messages are forgotten after a month.
+    let kept = [("ANYPUSH_RETENTION_MESSAGES_DAYS", "500"), ("ANYPUSH_RETENTION_REPORTS_DAYS", "800")];
+    let kept = kept.map(|(name, days)| (name, days.to_owned())).to_vec();
+    let mut world = World::start(bench, Cores::Apart, kept).await?;
     for provider in ["apns", "fcm", "xiaomi", "huawei"] {
         world.channel(provider).await?;
     }
