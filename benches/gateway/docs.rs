@@ -22,7 +22,7 @@ pub(crate) fn write() -> anyhow::Result<()> {
         let file = folder()?.join(format!("{id}.json"));
         match std::fs::read(&file) {
             Ok(text) => {
-                reports.push(serde_json::from_slice(&text).with_context(|| file.display().to_string())?)
+                reports.push(serde_json::from_slice(&text).with_context(|| file.display().to_string())?);
             }
             Err(_) => eprintln!("  {id} was not measured: left out"),
         }

@@ -5,6 +5,8 @@
     clippy::print_stderr,
     reason = "benchmarks are users, not the gateway"
 )]
+#![allow(clippy::unchecked_time_subtraction, reason = "CPU times only grow")]
+#![allow(clippy::assigning_clones, reason = "a report is filled in once")]
 
 mod docs;
 mod machine;
@@ -43,6 +45,7 @@ impl Size {
 
 /// Measures the gateway against what this machine can do.
 #[derive(Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 #[command(
     name = "scripts/bench",
     after_help = "\
@@ -152,7 +155,9 @@ fn measure(args: &Args) -> anyhow::Result<()> {
         return docs::write();
     }
     if args.list {
-        scenario::ALL.iter().for_each(|(id, what)| println!("{id:3} {what}"));
+        for (id, what) in scenario::ALL {
+            println!("{id:3} {what}");
+        }
         return Ok(());
     }
     let size = match (args.guard, args.quick, args.long) {

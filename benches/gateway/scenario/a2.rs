@@ -29,8 +29,8 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     world
         .call(&world.admin_key, Method::PUT, &path, Some(json!({"provider": "apns", "config": config})))
         .await?;
-    let token = world.tokens("apns", 1).await?.pop().context("one token")?;
-    let phone = json!({"addresses": [{"provider": "apns", "token": token}]});
+    let address = world.tokens("apns", 1).await?.pop().context("one token")?;
+    let phone = json!({"addresses": [{"provider": "apns", "token": address}]});
     world.call(&world.key, Method::PUT, "/v1/devices/phone", Some(phone)).await?;
     let (mut answered, mut arrived) = (book()?, book()?);
     let started = Instant::now();

@@ -137,7 +137,7 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     report.also("database", format!("{bytes:.0} bytes a delivery (budget 110)"));
     report.also(
         "memory",
-        format!("{} MiB", number(machine::resident(world.gateway_pid()?)? as f64 / 1048576.0)),
+        format!("{} MiB", number(machine::resident(world.gateway_pid()?)? as f64 / f64::from(1 << 20))),
     );
     Ok(report)
 }

@@ -8,9 +8,9 @@ use std::time::Instant;
 use anypush::routing::{ChannelState, Question, RouteAddress, RouteChannel, RouteDevice, decide};
 use anypush_providers::contract::{Capabilities, Needs, Tier};
 
+use crate::Bench;
 use crate::report::{Good, Report};
 use crate::rounds::Rounds;
-use crate::{Bench, Size};
 
 /// Microseconds that a decision may take.
 const BUDGET: f64 = 2.0;

@@ -21,7 +21,7 @@ const INDIA_MS: u64 = 19_800_000;
 /// A series by day, of so many days, in a place east of Greenwich.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Days {
-    days: u64,
+    count: u64,
     east_ms: u64,
     by_channel: bool,
     by_reason: bool,
@@ -64,14 +64,14 @@ impl Ask {
         };
         let series = |what, days: Days, more: &str| -> anyhow::Result<Self> {
             let name = if days.csv { "deliveries.csv" } else { "deliveries" };
-            let paths = path(name, days.days, days.east_ms, &format!("&interval=day{more}"))?;
+            let paths = path(name, days.count, days.east_ms, &format!("&interval=day{more}"))?;
             Ok(Self { what, kind: Kind::Series(days), paths })
         };
-        let year_whole = Days { days: 365, east_ms: 0, by_channel: false, by_reason: false, csv: false };
+        let year_whole = Days { count: 365, east_ms: 0, by_channel: false, by_reason: false, csv: false };
         let year_by = Days { by_channel: true, by_reason: true, ..year_whole };
-        let month = |of: Days| Days { days: 30, ..of };
+        let month = |of: Days| Days { count: 30, ..of };
         let both = "&group_by=channel,reason";
-        let india = Days { days: 364, east_ms: INDIA_MS, ..year_whole };
+        let india = Days { count: 364, east_ms: INDIA_MS, ..year_whole };
         let csv = Days { csv: true, by_channel: true, ..year_whole };
         let device = |nth| format!("/v1/devices/phone-{}/deliveries?limit=100", nth * year.devices / 50);
         let one = |what, kind, paths| Self { what, kind, paths };
@@ -145,7 +145,7 @@ impl Ask {
                         count(d.accepted_ms), count(d.delivered_ms), count(d.displayed_ms), count(d.clicked_ms)
                      FROM messages AS m CROSS JOIN deliveries AS d ON d.message = m.id
                      WHERE m.app = ?1 AND m.created_at >= ?2 AND m.created_at < ?3 GROUP BY 1, 2, 3, 4";
-                let (from, to) = (until - days.days * DAY_MS - days.east_ms, until - days.east_ms);
+                let (from, to) = (until - days.count * DAY_MS - days.east_ms, until - days.east_ms);
                 let query = sqlx::query(sql).bind(year.app).bind(from as i64).bind(to as i64);
                 series(&query.bind(days.east_ms as i64).fetch_all(db).await?, year, days)
             }

@@ -45,8 +45,12 @@ impl Year {
     /// Learns what a gateway that has its channels and has sent one message left behind.
     pub(super) async fn plan(database: &Path, app: &str, deliveries: u64, from: u64) -> anyhow::Result<Self> {
         let mut db = open(database).await?;
-        let app = sqlx::query_scalar("SELECT seq FROM apps WHERE public_id = ?1").bind(app).fetch_one(&mut db).await?;
-        let found = sqlx::query("SELECT name, seq FROM channels WHERE app = ?1").bind(app).fetch_all(&mut db).await?;
+        let app = sqlx::query_scalar("SELECT seq FROM apps WHERE public_id = ?1")
+            .bind(app)
+            .fetch_one(&mut db)
+            .await?;
+        let found =
+            sqlx::query("SELECT name, seq FROM channels WHERE app = ?1").bind(app).fetch_all(&mut db).await?;
         let channels =
             found.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<anyhow::Result<_>>()?;
         let spec = sqlx::query_scalar("SELECT spec FROM messages LIMIT 1").fetch_one(&mut db).await?;
@@ -59,9 +63,10 @@ impl Year {
     /// Writes it. The gateway does not run meanwhile.
     pub(super) async fn fill(&self, bench: &Bench, database: &Path) -> anyhow::Result<()> {
         let mut db = open(database).await?;
-        let index: String = sqlx::query_scalar("SELECT sql FROM sqlite_master WHERE name = 'deliveries_by_target'")
-            .fetch_one(&mut db)
-            .await?;
+        let index: String =
+            sqlx::query_scalar("SELECT sql FROM sqlite_master WHERE name = 'deliveries_by_target'")
+                .fetch_one(&mut db)
+                .await?;
         // Made anew at the end: a sorted index is written many times faster than a random one grows.
         sqlx::query("DROP INDEX deliveries_by_target").execute(&mut db).await?;
         self.devices(&mut db).await?;
@@ -197,7 +202,16 @@ fn outcome(
         trail.push(TrailEntry::Ended { at_ms, reason });
     }
     let vendor_id = (state == State::Accepted).then(|| format!("{chance:016x}"));
-    Event { message, target, state, reason, channel: if tried { channel } else { 0 }, vendor_id, at_ms, trail }
+    Event {
+        message,
+        target,
+        state,
+        reason,
+        channel: if tried { channel } else { 0 },
+        vendor_id,
+        at_ms,
+        trail,
+    }
 }
 
 /// A counter of reports: quarter, channel, platform, class, label; kind, code, reason.
@@ -222,7 +236,13 @@ impl Written {
         *self.stats.entry(place).or_insert(0) += message.count as i64;
     }
 
-    fn happened(&mut self, row: Option<Delivery>, event: &Event, platform: u8, message: &Message) -> Delivery {
+    fn happened(
+        &mut self,
+        row: Option<Delivery>,
+        event: &Event,
+        platform: u8,
+        message: &Message,
+    ) -> Delivery {
         let (row, moves) = apply(row, event);
         let at = message.id.unix_ms();
         for (key, by) in moves {
@@ -293,7 +313,8 @@ async fn rows<T>(
 }
 
 async fn insert(db: &mut SqliteConnection, deliveries: &[(Delivery, u8)]) -> anyhow::Result<()> {
-    let sql = "INSERT INTO deliveries (message, target, state, reason, channel, vendor_id, updated_ms, accepted_ms,
+    let sql =
+        "INSERT INTO deliveries (message, target, state, reason, channel, vendor_id, updated_ms, accepted_ms,
         delivered_ms, displayed_ms, clicked_ms, trail, platform) ";
     rows(db, (sql, ""), deliveries, |row, (delivery, platform)| {
         row.push_bind(delivery.message.0).push_bind(delivery.target as i64);
