@@ -20,7 +20,7 @@ const BATCHES: [&str; 2] = ["xiaomi", "huawei"];
 
 fn to(tag: &str) -> Value {
     json!({
-        "to": {"audience": {"tag": tag}}, "class": "marketing",
+        "to": {"audience": {"tag": tag}}, "class": "transactional",
         "notification": {"title": "Hello", "body": "There is something new for you in the app."},
     })
 }

@@ -47,7 +47,7 @@ async fn send(world: &World, providers: &[&str], each: usize) -> anyhow::Result<
     let mut ids = Vec::new();
     for provider in providers {
         let body = json!({
-            "to": {"audience": {"tag": provider}}, "class": "marketing",
+            "to": {"audience": {"tag": provider}}, "class": "transactional",
             "notification": {"title": "Hello", "body": "There is something new for you in the app."},
         });
         ids.push(world.send(&world.key, body).await?);
@@ -80,7 +80,7 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
             let memory = machine::resident(pid)?;
             fall_ill(&world, &switch, &rules).await?;
             let waiting = world.send(&world.key, json!({
-                "to": {"audience": {"tag": ILL}}, "class": "marketing", "ttl_seconds": 3600,
+                "to": {"audience": {"tag": ILL}}, "class": "transactional", "ttl_seconds": 3600,
                 "notification": {"title": "Hello", "body": "There is something new for you in the app."},
             })).await?;
             // It has a hold of what it can get hold of by then.
