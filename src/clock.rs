@@ -9,6 +9,10 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+/// Milliseconds of an hour.
+pub const HOUR_MS: u64 = 60 * 60 * 1000;
+/// Milliseconds of a day.
+pub const DAY_MS: u64 = 24 * HOUR_MS;
 /// At most one part of so many of the time that passes goes into following the wall clock.
 const FOLLOW: i64 = 20;
 /// A difference that somebody should know of, in nanoseconds.

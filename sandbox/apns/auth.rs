@@ -99,11 +99,10 @@ fn by_token(
     {
         fresh(bound.issued_at)?;
         // Its key may have been revoked since.
-        return if teams.has_key(&bound.sender.team, &bound.key_id) {
-            Ok(bound.sender.clone())
-        } else {
-            Err(reason::InvalidProviderToken)
-        };
+        if !teams.has_key(&bound.sender.team, &bound.key_id) {
+            return Err(reason::InvalidProviderToken);
+        }
+        return Ok(bound.sender.clone());
     }
     let (header, claims) = verify(teams, token).ok_or(reason::InvalidProviderToken)?;
     fresh(claims.iat)?;

@@ -45,7 +45,7 @@ async fn view(gateway: &Gateway, caller: &Caller, row: &AuditRow) -> Answer<Valu
         row.actor.split_once(':').map_or((row.actor.as_str(), None), |(kind, id)| (kind, Some(id)));
     let details: Option<Value> = row.details.as_ref().and_then(|text| serde_json::from_str(text).ok());
     // Where the operator sits is no tenant's business.
-    let ip = row.ip.as_ref().filter(|_| caller.admin || kind != "admin_key");
+    let ip = row.ip.as_ref().filter(|_| caller.is_admin() || kind != "admin_key");
     let mut shown = json!({
         "at": rfc3339(row.at),
         "app": app,
@@ -58,7 +58,7 @@ async fn view(gateway: &Gateway, caller: &Caller, row: &AuditRow) -> Answer<Valu
         "ip": ip,
         "request_id": row.request_id,
     });
-    if caller.admin {
+    if caller.is_admin() {
         // The chain goes through all apps: its numbers would tell one how busy the others are.
         shown["number"] = row.seq.into();
         shown["hash"] = sqlite::hex(&row.hash).into();

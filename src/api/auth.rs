@@ -63,11 +63,7 @@ pub enum Access {
 /// Who calls, proved.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The id of the key.
-    pub key_id: String,
-    /// Whether it is an admin key.
-    pub admin: bool,
-    scopes: Vec<String>,
+    key: Arc<KeyRecord>,
     /// The app that it acts for; absent on routes that concern no app.
     app: Option<Arc<AppRecord>>,
     /// What the call is counted for.
@@ -75,9 +71,19 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The id of the key.
+    pub fn key_id(&self) -> &str {
+        &self.key.id
+    }
+
+    /// Whether it is an admin key.
+    pub fn is_admin(&self) -> bool {
+        self.key.app.is_none()
+    }
+
     /// Whether the key has this scope. An admin key has all.
     pub fn may(&self, scope: &str) -> bool {
-        self.admin || self.scopes.iter().any(|own| own == scope)
+        self.is_admin() || self.key.scopes.iter().any(|own| own == scope)
     }
 
     /// The app that the call concerns.
@@ -92,8 +98,8 @@ impl Caller {
 
     /// In whose name it changes something.
     pub(super) fn who(&self) -> Who {
-        let id = self.key_id.clone();
-        if self.admin { Who::AdminKey(id) } else { Who::Key(id) }
+        let id = self.key.id.clone();
+        if self.is_admin() { Who::AdminKey(id) } else { Who::Key(id) }
     }
 
     /// Counts something for the key and for the app that it acts for.
@@ -112,7 +118,7 @@ impl Caller {
     }
 
     fn payer(&self) -> Payer<'_> {
-        Payer { key: &self.key_id, app: self.any_app(), meter: &self.meter }
+        Payer { key: self.key_id(), app: self.any_app(), meter: &self.meter }
     }
 
     /// The app's number; `None` for an admin key that names no app.
@@ -319,14 +325,12 @@ pub(super) async fn authenticate(
     let (headers, query) = (&parts.headers, parts.uri.query());
     let peer = parts.extensions.get::<Peer>();
     let stranger = || peer.map_or(Ok(()), |peer| gateway.limits.strangers_may(peer.0));
-    let record = gateway.auth.key(bearer(headers, query)?, stranger).await?;
-    let meter = parts.extensions.get::<Meter>().cloned().unwrap_or_default();
-    let admin = record.app.is_none();
+    let key = gateway.auth.key(bearer(headers, query)?, stranger).await?;
     let named = single(headers, "anypush-app")?;
-    if !admin && named.is_some() {
+    if key.app.is_some() && named.is_some() {
         return Err(Problem::forbidden("only an admin key may send the header `Anypush-App`"));
     }
-    let app = match (record.app, path_app.or(named)) {
+    let app = match (key.app, path_app.or(named)) {
         (Some(own), asked) => {
             let app = gateway.auth.app_by_seq(own).await?.ok_or_else(Problem::internal)?;
             if asked.is_some_and(|name| app.public_id != name && app.name != name) {
@@ -337,10 +341,12 @@ pub(super) async fn authenticate(
         (None, Some(name)) => Some(gateway.auth.app(name).await?.ok_or_else(|| Problem::not_found("app"))?),
         (None, None) => None,
     };
+    let meter = parts.extensions.get::<Meter>().cloned().unwrap_or_default();
+    let caller = Caller { key, app, meter };
     let allowed = match access {
         Access::Public | Access::Member => true,
-        Access::Admin => admin,
-        Access::Scope(scope) => admin || record.scopes.iter().any(|own| own == scope),
+        Access::Admin => caller.is_admin(),
+        Access::Scope(scope) => caller.may(scope),
     };
     if !allowed {
         return Err(match access {
@@ -348,7 +354,7 @@ pub(super) async fn authenticate(
             _ => Problem::forbidden("this takes an admin key; make one with `anypush keys create --admin`"),
         });
     }
-    Ok(Some(Caller { key_id: record.id.clone(), admin, scopes: record.scopes.clone(), app, meter }))
+    Ok(Some(caller))
 }
 
 fn bearer<'a>(headers: &'a HeaderMap, query: Option<&str>) -> Answer<&'a str> {

@@ -128,7 +128,7 @@ pub(super) async fn put(
     }
     let schema = anypush_providers::find(&provider).map(|found| (found.config_schema)());
     let schema = schema.as_ref().map_or(&Value::Null, |schema| schema.as_value());
-    if let Some(member) = egress::needs_admin(schema, &config).filter(|_| !caller.admin) {
+    if let Some(member) = egress::needs_admin(schema, &config).filter(|_| !caller.is_admin()) {
         let why = "only an admin key may set this: it says where credentials are sent";
         return Err(Problem::forbidden(why).at(member));
     }

@@ -132,7 +132,7 @@ pub(super) async fn stream(
     let producer = Producer {
         gateway: Arc::clone(&gateway),
         app,
-        key: caller.key_id.clone(),
+        key: caller.key_id().to_owned(),
         filter,
         after: back.unwrap_or(bounds.last),
         pages,

@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::channels::Channel;
+use crate::clock::DAY_MS;
 use crate::delivery::dispatch::InHand;
 use crate::delivery::gate::{PageFacts, PageGate};
 use crate::delivery::job;
@@ -34,7 +35,7 @@ const LATE: u64 = 10;
 /// The longest wait between two times.
 const LONGEST_MS: u64 = 6 * 3600 * 1000;
 /// How long a vendor is asked at the most; and, where the time to live is shorter, how long after its end.
-const DAYS_MS: u64 = 3 * 24 * 3600 * 1000;
+const DAYS_MS: u64 = 3 * DAY_MS;
 const AFTERWARDS_MS: u64 = 3600 * 1000;
 /// How soon a channel is looked at again that cannot be asked now.
 const LATER_MS: u64 = 60_000;

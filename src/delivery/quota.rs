@@ -15,7 +15,7 @@ use anypush_providers::contract::{
 };
 
 use crate::channels::Channel;
-use crate::clock::rfc3339;
+use crate::clock::{DAY_MS, rfc3339};
 use crate::delivery::dispatch::InHand;
 use crate::delivery::onward::Leaver;
 use crate::delivery::page::Entry;
@@ -33,7 +33,7 @@ const UNKNOWN_RESET: Duration = Duration::from_mins(10);
 /// Longest word of a vendor that is believed.
 const LONGEST: Duration = Duration::from_hours(31 * 24);
 /// Periods older than this are forgotten.
-const KEPT_MS: u64 = 3 * 24 * 3_600_000;
+const KEPT_MS: u64 = 3 * DAY_MS;
 /// Rows that one transaction forgets.
 const PURGED: usize = 10_000;
 

@@ -4,6 +4,8 @@ use anypush_providers::contract::QuotaPeriod;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Zoned};
 
+use crate::clock::{DAY_MS, HOUR_MS};
+
 /// The time that a quota is being counted over, in Unix milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Period {
@@ -18,9 +20,9 @@ pub fn period(of: QuotaPeriod, time_zone: &str, now_ms: u64) -> Period {
     let length = match of {
         QuotaPeriod::Second => 1000,
         QuotaPeriod::Minute => 60_000,
-        QuotaPeriod::Hour => 3_600_000,
+        QuotaPeriod::Hour => HOUR_MS,
         // A zone that this machine does not know, or a time beyond the calendar: a day all the same.
-        QuotaPeriod::Day => return day(time_zone, now_ms).unwrap_or_else(|| plain(now_ms, 86_400_000)),
+        QuotaPeriod::Day => return day(time_zone, now_ms).unwrap_or_else(|| plain(now_ms, DAY_MS)),
     };
     plain(now_ms, length)
 }

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, DAY_MS, HOUR_MS};
 use crate::failpoint::failpoint;
 use crate::settings;
 use crate::store::{Aged, Forgotten, Store, StoreError};
@@ -27,8 +27,6 @@ const EVERY: Duration = Duration::from_mins(10);
 /// Of the time, what is left to others: four parts of five, and at least so much after each transaction.
 const SHARE: u32 = 4;
 const BREATH: Duration = Duration::from_millis(50);
-const HOUR_MS: u64 = 60 * 60 * 1000;
-const DAY_MS: u64 = 24 * HOUR_MS;
 /// By so much the clock may be ahead of the newest message before a start waits with forgetting.
 const LEAP_MS: u64 = 7 * DAY_MS;
 /// By so many seconds the wall clock and the gateway's time may differ.

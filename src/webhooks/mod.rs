@@ -35,7 +35,7 @@ use tokio::sync::Notify;
 use self::runner::Runner;
 use self::sign::Secrets;
 use self::work::Task;
-use crate::clock::Clock;
+use crate::clock::{Clock, HOUR_MS};
 use crate::events::{Fact, Teller};
 use crate::ids::{Id, IdMaker};
 use crate::secrets::Vault;
@@ -196,7 +196,7 @@ async fn purge(inner: Arc<Inner>) {
     let Parts { clock, store, tasks, settings, .. } = &inner.parts;
     loop {
         let now = clock.now_ms();
-        let before = now.saturating_sub(settings.retention_hours * 3_600_000);
+        let before = now.saturating_sub(settings.retention_hours * HOUR_MS);
         let wait = match store.purge_events(before, now, PURGED).await {
             // More of the same; others have their turn in between.
             Ok(gone) if gone as usize >= PURGED => Duration::from_millis(200),

@@ -17,6 +17,7 @@ use super::retry::{Meaning, Pace, next_try};
 use super::sign::Secrets;
 use super::work::Task;
 use super::{Bell, Inner};
+use crate::clock::HOUR_MS;
 use crate::events::Event;
 use crate::failpoint::failpoint;
 use crate::ids::Id;
@@ -207,7 +208,7 @@ impl Runner {
             }
             return Ok(Next::Turn);
         }
-        let far = now + 3_600_000;
+        let far = now + HOUR_MS;
         let next_due = due.unwrap_or(far).min(far);
         if self.waiting >= MOST_WAITING {
             return Ok(Next::Pause(next_due));
@@ -392,7 +393,7 @@ impl Runner {
         self.count("failed", failed);
         if !turn.tried.is_empty() {
             let failing_since = (told == 0).then(|| webhook.failing_since.unwrap_or(now));
-            let longest = self.inner.parts.settings.disable_after_hours * 3_600_000;
+            let longest = self.inner.parts.settings.disable_after_hours * HOUR_MS;
             let disable = if turn.has(Meaning::Gone) {
                 Some("gone")
             } else {

@@ -25,7 +25,7 @@ use super::extract::{Body, Names, Query};
 use super::limits;
 use super::problem::{Answer, Problem};
 use crate::app::Gateway;
-use crate::clock::rfc3339;
+use crate::clock::{DAY_MS, rfc3339};
 use crate::delivery::spec::Spec;
 use crate::delivery::state::{State as Stage, View};
 use crate::delivery::{AcceptError, Accepted, SendRequest};
@@ -166,7 +166,7 @@ pub(super) async fn find(gateway: &Gateway, app: i64, names: &Names) -> Answer<M
     found.ok_or_else(|| {
         // By the id alone: what another app has looks as if it were not there.
         let days = gateway.settings.retention.messages_days;
-        if gateway.clock.now_ms().saturating_sub(id.unix_ms()) <= days * 86_400_000 {
+        if gateway.clock.now_ms().saturating_sub(id.unix_ms()) <= days * DAY_MS {
             return absent();
         }
         let why = format!(

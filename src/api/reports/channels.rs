@@ -9,14 +9,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use super::{DAY_MS, HOUR_MS, MOST_DAYS, csv, range};
+use super::{MOST_DAYS, csv, range};
 use crate::api::auth::Caller;
 use crate::api::channels::quota;
 use crate::api::extract::Query;
 use crate::api::problem::{Answer, Problem};
 use crate::app::Gateway;
 use crate::channels::Channel;
-use crate::clock::rfc3339;
+use crate::clock::{DAY_MS, HOUR_MS, rfc3339};
 use crate::pacing::{Circuit, Seen};
 use crate::store::ChannelStats;
 

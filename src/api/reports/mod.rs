@@ -23,13 +23,11 @@ use super::auth::Caller;
 use super::extract::Query;
 use super::problem::{Answer, Problem};
 use crate::app::Gateway;
-use crate::clock::rfc3339;
+use crate::clock::{DAY_MS, rfc3339};
 use crate::store::{PLATFORMS, QUARTER_MS, ReportAsk, ReportBy};
 
 pub(super) use self::channels::{channels, channels_csv};
 
-const HOUR_MS: u64 = 60 * 60 * 1000;
-const DAY_MS: u64 = 24 * HOUR_MS;
 /// Points of one series: 31 days by hour, 400 by day.
 const MOST_HOURS: usize = 31 * 24;
 const MOST_DAYS: usize = 400;

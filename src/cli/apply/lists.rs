@@ -12,7 +12,6 @@ use serde_json::{Map, Value, json};
 use super::file::App;
 use super::{Done, Work};
 use crate::cli::client::escape;
-use crate::cli::say;
 
 impl Work {
     pub(super) async fn webhooks(&mut self, app: &str, wanted: &App, is_there: bool) -> anyhow::Result<()> {
@@ -116,24 +115,8 @@ impl Work {
 
     /// Tells what was made, and its secret where it has one.
     fn tell_made(&mut self, kind: &str, name: &str, made: Option<&Value>) {
-        let secret = made.and_then(|made| made["secret"].as_str());
-        *self.told.entry(Done::Created).or_default() += 1;
-        let word = Done::Created.word(self.dry_run);
-        match (self.json, secret) {
-            (true, Some(secret)) => {
-                say(
-                    json!({"kind": kind, "name": name, "result": word, "id": made.map(|made| &made["id"]), "secret": secret}),
-                );
-            }
-            (true, None) => say(json!({"kind": kind, "name": name, "result": word})),
-            (false, _) => {
-                say(format_args!("{kind:<16} {name:<32} {word}"));
-                if let Some(secret) = secret {
-                    let id = made.and_then(|made| made["id"].as_str()).unwrap_or_default();
-                    say(format_args!("{:<16} {id}: keep its secret, it is shown this once: {secret}", ""));
-                }
-            }
-        }
+        let secret = made.and_then(|made| Some((made["id"].as_str()?, made["secret"].as_str()?)));
+        self.tell_with(kind, name, Done::Created, secret);
     }
 }
 

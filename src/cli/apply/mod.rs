@@ -185,12 +185,23 @@ impl Work {
     }
 
     fn tell(&mut self, kind: &str, name: &str, done: Done) {
+        self.tell_with(kind, name, done, None);
+    }
+
+    /// Tells also the id and the secret of what was made, where it has one.
+    fn tell_with(&mut self, kind: &str, name: &str, done: Done, secret: Option<(&str, &str)>) {
         *self.told.entry(done).or_default() += 1;
         let word = done.word(self.dry_run);
+        let mut told = json!({"kind": kind, "name": name, "result": word});
+        if let Some((id, secret)) = secret {
+            (told["id"], told["secret"]) = (id.into(), secret.into());
+        }
         if self.json {
-            say(json!({"kind": kind, "name": name, "result": word}));
-        } else {
-            say(format_args!("{kind:<16} {name:<32} {word}"));
+            return say(told);
+        }
+        say(format_args!("{kind:<16} {name:<32} {word}"));
+        if let Some((id, secret)) = secret {
+            say(format_args!("{:<16} {id}: keep its secret, it is shown this once: {secret}", ""));
         }
     }
 

@@ -4,11 +4,12 @@ use std::collections::{HashMap, HashSet};
 
 use super::rows;
 use super::session::{Session, Sql, hex, int, json};
+use crate::clock::DAY_MS;
 use crate::ids::Id;
 use crate::store::{AcceptAnswer, Changes, NewMessage};
 
 /// How long an Idempotency-Key is remembered.
-pub(super) const KEY_LIFE_MS: u64 = 24 * 60 * 60 * 1000;
+pub(super) const KEY_LIFE_MS: u64 = DAY_MS;
 /// How often old keys are looked for, and how many go at a time: pruning must never be felt.
 const PRUNE_EVERY_MS: u64 = 60_000;
 const PRUNE_ROWS: u64 = 1000;

@@ -171,12 +171,16 @@ pub(super) async fn apply(
 /// The rows of a group, and the platforms of all its deliveries: kept in the row, or for a new one the device's.
 async fn open<'n>(session: &mut Session, pairs: &BTreeSet<Pair>, news: &'n mut News) -> Sql<Book<'n>> {
     let (mut rows, mut platforms) = (BTreeMap::new(), HashMap::new());
-    for Loaded { pair, row, platform } in load(session, pairs).await? {
+    for (row, platform) in recorded(session, pairs).await? {
+        let pair = (row.message, row.target);
         platforms.insert(pair, platform);
-        if row.is_some() {
-            rows.insert(pair, row);
-        }
+        rows.insert(pair, Some(row));
     }
+    let is_new = |pair: &&Pair| !rows.contains_key(*pair);
+    let devices = pairs.iter().filter(is_new).map(|(_, target)| *target).collect();
+    let known = self::platforms(session, &devices).await?;
+    let new = pairs.iter().filter(is_new).filter_map(|pair| Some((*pair, *known.get(&pair.1)?)));
+    platforms.extend(new);
     Ok(Book { rows, touched: BTreeSet::new(), platforms, moves: Moves::default(), news })
 }
 
@@ -289,16 +293,8 @@ fn is_news(row: &Delivery, what: &What) -> bool {
     }
 }
 
-/// A delivery that was looked for.
-pub(super) struct Loaded {
-    pair: Pair,
-    /// As recorded; `None`: nothing happened to it yet.
-    pub(super) row: Option<Delivery>,
-    platform: u8,
-}
-
-/// The recorded rows of these pairs, and the platforms that all of them are counted under.
-pub(super) async fn load(session: &mut Session, pairs: &BTreeSet<Pair>) -> Sql<Vec<Loaded>> {
+/// The recorded rows of these pairs, with the platforms that they are counted under.
+pub(super) async fn recorded(session: &mut Session, pairs: &BTreeSet<Pair>) -> Sql<Vec<(Delivery, u8)>> {
     let mut asked: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
     for (message, target) in pairs {
         asked.entry(message.0).or_default().push(*target);
@@ -313,25 +309,12 @@ pub(super) async fn load(session: &mut Session, pairs: &BTreeSet<Pair>) -> Sql<V
             CROSS JOIN deliveries AS d ON d.message = CAST(m.key AS INTEGER) AND d.target = t.value",
     );
     let found = session.rows(query.bind(json(&asked))).await?;
-    let mut loaded: Vec<Loaded> = found.iter().map(recorded).collect::<Sql<_>>()?;
-    let known: HashSet<Pair> = loaded.iter().map(|loaded| loaded.pair).collect();
-    let new: Vec<Pair> = pairs.iter().filter(|pair| !known.contains(*pair)).copied().collect();
-    let platforms = platforms(session, new.iter().map(|(_, target)| *target).collect()).await?;
-    loaded.extend(new.into_iter().map(|pair| {
-        let platform = platforms.get(&pair.1).copied().unwrap_or(0);
-        Loaded { pair, row: None, platform }
-    }));
-    Ok(loaded)
-}
-
-fn recorded(row: &SqliteRow) -> Sql<Loaded> {
-    let delivery = rows::delivery(row)?;
-    let platform = rows::number(row, 12)? as u8;
-    Ok(Loaded { pair: (delivery.message, delivery.target), row: Some(delivery), platform })
+    let read = |row: &SqliteRow| Ok((rows::delivery(row)?, rows::number(row, 12)? as u8));
+    found.iter().map(read).collect()
 }
 
 /// The platforms of devices, as numbers.
-async fn platforms(session: &mut Session, devices: BTreeSet<u64>) -> Sql<HashMap<u64, u8>> {
+async fn platforms(session: &mut Session, devices: &BTreeSet<u64>) -> Sql<HashMap<u64, u8>> {
     if devices.is_empty() {
         return Ok(HashMap::new());
     }
@@ -339,7 +322,7 @@ async fn platforms(session: &mut Session, devices: BTreeSet<u64>) -> Sql<HashMap
         "SELECT json_group_array(json_array(v.seq, v.platform))
          FROM json_each(?1) AS t CROSS JOIN devices AS v ON v.seq = t.value WHERE v.platform IS NOT NULL",
     );
-    let found: Vec<(u64, String)> = session.array(query.bind(json(&devices))).await?;
+    let found: Vec<(u64, String)> = session.array(query.bind(json(devices))).await?;
     Ok(found.into_iter().map(|(device, platform)| (device, stats::platform_code(&platform))).collect())
 }
 

@@ -9,6 +9,7 @@ use sqlx::Row as _;
 
 use super::session::{Session, Sql, int, json};
 use super::{SqliteStore, accept, audit, rows, work};
+use crate::clock::{DAY_MS, HOUR_MS};
 use crate::failpoint::failpoint;
 use crate::ids::Id;
 use crate::store::{Aged, Forgotten, QUARTER_MS, Result, Retention};
@@ -17,8 +18,6 @@ use crate::store::{Aged, Forgotten, QUARTER_MS, Result, Retention};
 const LOOKED_AT: usize = 1000;
 /// The message whose row is gone and whose deliveries are not yet.
 const HALF_GONE: &str = "store.half_forgotten";
-const HOUR_MS: u64 = 60 * 60 * 1000;
-const DAY_MS: u64 = 24 * HOUR_MS;
 
 #[async_trait]
 impl Retention for SqliteStore {

@@ -38,8 +38,12 @@ pub(super) fn id(row: &SqliteRow, column: usize) -> Sql<Id> {
 
 /// A JSON column.
 pub(super) fn from_json<T: DeserializeOwned>(row: &SqliteRow, column: usize) -> Sql<T> {
-    let text: &str = row.try_get(column)?;
-    serde_json::from_str(text).map_err(|e| sqlx::Error::Decode(e.into()))
+    parsed(row.try_get(column)?)
+}
+
+/// A text that is JSON.
+pub(super) fn parsed<T: DeserializeOwned>(text: &str) -> Sql<T> {
+    serde_json::from_str(text).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 pub(super) fn state(code: i64) -> Sql<State> {
@@ -185,7 +189,7 @@ pub(super) fn params(text: &str) -> Sql<BTreeMap<String, String>> {
     if text == "{}" {
         return Ok(BTreeMap::new());
     }
-    serde_json::from_str(text).map_err(|e| sqlx::Error::Decode(e.into()))
+    parsed(text)
 }
 
 /// `id, kind, channel, lane, app, message, due_at, attempt, owner, epoch, payload`

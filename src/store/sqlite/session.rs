@@ -10,8 +10,9 @@ use serde::de::DeserializeOwned;
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 
+use super::rows;
 use crate::audit::Actor;
 use crate::store::StoreError;
 
@@ -117,7 +118,7 @@ impl Session {
         query: Query<'_, Sqlite, SqliteArguments>,
     ) -> Sql<Vec<T>> {
         let Some(row) = self.row(query).await? else { return Ok(Vec::new()) };
-        serde_json::from_str(row.try_get(0)?).map_err(|error| sqlx::Error::Decode(error.into()))
+        rows::from_json(&row, 0)
     }
 
     /// The first row of a query.

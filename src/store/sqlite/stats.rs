@@ -10,6 +10,7 @@ use sqlx::Row as _;
 use super::changes::Batch;
 use super::rows;
 use super::session::{Session, Sql, json};
+use crate::clock::{DAY_MS, HOUR_MS};
 use crate::delivery::state::{CounterKey, Event};
 use crate::delivery::trail::TrailEntry;
 use crate::ids::Id;
@@ -17,8 +18,6 @@ use crate::store::{NewMessage, OTHER_LABELS, PLATFORMS, QUARTER_MS, latency_buck
 
 /// Labels of one app and day that reports tell apart.
 const LABELS: usize = 100;
-const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-const HOUR_MS: u64 = 60 * 60 * 1000;
 /// What is remembered of messages and of (app, day): enough for all that are under way, and little.
 const MESSAGES: usize = 20_000;
 const DAYS: usize = 10_000;

@@ -388,8 +388,8 @@ impl Store for SqliteStore {
 
     async fn recorded(&self, pairs: &[(Id, u64)]) -> Result<Vec<Delivery>> {
         let pairs = pairs.iter().copied().collect();
-        let found = self.read(async |s| deliveries::load(s, &pairs).await).await?;
-        Ok(found.into_iter().filter_map(|loaded| loaded.row).collect())
+        let found = self.read(async |s| deliveries::recorded(s, &pairs).await).await?;
+        Ok(found.into_iter().map(|(row, _)| row).collect())
     }
 
     async fn newer_of_key(&self, app: i64, collapse: i64, than: Id, devices: &[u64]) -> Result<Vec<u64>> {
