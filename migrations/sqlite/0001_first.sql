@@ -314,20 +314,16 @@ CREATE TABLE message_stats (
 ) STRICT, WITHOUT ROWID;
 
 -- The same counters for reports, under the quarter of an hour in which the message was made (milliseconds / 900,000):
--- every time zone begins its hours and days at one. kind 0 and 1 as above; kind 2: targets, whatever became of them.
--- `label` is '' where there is none, and '(other)' beyond those of `report_labels`.
+-- every time zone begins its hours and days at one. `label` is '' where there is none, and '(other)' beyond those of
+-- `report_labels`. `counts` is all of them in one value (src/store/sqlite/tally.rs): by channel, platform, kind, code and
+-- reason; kind 0 and 1 as above, kind 2: targets, whatever became of them.
 CREATE TABLE stats (
     app      INTEGER NOT NULL,
     quarter  INTEGER NOT NULL,
-    channel  INTEGER NOT NULL,
-    platform INTEGER NOT NULL,
     class    INTEGER NOT NULL,
     label    TEXT    NOT NULL,
-    kind     INTEGER NOT NULL,
-    code     INTEGER NOT NULL,
-    reason   INTEGER NOT NULL,
-    n        INTEGER NOT NULL,
-    PRIMARY KEY (app, quarter, channel, platform, class, label, kind, code, reason)
+    counts   BLOB    NOT NULL,
+    PRIMARY KEY (app, quarter, class, label)
 ) STRICT, WITHOUT ROWID;
 
 -- The labels that reports tell apart: the first hundred of an app and day (milliseconds / 86,400,000). A label is in before
@@ -339,15 +335,17 @@ CREATE TABLE report_labels (
     PRIMARY KEY (app, day, label)
 ) STRICT, WITHOUT ROWID;
 
--- How tries through a channel went, by the hour in which they were recorded. kind 0: code = reason, 0 accepted; kind 1: code =
--- how long requests took, four steps to each doubling.
+-- How tries through a channel went, by the time at which they were recorded. kind 0: code = reason, 0 accepted; kind 1: code =
+-- how long requests took, four steps to each doubling. Each is counted three times, by the hour, the day and 32 days since
+-- 1970 (grain 0, 1, 2): so a year is a few whole periods, and days and hours at its ends.
 CREATE TABLE channel_stats (
     channel INTEGER NOT NULL,
-    hour    INTEGER NOT NULL,
+    grain   INTEGER NOT NULL,
+    period  INTEGER NOT NULL,
     kind    INTEGER NOT NULL,
     code    INTEGER NOT NULL,
     n       INTEGER NOT NULL,
-    PRIMARY KEY (channel, hour, kind, code)
+    PRIMARY KEY (channel, grain, period, kind, code)
 ) STRICT, WITHOUT ROWID;
 
 -- Whatever must happen later. One row covers a batch, never a single delivery.

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use anypush::delivery::page::Page;
 use anypush::ids::{Id, IdCodec, Kind};
+use anypush::store::sqlite::tally::{Counter, decode};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
@@ -188,8 +189,32 @@ async fn counters(db: &mut SqliteConnection) -> Vec<String> {
     findings
 }
 
+/// Puts the counters of reports into a table of this connection alone that hides the stored one, a row each.
+async fn unpack(db: &mut SqliteConnection) {
+    let stored: Vec<(i64, i64, i64, Vec<u8>)> =
+        sqlx::query_as("SELECT app, quarter, class, counts FROM main.stats")
+            .fetch_all(&mut *db)
+            .await
+            .unwrap();
+    let sql = "CREATE TEMP TABLE stats (app, quarter, class, channel, platform, kind, code, reason, n)";
+    sqlx::query(sql).execute(&mut *db).await.unwrap();
+    let mut counters = Vec::new();
+    for (app, quarter, class, counts) in stored {
+        let one = |counter: Counter, n| {
+            let Counter { channel, platform, kind, code, reason } = counter;
+            counters.push((app, quarter, class, channel, platform, kind, code, reason, n));
+        };
+        decode(&counts, one).unwrap();
+    }
+    let sql = "INSERT INTO temp.stats SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+        value ->> 6, value ->> 7, value ->> 8 FROM json_each(?1)";
+    let counters = serde_json::to_string(&counters).unwrap();
+    sqlx::query(sql).bind(counters).execute(db).await.unwrap();
+}
+
 /// The counters of reports are those of messages, and by platform those of the rows.
 async fn reports(db: &mut SqliteConnection) -> Vec<String> {
+    unpack(db).await;
     let mut findings = texts(
         db,
         "WITH counted AS (SELECT m.app, m.created_at / 900000 AS quarter, s.channel, m.class, s.kind, s.code, s.reason,

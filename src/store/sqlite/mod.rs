@@ -5,7 +5,7 @@
 //!   each kind of change of the whole group.
 //! - [`devices`], [`users`], [`erase`], [`addresses`], [`admin`], [`audit`], [`data_keys`], [`webhooks`]: what is rare, a call at a time inside the same
 //!   transactions.
-//! - [`stats`]: counters of reports, moved with the rows that they count.
+//! - [`stats`]: counters of reports, moved with the rows that they count; [`tally`] is how they are stored.
 //! - [`retention`]: what is forgotten with age.
 //! - [`reads`], [`audience`], [`reports`]: what goes out, over read-only connections; [`walk`] finds who is in an
 //!   audience, by tags and by what [`attrs`] and [`places`] keep.
@@ -45,8 +45,9 @@ mod retention;
 mod rows;
 mod rules;
 mod session;
-mod stats;
+pub mod stats;
 mod store;
+pub mod tally;
 mod users;
 mod walk;
 mod webhooks;

@@ -8,64 +8,93 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::rows;
 use super::session::{Session, Sql, json};
+use super::stats::GRAINS;
+use super::tally::{self, Counter, Sums};
 use crate::delivery::state::View;
 use crate::store::{ChannelStats, Counted, ReportAsk, ReportGroup, ReportRow};
 
 /// The numbers that a question asks for; those that are zero are left out.
 pub(super) async fn deliveries(session: &mut Session, ask: &ReportAsk) -> Sql<Vec<ReportRow>> {
+    let mut sums: BTreeMap<(usize, u8, String), Sums> = BTreeMap::new();
     let mut query = question("", ask);
-    session.rows(query.build()).await?.iter().map(record).collect()
+    let see = |row: SqliteRow| {
+        let class = if ask.by.class { row.try_get::<i64, _>(1)? as u8 } else { 0 };
+        let label = if ask.by.label { row.try_get(2)? } else { String::new() };
+        let sums = sums.entry((rows::number(&row, 0)? as usize, class, label)).or_default();
+        tally::decode(row.try_get(3)?, |counter, n| {
+            if is_asked(ask, counter) {
+                sums.add(told_apart(ask, counter), n);
+            }
+        })
+    };
+    session.each(query.build(), see).await?;
+    let mut found = Vec::new();
+    for ((span, class, label), sums) in sums {
+        for (counter, n) in sums.all() {
+            found.push(record(span, (class, &label), counter, n)?);
+        }
+    }
+    Ok(found)
 }
 
 /// Each stretch of time is a range of the key. `before` stands before the statement.
 pub(super) fn question(before: &'static str, ask: &ReportAsk) -> QueryBuilder<Sqlite> {
-    let by = ask.by;
     let mut query = QueryBuilder::<Sqlite>::new(before);
-    query.push("SELECT b.key");
-    for (told, column) in [
-        (by.channel, ", s.channel"),
-        (by.platform, ", s.platform"),
-        (by.class, ", s.class"),
-        (by.label, ", s.label"),
-        (by.reason, ", s.reason"),
-    ] {
-        query.push(if told { column } else { ", NULL" });
-    }
-    query.push(", s.kind, s.code, sum(s.n) FROM json_each(").push_bind(json(&ask.spans));
+    query.push("SELECT b.key, s.class, s.label, s.counts FROM json_each(").push_bind(json(&ask.spans));
     query.push(") AS b CROSS JOIN stats AS s ON s.app = ").push_bind(ask.app);
     query.push(" AND s.quarter >= b.value ->> 0 AND s.quarter < b.value ->> 1 WHERE true");
-    if let Some(channels) = &ask.channels {
-        query.push(" AND s.channel IN (SELECT value FROM json_each(").push_bind(json(channels)).push("))");
-    }
-    if let Some(platform) = ask.platform {
-        query.push(" AND s.platform = ").push_bind(i64::from(platform));
-    }
     if let Some(class) = ask.class {
         query.push(" AND s.class = ").push_bind(rows::class_code(class));
     }
     if let Some(label) = &ask.label {
         query.push(" AND s.label = ").push_bind(label.clone());
     }
-    query.push(" GROUP BY 1, 2, 3, 4, 5, 6, 7, 8 HAVING sum(s.n) <> 0");
     query
 }
 
-fn record(row: &SqliteRow) -> Sql<ReportRow> {
-    let group = ReportGroup {
-        channel: row.try_get::<Option<i64>, _>(1)?.unwrap_or(0),
-        platform: row.try_get::<Option<i64>, _>(2)?.unwrap_or(0) as u8,
-        class: row.try_get::<Option<i64>, _>(3)?.unwrap_or(0) as u8,
-        label: row.try_get::<Option<String>, _>(4)?.unwrap_or_default(),
-        reason: row.try_get::<Option<i64>, _>(5)?.filter(|code| *code != 0).map(rows::reason).transpose()?,
-    };
-    let state = rows::state(row.try_get(7)?)?;
-    let counted = match row.try_get::<i64, _>(6)? {
+fn is_asked(ask: &ReportAsk, counter: Counter) -> bool {
+    ask.channels.as_ref().is_none_or(|channels| channels.contains(&counter.channel))
+        && ask.platform.is_none_or(|platform| platform == counter.platform)
+}
+
+/// Without what the question does not tell apart.
+fn told_apart(ask: &ReportAsk, counter: Counter) -> Counter {
+    Counter {
+        channel: if ask.by.channel { counter.channel } else { 0 },
+        platform: if ask.by.platform { counter.platform } else { 0 },
+        reason: if ask.by.reason { counter.reason } else { 0 },
+        ..counter
+    }
+}
+
+fn record(span: usize, (class, label): (u8, &str), counter: Counter, n: i64) -> Sql<ReportRow> {
+    let Counter { channel, platform, kind, code, reason } = counter;
+    let reason = (reason != 0).then(|| rows::reason(i64::from(reason))).transpose()?;
+    let state = rows::state(i64::from(code))?;
+    let counted = match kind {
         0 => Counted::In(View::Now, state),
         1 => Counted::In(View::Reached, state),
         2 => Counted::Targeted,
         other => return Err(rows::odd("counter", other)),
     };
-    Ok(ReportRow { span: rows::number(row, 0)? as usize, group, counted, n: row.try_get(8)? })
+    let group = ReportGroup { channel, platform, class, label: label.to_owned(), reason };
+    Ok(ReportRow { span, group, counted, n })
+}
+
+/// The fewest periods that make up these hours: (grain, first, first that is out).
+fn cover((from, to): (u64, u64), grain: usize, periods: &mut Vec<(usize, u64, u64)>) {
+    let hours = GRAINS[grain];
+    let (first, out) = (from.div_ceil(hours), to / hours);
+    let whole = first < out;
+    if whole {
+        periods.push((grain, first, out));
+    }
+    if grain > 0 {
+        let rest = if whole { vec![(from, first * hours), (out * hours, to)] } else { vec![(from, to)] };
+        for part in rest.into_iter().filter(|(from, to)| from < to) {
+            cover(part, grain - 1, periods);
+        }
+    }
 }
 
 /// How these channels' tries went in these hours since 1970.
@@ -75,11 +104,14 @@ pub(super) async fn channels(
     (from, to): (u64, u64),
 ) -> Sql<Vec<ChannelStats>> {
     let query = sqlx::query(
-        "SELECT s.channel, s.kind, s.code, sum(s.n) FROM json_each(?1) AS c
-         CROSS JOIN channel_stats AS s ON s.channel = c.value AND s.hour >= ?2 AND s.hour < ?3
+        "SELECT s.channel, s.kind, s.code, sum(s.n) FROM json_each(?1) AS c CROSS JOIN json_each(?2) AS p
+         CROSS JOIN channel_stats AS s ON s.channel = c.value AND s.grain = p.value ->> 0
+            AND s.period >= p.value ->> 1 AND s.period < p.value ->> 2
          GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
     );
-    let found = session.rows(query.bind(json(channels)).bind(from as i64).bind(to as i64)).await?;
+    let mut periods = Vec::new();
+    cover((from, to), GRAINS.len() - 1, &mut periods);
+    let found = session.rows(query.bind(json(channels)).bind(json(&periods))).await?;
     let mut all: BTreeMap<i64, ChannelStats> = BTreeMap::new();
     for row in &found {
         let (channel, code, n): (i64, i64, u64) = (row.try_get(0)?, row.try_get(2)?, rows::number(row, 3)?);
@@ -92,4 +124,24 @@ pub(super) async fn channels(
         }
     }
     Ok(all.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn periods_make_up_each_hour_once_and_no_other(from in 0u64..5000, more in 0u64..5000) {
+            let mut periods = Vec::new();
+            cover((from, from + more), GRAINS.len() - 1, &mut periods);
+            let mut hours: Vec<u64> =
+                periods.iter().flat_map(|(grain, first, out)| first * GRAINS[*grain]..out * GRAINS[*grain]).collect();
+            hours.sort_unstable();
+            prop_assert_eq!(hours, (from..from + more).collect::<Vec<_>>());
+            prop_assert!(periods.len() <= 5);
+        }
+    }
 }

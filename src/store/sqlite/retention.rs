@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use sqlx::Row as _;
 
 use super::session::{Session, Sql, int, json};
+use super::stats::GRAINS;
 use super::{SqliteStore, accept, audit, rows, work};
 use crate::clock::{DAY_MS, HOUR_MS};
 use crate::failpoint::failpoint;
@@ -203,9 +204,11 @@ async fn labels(session: &mut Session, before_day: u64, limit: usize) -> Sql<u64
 
 async fn channels(session: &mut Session, before: u64, limit: usize) -> Sql<u64> {
     let query = sqlx::query(
-        "DELETE FROM channel_stats WHERE (channel, hour, kind, code) IN
-            (SELECT s.channel, s.hour, s.kind, s.code FROM channels AS c
-             CROSS JOIN channel_stats AS s ON s.channel = c.seq WHERE s.hour < ?1 LIMIT ?2)",
+        "DELETE FROM channel_stats WHERE (channel, grain, period, kind, code) IN
+            (SELECT s.channel, s.grain, s.period, s.kind, s.code FROM channels AS c CROSS JOIN json_each(?1) AS g
+             CROSS JOIN channel_stats AS s ON s.channel = c.seq AND s.grain = g.key AND s.period < g.value LIMIT ?2)",
     );
-    session.run(query.bind(int(before / HOUR_MS)).bind(limit as i64)).await
+    // A period of which a part is kept stays whole.
+    let periods = GRAINS.map(|hours| before / HOUR_MS / hours);
+    session.run(query.bind(json(&periods)).bind(limit as i64)).await
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sqlx::pool::PoolConnection;
@@ -119,6 +120,20 @@ impl Session {
     ) -> Sql<Vec<T>> {
         let Some(row) = self.row(query).await? else { return Ok(Vec::new()) };
         rows::from_json(&row, 0)
+    }
+
+    /// Each row of a query as it comes: for queries of which all rows would take much memory.
+    pub(super) async fn each(
+        &mut self,
+        query: Query<'_, Sqlite, SqliteArguments>,
+        mut see: impl FnMut(SqliteRow) -> Sql<()>,
+    ) -> Sql<()> {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        let mut rows = query.fetch(self.connection());
+        while let Some(row) = rows.try_next().await? {
+            see(row)?;
+        }
+        Ok(())
     }
 
     /// The first row of a query.

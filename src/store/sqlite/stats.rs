@@ -10,6 +10,7 @@ use sqlx::Row as _;
 use super::changes::Batch;
 use super::rows;
 use super::session::{Session, Sql, json};
+use super::tally::{self, Counter, Tally};
 use crate::clock::{DAY_MS, HOUR_MS};
 use crate::delivery::state::{CounterKey, Event};
 use crate::delivery::trail::TrailEntry;
@@ -18,6 +19,8 @@ use crate::store::{NewMessage, OTHER_LABELS, PLATFORMS, QUARTER_MS, latency_buck
 
 /// Labels of one app and day that reports tell apart.
 const LABELS: usize = 100;
+/// How many hours each period of a channel's counters has: they are kept by all of these.
+pub const GRAINS: [u64; 3] = [1, 24, 24 * 32];
 /// What is remembered of messages and of (app, day): enough for all that are under way, and little.
 const MESSAGES: usize = 20_000;
 const DAYS: usize = 10_000;
@@ -185,50 +188,72 @@ pub(super) async fn apply(
     let grown = || batch.sets.iter().flat_map(|set| &set.expanded).filter(|(_, more, _)| *more > 0);
     let messages = moves.counters.keys().map(|(key, _)| key.message).chain(grown().map(|(id, ..)| *id));
     let dimensions = remembered.of(session, messages.collect()).await?;
-    let mut sums: BTreeMap<_, i64> = BTreeMap::new();
+    let mut sums: BTreeMap<Place, Tally> = BTreeMap::new();
+    let place = |of: &Dimensions| (of.app, of.quarter, of.class, of.label.clone());
     for ((key, platform), by) in &moves.counters {
-        let Some(Dimensions { app, quarter, class, label }) = dimensions.get(&key.message) else { continue };
-        let reason = rows::reason_code(key.reason).unwrap_or(0);
-        let counted = (key.view as u8, key.state.code(), reason);
-        *sums
-            .entry((*app, *quarter, key.channel, *platform, *class, label.as_str(), counted))
-            .or_insert(0) += by;
+        let Some(of) = dimensions.get(&key.message) else { continue };
+        let reason = key.reason.map_or(0, anypush_providers::contract::Reason::code);
+        let (kind, code) = (key.view as u8, key.state.code());
+        let counter = Counter { channel: key.channel, platform: *platform, kind, code, reason };
+        *sums.entry(place(of)).or_default().entry(counter).or_insert(0) += by;
     }
     for (message, more, _) in grown() {
-        let Some(Dimensions { app, quarter, class, label }) = dimensions.get(message) else { continue };
-        let targeted = (2, 0, 0);
-        *sums.entry((*app, *quarter, 0, 0, *class, label.as_str(), targeted)).or_insert(0) += *more as i64;
+        let Some(of) = dimensions.get(message) else { continue };
+        *sums.entry(place(of)).or_default().entry(TARGETED).or_insert(0) += *more as i64;
     }
-    let rows: Vec<_> = sums
-        .into_iter()
-        .filter(|(_, by)| *by != 0)
-        .map(|((app, quarter, channel, platform, class, label, (kind, code, reason)), by)| {
-            (app, quarter, channel, platform, class, label, kind, code, reason, by)
-        })
-        .collect();
-    if !rows.is_empty() {
-        let query = sqlx::query(
-            "INSERT INTO stats (app, quarter, channel, platform, class, label, kind, code, reason, n)
-             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
-                value ->> 7, value ->> 8, value ->> 9 FROM json_each(?1)
-             WHERE true
-             ON CONFLICT DO UPDATE SET n = n + excluded.n",
-        );
-        session.run(query.bind(json(&rows))).await?;
-    }
+    sums.retain(|_, tally| tally.values().any(|by| *by != 0));
+    add(session, sums).await?;
     tries(session, batch.now_ms, moves).await
+}
+
+/// Where counters of reports stand: app, quarter, class, label.
+type Place = (i64, u64, i64, String);
+
+/// Targets, whatever became of them.
+const TARGETED: Counter = Counter { channel: 0, platform: 0, kind: 2, code: 0, reason: 0 };
+
+/// Adds to what is stored: one read, one statement.
+async fn add(session: &mut Session, mut sums: BTreeMap<Place, Tally>) -> Sql<()> {
+    if sums.is_empty() {
+        return Ok(());
+    }
+    let query = sqlx::query(
+        "SELECT s.app, s.quarter, s.class, s.label, s.counts FROM json_each(?1) AS p
+         CROSS JOIN stats AS s ON s.app = p.value ->> 0 AND s.quarter = p.value ->> 1
+            AND s.class = p.value ->> 2 AND s.label = p.value ->> 3",
+    );
+    let places: Vec<_> = sums.keys().collect();
+    for row in &session.rows(query.bind(json(&places))).await? {
+        let place = (row.try_get(0)?, rows::number(row, 1)?, row.try_get(2)?, row.try_get(3)?);
+        let Some(tally) = sums.get_mut(&place) else { continue };
+        tally::decode(row.try_get(4)?, |counter, n| *tally.entry(counter).or_insert(0) += n)?;
+    }
+    let rows: Vec<_> = sums.into_iter().map(|(place, tally)| (place, tally::encode(&tally))).collect();
+    let head = "INSERT INTO stats (app, quarter, class, label, counts) ";
+    let tail = " ON CONFLICT DO UPDATE SET counts = excluded.counts";
+    session
+        .insert_rows(head, tail, &rows, |row, ((app, quarter, class, label), counts)| {
+            row.push_bind(*app).push_bind(*quarter as i64).push_bind(*class);
+            row.push_bind(label.clone()).push_bind(counts.clone());
+        })
+        .await
 }
 
 async fn tries(session: &mut Session, now_ms: u64, moves: &Moves) -> Sql<()> {
     if moves.tries.is_empty() {
         return Ok(());
     }
-    let rows: Vec<_> =
-        moves.tries.iter().map(|((channel, kind, code), n)| (channel, kind, code, n)).collect();
+    let hour = now_ms / HOUR_MS;
+    let rows: Vec<_> = (moves.tries.iter())
+        .flat_map(|((channel, kind, code), n)| {
+            let of = move |(grain, hours)| (channel, grain, hour / hours, kind, code, n);
+            GRAINS.into_iter().enumerate().map(of)
+        })
+        .collect();
     let query = sqlx::query(
-        "INSERT INTO channel_stats (channel, hour, kind, code, n)
-         SELECT value ->> 0, ?2, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1) WHERE true
+        "INSERT INTO channel_stats (channel, grain, period, kind, code, n)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?1) WHERE true
          ON CONFLICT DO UPDATE SET n = n + excluded.n",
     );
-    session.run(query.bind(json(&rows)).bind((now_ms / HOUR_MS) as i64)).await.map(drop)
+    session.run(query.bind(json(&rows))).await.map(drop)
 }

@@ -8,6 +8,8 @@ use anyhow::Context as _;
 use anypush::delivery::state::{CounterKey, Delivery, Event, State, apply};
 use anypush::delivery::trail::{Next, TrailEntry};
 use anypush::ids::{Id, IdMaker};
+use anypush::store::sqlite::stats::GRAINS;
+use anypush::store::sqlite::tally::{Counter, Tally, encode};
 use anypush::store::{PLATFORMS, QUARTER_MS, latency_bucket};
 use anypush_providers::contract::{Reason, Witness};
 use sqlx::query_builder::Separated;
@@ -214,15 +216,15 @@ fn outcome(
     }
 }
 
-/// A counter of reports: quarter, channel, platform, class, label; kind, code, reason.
-type Place = (u64, i64, u8, i64, &'static str, (u8, u8, u8));
+/// Where counters of reports stand: quarter, class, label.
+type Place = (u64, i64, &'static str);
 
 /// Counters of a day.
 #[derive(Default)]
 struct Written {
     messages: BTreeMap<CounterKey, i64>,
-    stats: BTreeMap<Place, i64>,
-    tries: BTreeMap<(i64, u64, u8, u8), i64>,
+    stats: BTreeMap<Place, Tally>,
+    tries: BTreeMap<(i64, usize, u64, u8, u8), i64>,
     labels: BTreeSet<(u64, &'static str)>,
 }
 
@@ -232,8 +234,9 @@ impl Written {
         if !message.label.is_empty() {
             self.labels.insert((at / DAY_MS, message.label));
         }
-        let place = (at / QUARTER_MS, 0, 0, message.class, message.label, (2, 0, 0));
-        *self.stats.entry(place).or_insert(0) += message.count as i64;
+        let place = (at / QUARTER_MS, message.class, message.label);
+        let targeted = Counter { channel: 0, platform: 0, kind: 2, code: 0, reason: 0 };
+        *self.stats.entry(place).or_default().entry(targeted).or_insert(0) += message.count as i64;
     }
 
     fn happened(
@@ -247,15 +250,19 @@ impl Written {
         let at = message.id.unix_ms();
         for (key, by) in moves {
             *self.messages.entry(key).or_insert(0) += by;
-            let counted = (key.view as u8, key.state.code(), key.reason.map_or(0, Reason::code));
-            let place = (at / QUARTER_MS, key.channel, platform, message.class, message.label, counted);
-            *self.stats.entry(place).or_insert(0) += by;
+            let (kind, code, reason) = (key.view as u8, key.state.code(), key.reason.map_or(0, Reason::code));
+            let place = (at / QUARTER_MS, message.class, message.label);
+            let counter = Counter { channel: key.channel, platform, kind, code, reason };
+            *self.stats.entry(place).or_default().entry(counter).or_insert(0) += by;
         }
         for entry in &event.trail {
             if let TrailEntry::Attempted { channel, reason, latency_ms, at_ms, .. } = entry {
                 let (hour, reason) = ((at + at_ms) / HOUR_MS, reason.map_or(0, Reason::code));
-                *self.tries.entry((*channel, hour, 0, reason)).or_insert(0) += 1;
-                *self.tries.entry((*channel, hour, 1, latency_bucket(*latency_ms))).or_insert(0) += 1;
+                for (grain, hours) in GRAINS.into_iter().enumerate() {
+                    for (kind, code) in [(0, reason), (1, latency_bucket(*latency_ms))] {
+                        *self.tries.entry((*channel, grain, hour / hours, kind, code)).or_insert(0) += 1;
+                    }
+                }
             }
         }
         row
@@ -276,21 +283,23 @@ impl Written {
             row.push_bind(i64::from(code)).push_bind(i64::from(reason)).push_bind(*n);
         })
         .await?;
-        let stats: Vec<_> = self.stats.into_iter().filter(|(_, n)| *n != 0).collect();
-        let sql = "INSERT INTO stats (app, quarter, channel, platform, class, label, kind, code, reason, n) ";
-        rows(db, (sql, ""), &stats, |row, ((quarter, channel, platform, class, label, counted), n)| {
-            row.push_bind(app).push_bind(*quarter as i64).push_bind(*channel).push_bind(i64::from(*platform));
-            row.push_bind(*class).push_bind(*label).push_bind(i64::from(counted.0));
-            row.push_bind(i64::from(counted.1)).push_bind(i64::from(counted.2)).push_bind(*n);
+        let stats: Vec<_> = self.stats.into_iter().map(|(place, tally)| (place, encode(&tally))).collect();
+        let sql = "INSERT INTO stats (app, quarter, class, label, counts) ";
+        rows(db, (sql, ""), &stats, |row, ((quarter, class, label), counts)| {
+            row.push_bind(app)
+                .push_bind(*quarter as i64)
+                .push_bind(*class)
+                .push_bind(*label)
+                .push_bind(counts.clone());
         })
         .await?;
         let tries: Vec<_> = self.tries.into_iter().collect();
-        let sql = "INSERT INTO channel_stats (channel, hour, kind, code, n) ";
-        // Two days may share an hour: what was made before midnight is tried after it.
+        let sql = "INSERT INTO channel_stats (channel, grain, period, kind, code, n) ";
+        // Days share a month, and an hour: what was made before midnight is tried after it.
         let again = " ON CONFLICT DO UPDATE SET n = n + excluded.n";
-        rows(db, (sql, again), &tries, |row, ((channel, hour, kind, code), n)| {
-            row.push_bind(*channel).push_bind(*hour as i64).push_bind(i64::from(*kind));
-            row.push_bind(i64::from(*code)).push_bind(*n);
+        rows(db, (sql, again), &tries, |row, ((channel, grain, period, kind, code), n)| {
+            row.push_bind(*channel).push_bind(*grain as i64).push_bind(*period as i64);
+            row.push_bind(i64::from(*kind)).push_bind(i64::from(*code)).push_bind(*n);
         })
         .await
     }

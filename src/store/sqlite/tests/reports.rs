@@ -6,6 +6,7 @@ use sqlx::{Connection as _, Row as _};
 
 use super::{number, open, stranger};
 use crate::store::sqlite::reports::question;
+use crate::store::sqlite::tally::{Counter, encode};
 use crate::store::{QUARTER_MS, ReportAsk, ReportBy, Store};
 
 const NOW: u64 = 1_800_000_000_000;
@@ -47,12 +48,19 @@ async fn a_year_by_day_is_read_by_ranges_of_the_key_of_its_counters_alone() {
 async fn how_long_a_year_by_day_takes() {
     let (store, directory) = open().await;
     let mut hand = stranger(&directory.path().join("data")).await;
-    // Every quarter of an hour: three channels, two platforms, eight counters.
-    let fill = "INSERT INTO stats (app, quarter, channel, platform, class, label, kind, code, reason, n)
+    // Every quarter of an hour, in each class: three channels, two platforms, eight counters.
+    let channels = (0..48).map(|n| Counter {
+        channel: n % 3 + 1,
+        platform: (n / 3 % 2) as u8 + 1,
+        kind: 0,
+        code: (n / 6) as u8 + 1,
+        reason: 0,
+    });
+    let fill = "INSERT INTO stats (app, quarter, class, label, counts)
         WITH RECURSIVE q(n) AS (SELECT 2000000 UNION ALL SELECT n + 1 FROM q WHERE n < 2035040)
-        SELECT 1, q.n, c.value, p.value, 0, '', 0, s.value, 0, 5 FROM q, json_each('[1,2,3]') AS c,
-            json_each('[1,2]') AS p, json_each('[1,2,3,4,5,6,7,8]') AS s";
-    sqlx::query(fill).execute(&mut hand).await.unwrap();
+        SELECT 1, q.n, c.value, '', ?1 FROM q, json_each('[0, 1]') AS c";
+    let counts = encode(&channels.map(|counter| (counter, 5)).collect());
+    sqlx::query(fill).bind(counts).execute(&mut hand).await.unwrap();
     println!("{} rows", number(&mut hand, "SELECT count(*) FROM stats").await);
     hand.close().await.unwrap();
     let by_channel = ReportBy { channel: true, ..ReportBy::default() };
