@@ -67,8 +67,8 @@ fn told_apart(ask: &ReportAsk, counter: Counter) -> Counter {
     }
 }
 
-fn record(span: usize, (class, label): (u8, &str), counter: Counter, n: i64) -> Sql<ReportRow> {
-    let Counter { channel, platform, kind, code, reason } = counter;
+fn record(span: usize, (class, label): (u8, &str), of: Counter, n: i64) -> Sql<ReportRow> {
+    let Counter { channel, platform, kind, code, reason } = of;
     let reason = (reason != 0).then(|| rows::reason(i64::from(reason))).transpose()?;
     let state = rows::state(i64::from(code))?;
     let counted = match kind {
