@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use anypush_providers::contract::{Reason, ReceiptEvent, Witness};
-use sqlx::sqlite::SqliteRow;
 
 use super::changes::Batch;
 use super::events::News;
@@ -303,14 +302,13 @@ pub(super) async fn recorded(session: &mut Session, pairs: &BTreeSet<Pair>) -> S
         return Ok(Vec::new());
     }
     let query = sqlx::query(
-        "SELECT d.message, d.target, d.state, d.reason, d.channel, d.vendor_id, d.updated_ms, d.accepted_ms,
-            d.delivered_ms, d.displayed_ms, d.clicked_ms, d.trail, d.platform
+        "SELECT json_group_array(json_array(d.message, d.target, d.state, d.reason, d.channel, d.vendor_id, d.updated_ms,
+            json_array(d.accepted_ms, d.delivered_ms, d.displayed_ms, d.clicked_ms), hex(d.trail), d.platform))
          FROM json_each(?1) AS m CROSS JOIN json_each(m.value) AS t
             CROSS JOIN deliveries AS d ON d.message = CAST(m.key AS INTEGER) AND d.target = t.value",
     );
-    let found = session.rows(query.bind(json(&asked))).await?;
-    let read = |row: &SqliteRow| Ok((rows::delivery(row)?, rows::number(row, 12)? as u8));
-    found.iter().map(read).collect()
+    let found = session.array(query.bind(json(&asked))).await?;
+    found.into_iter().map(rows::packed_delivery).collect()
 }
 
 /// The platforms of devices, as numbers.

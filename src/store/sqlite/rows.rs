@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use anypush_providers::contract::{Class, Reason};
 use bytes::Bytes;
+use data_encoding::HEXUPPER;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -86,6 +88,53 @@ pub(super) fn delivery(row: &SqliteRow) -> Sql<Delivery> {
         reached_ms: [maybe(row, 7)?, maybe(row, 8)?, maybe(row, 9)?, maybe(row, 10)?],
         trail: row.try_get::<Option<Vec<u8>>, _>(11)?.unwrap_or_default(),
     })
+}
+
+/// A delivery and its platform as [`Session::array`] brings them: the columns of [`delivery`], the trail in hexadecimal,
+/// the platform.
+///
+/// [`Session::array`]: super::session::Session::array
+#[derive(Deserialize)]
+pub(super) struct PackedDelivery(
+    i64,
+    u64,
+    i64,
+    Option<i64>,
+    i64,
+    Option<String>,
+    u64,
+    [Option<u64>; 4],
+    Option<String>,
+    u8,
+);
+
+/// Reads one.
+pub(super) fn packed_delivery(packed: PackedDelivery) -> Sql<(Delivery, u8)> {
+    let PackedDelivery(
+        message,
+        target,
+        state,
+        reason,
+        channel,
+        vendor_id,
+        updated_ms,
+        reached_ms,
+        trail,
+        platform,
+    ) = packed;
+    let trail = HEXUPPER.decode(trail.unwrap_or_default().as_bytes()).map_err(|error| odd("trail", error))?;
+    let delivery = Delivery {
+        message: Id(message),
+        target,
+        state: self::state(state)?,
+        reason: reason.map(self::reason).transpose()?,
+        channel,
+        vendor_id,
+        updated_ms,
+        reached_ms,
+        trail,
+    };
+    Ok((delivery, platform))
 }
 
 /// `channel, kind, code, reason, n`
