@@ -1,5 +1,6 @@
 //! How many requests may be in flight: additive increase, decrease in proportion to what is refused.
 
+use super::crowd::Crowd;
 use super::{Micros, SECOND, Sign};
 
 /// The least that a limit falls to, so that a vendor's recovery is noticed.
@@ -14,6 +15,8 @@ const SAMPLE: u32 = 64;
 const NOISE: Micros = SECOND / 10;
 /// Quiet time after which the limit grows faster: the trouble is over.
 const OVER: Micros = 10 * SECOND;
+/// For how long after a message that somebody waits for another is expected.
+const SHARED: Micros = 60 * SECOND;
 /// Answers of which the first estimate of the usual latency is made.
 const WARM: u32 = 64;
 /// Time in which the usual latency follows a lasting change to about its triple.
@@ -28,6 +31,9 @@ const MEMORY: Micros = 60 * SECOND;
 /// (as many answers as the limit) took longer than twice the usual median. It grows by one for each window in which
 /// places ran short and at most a twentieth was refused, faster once the last cut is ten seconds ago.
 ///
+/// While messages that somebody waits for share the credential, requests that only queue behind each other are taken back
+/// too, down to an eighth of the most: they make nothing faster, and a login code slower.
+///
 /// There is at most one cut a round trip: answers to requests that began before the last cut say nothing new.
 #[derive(Debug, Clone)]
 pub struct Limiter {
@@ -38,6 +44,8 @@ pub struct Limiter {
     window: Window,
     refusals: Refusals,
     usual: Usual,
+    crowd: Crowd,
+    shared_until: Micros,
 }
 
 /// Good answers since the limit last changed.
@@ -77,6 +85,8 @@ impl Limiter {
             window: Window::default(),
             refusals: Refusals::default(),
             usual: Usual::default(),
+            crowd: Crowd::default(),
+            shared_until: 0,
         }
     }
 
@@ -103,6 +113,11 @@ impl Limiter {
         self.limit = if stood_at_most { most } else { self.limit.clamp(self.least, most) };
     }
 
+    /// Somebody waits for a message under this credential, and soon for another perhaps.
+    pub fn is_waited_for(&mut self, now: Micros) {
+        self.shared_until = now + SHARED;
+    }
+
     /// An answer came, or is waited for no more. `short_of_places`: somebody waited for a place meanwhile.
     pub fn answered(&mut self, now: Micros, latency: Micros, sign: Sign, short_of_places: bool) {
         let is_slow = sign == Sign::Good && self.usual.is_slow(latency);
@@ -116,8 +131,10 @@ impl Limiter {
         let sample = self.limit.max(SAMPLE);
         if self.refusals.count(sign != Sign::Good, sample) {
             let kept = self.refusals.borne_per_mille();
+            self.crowd.disturbed();
             self.cut(now, kept.max(DEEPEST), self.least);
         } else if sign == Sign::Good {
+            self.crowd.learn(now, latency);
             self.good(now, is_slow, short_of_places);
         }
     }
@@ -130,11 +147,20 @@ impl Limiter {
             return;
         }
         let window = std::mem::take(&mut self.window);
+        // A slower vendor may be as good as before with more in flight: slowness alone never takes it all.
+        let floor = self.least.max(self.most / 8);
+        let is_shared = now < self.shared_until;
         if window.slow * 2 > window.answers {
-            // A slower vendor may be as good as before with more in flight: slowness alone never takes it all.
-            self.cut(now, DEEPEST, self.least.max(self.most / 8));
-        } else if window.short_of_places && self.refusals.are_few() {
-            let is_over = self.cut_at.is_some_and(|cut_at| now.saturating_sub(cut_at) > OVER);
+            self.crowd.disturbed();
+            self.cut(now, DEEPEST, floor);
+        } else if window.short_of_places && is_shared && self.crowd.is_felt(now, self.limit, floor) {
+            self.cut(now, DEEPEST, floor);
+        } else if window.short_of_places
+            && self.refusals.are_few()
+            && !(is_shared && self.crowd.is_on_trial())
+        {
+            let is_over = self.cut_at.is_some_and(|cut_at| now.saturating_sub(cut_at) > OVER)
+                || self.crowd.is_left_alone(now);
             let step = if is_over { (self.limit / 8).max(1) } else { 1 };
             self.limit = self.limit.saturating_add(step).min(self.most);
         }
@@ -286,6 +312,44 @@ mod tests {
         assert!(limiter.limit() < 60, "{}", limiter.limit());
         windows(&mut limiter, &mut now, 20, TYPICAL * 40);
         assert!(limiter.limit() >= 12, "slowness alone takes seven eighths at most: {}", limiter.limit());
+    }
+
+    /// A vendor that answers so many at a time and lets the others wait: the more are in flight, the longer each takes.
+    fn crowded(limiter: &mut Limiter, now: &mut Micros, rounds: u32, at_a_time: u32, each: Micros) {
+        for _ in 0..rounds {
+            let latency = each * u64::from(limiter.limit().div_ceil(at_a_time));
+            windows(limiter, now, 1, latency);
+        }
+    }
+
+    #[test]
+    fn what_only_queues_is_taken_back_and_a_vendor_that_takes_its_time_keeps_all() {
+        let (mut limiter, mut now) = (Limiter::new(1000), SECOND);
+        limiter.is_waited_for(now);
+        limiter.answered(now, 1000, Sign::Good, false);
+        crowded(&mut limiter, &mut now, 1000, 20, 1000);
+        assert!((125..=350).contains(&limiter.limit()), "{}", limiter.limit());
+        now += SHARED;
+        crowded(&mut limiter, &mut now, 2000, 20, 1000);
+        assert_eq!(limiter.limit(), 1000, "nobody waits beside it any more");
+        let (mut limiter, mut now) = (Limiter::new(1000), SECOND);
+        limiter.is_waited_for(now);
+        limiter.answered(now, 1000, Sign::Good, false);
+        windows(&mut limiter, &mut now, 40, NOISE / 2);
+        assert_eq!(limiter.limit(), 1000);
+        let (mut limiter, mut now) = (Limiter::new(1000), SECOND);
+        limiter.answered(now, 1000, Sign::Good, false);
+        crowded(&mut limiter, &mut now, 1000, 20, 1000);
+        assert_eq!(limiter.limit(), 1000, "nobody waits beside it");
+    }
+
+    #[test]
+    fn few_requests_are_never_a_crowd() {
+        let (mut limiter, mut now) = (Limiter::new(64), SECOND);
+        limiter.is_waited_for(now);
+        limiter.answered(now, 1000, Sign::Good, false);
+        crowded(&mut limiter, &mut now, 100, 1, 1000);
+        assert_eq!(limiter.limit(), 64);
     }
 
     #[test]

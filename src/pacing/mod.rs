@@ -15,6 +15,7 @@
 //! seed is printed and can be replayed.
 
 mod breaker;
+mod crowd;
 mod fair;
 mod lanes;
 mod limiter;

@@ -126,6 +126,9 @@ impl<T: Waiting> Turnstile<T> {
         }
         let Some(who) = queue.pop() else { return Turn::Wait(None) };
         self.lanes.took(lane, marketing);
+        if lane == Lane::Transactional {
+            self.limiter.is_waited_for(now);
+        }
         self.in_flight += 1;
         self.marketing_in_flight += u32::from(lane == Lane::Marketing);
         if is_probe {
