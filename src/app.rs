@@ -12,6 +12,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 
 use crate::api::{self, auth::Auth, events::Streams, limits::CallLimits, refusals::Refusals};
+use crate::bulk::Bulk;
 use crate::channels::Channels;
 use crate::clock::Clock;
 use crate::delivery::{self, Pipeline};
@@ -148,6 +149,7 @@ pub async fn start(settings: Settings, clock: Clock) -> anyhow::Result<Arc<Gatew
         hub: hub.clone(),
         metrics: Arc::clone(&metrics),
         tasks: tasks.clone(),
+        bulk: Bulk::start().context("no threads for campaigns")?,
         own_wait_seconds: settings.route.own_connection_wait_seconds,
         ask_after_seconds: settings.receipts.ask_after_seconds,
     };

@@ -8,6 +8,7 @@
 pub mod api;
 pub mod app;
 pub mod audit;
+pub mod bulk;
 pub mod channels;
 pub mod cli;
 pub mod clock;

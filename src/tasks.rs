@@ -3,9 +3,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+
+use crate::bulk::Bulk;
 
 /// Starts tasks and ends them: first they are told to stop, then they are waited for. Cloning shares it.
 #[derive(Debug, Clone, Default)]
@@ -18,7 +21,20 @@ impl Tasks {
     /// Starts a task. A panic in it is caught at its border and logged; the others go on.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
-        let handle = tokio::spawn(work);
+        self.watch(name, tokio::spawn(work));
+    }
+
+    /// Starts a task that is for nobody in particular and may take long.
+    pub fn spawn_bulk(
+        &self,
+        bulk: &Bulk,
+        name: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        self.watch(name, bulk.spawn(work));
+    }
+
+    fn watch(&self, name: &'static str, handle: JoinHandle<()>) {
         self.tracker.spawn(async move {
             if let Err(error) = handle.await
                 && error.is_panic()

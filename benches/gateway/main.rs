@@ -50,11 +50,11 @@ impl Size {
     name = "scripts/bench",
     after_help = "\
 Examples:
-  scripts/bench b --quick     one benchmark, under a minute once built
-  scripts/bench               all of them
-  scripts/bench --list        which there are
-  scripts/bench b h --guard  whether something became slow
-  scripts/bench --docs        write what was found into docs/benchmarks.md
+  scripts/bench b --quick      one benchmark, under a minute once built
+  scripts/bench                all of them
+  scripts/bench --list         which there are
+  scripts/bench b g h --guard  whether something became slow
+  scripts/bench --docs         write what was found into docs/benchmarks.md
 
 The last line of each is JSON: id, value, unit, ceiling, ratio, target, verified."
 )]

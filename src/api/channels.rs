@@ -265,7 +265,9 @@ async fn report(gateway: &Gateway, channel: &Channel) -> CheckReport {
             )
         }
         Some(provider) => {
-            let check = provider.check(SendContext::unlimited());
+            let provider = Arc::clone(provider);
+            let check = async move { provider.check(SendContext::unlimited()).await };
+            let check = gateway.pipeline.bulk().run(check);
             tokio::time::timeout(CHECK_TIME, check).await.unwrap_or_else(|_| {
                 let why = "the vendor did not answer within 20 seconds; check the network and try again";
                 failed(why.into(), Reason::VendorUnavailable)

@@ -94,7 +94,8 @@ pub(super) async fn unreadable(inner: &Arc<Inner>, item: &WorkItem) -> Result<()
     }
     let due_at = update.due_at;
     let changes = Changes { work_updates: vec![update], ..Changes::default() };
-    if inner.recorder.push_and_wait(changes, true).await && tries < TRIES && item.kind == WorkKind::Page {
+    if inner.recorders.rest.push_and_wait(changes, true).await && tries < TRIES && item.kind == WorkKind::Page
+    {
         inner.desk(item.channel).nudge(due_at);
     }
     Ok(())

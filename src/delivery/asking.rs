@@ -245,7 +245,7 @@ impl Pipeline {
             lease_until: 0,
         };
         let work_updates = items.iter().map(back).collect();
-        self.inner.recorder.push(Changes { work_updates, ..Changes::default() }, false).await;
+        self.inner.recorders.rest.push(Changes { work_updates, ..Changes::default() }, false).await;
     }
 }
 

@@ -175,7 +175,7 @@ pub(super) async fn end_open(
             trail,
         });
     }
-    inner.recorder.push_and_wait(changes, true).await;
+    inner.recorders.rest.push_and_wait(changes, true).await;
     Ok(())
 }
 

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::delivery::dispatch;
 use crate::delivery::pipeline::Inner;
+use crate::delivery::record::Recorder;
 use crate::store::{WorkItem, WorkKind};
 
 /// Nothing is due.
@@ -99,11 +100,20 @@ pub(super) struct Desk {
 pub(super) struct Place {
     desk: Arc<Desk>,
     queue: Queue,
+    /// Its pages are recorded in their order.
+    in_order: bool,
     /// Its room among the tails, once the place is left.
     tail: OnceLock<OwnedSemaphorePermit>,
 }
 
 impl Place {
+    /// Who records what becomes of the page. The own connection has one lane: what its phones find in their inboxes is
+    /// in the order of the calls.
+    pub(super) fn recorder<'i>(&self, inner: &'i Inner) -> &'i Recorder {
+        let recorders = &inner.recorders;
+        if self.queue == Queue::Short && !self.in_order { &recorders.short } else { &recorders.rest }
+    }
+
     /// Gives the place to the next page where there is room for a tail of so many targets. `false`: it is kept.
     pub(super) fn leave(&self, targets: usize) -> bool {
         if self.tail.get().is_some() {
@@ -195,12 +205,17 @@ impl Desk {
             let in_order =
                 inner.parts.channels.by_seq(self.channel).is_some_and(|channel| channel.is_direct());
             let turn = if in_order { Some(Arc::clone(&self.turn).lock_owned().await) } else { None };
-            let place = Place { desk: Arc::clone(&self), queue, tail: OnceLock::new() };
+            let place = Place { desk: Arc::clone(&self), queue, in_order, tail: OnceLock::new() };
             let inner = Arc::clone(&inner);
-            let pages = inner.pages.clone();
+            let (pages, bulk) = (inner.pages.clone(), inner.parts.bulk.clone());
             let tracked = pages.track_future(async move { dispatch::page(&inner, item, &place, turn).await });
-            #[expect(clippy::disallowed_methods, reason = "stop waits for it by `pages`")]
-            tokio::spawn(tracked);
+            // Stop waits for it by `pages`.
+            if queue == Queue::Short {
+                #[expect(clippy::disallowed_methods, reason = "see above")]
+                tokio::spawn(tracked);
+            } else {
+                bulk.spawn(tracked);
+            }
         }
     }
 
@@ -297,7 +312,7 @@ mod tests {
     fn taken(desk: &Arc<Desk>, queue: Queue) -> Place {
         assert!(desk.promise(queue));
         desk.queues().busy[queue as usize] += 1;
-        Place { desk: Arc::clone(desk), queue, tail: OnceLock::new() }
+        Place { desk: Arc::clone(desk), queue, in_order: false, tail: OnceLock::new() }
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::delivery::desk::Place;
 use crate::delivery::job::Job;
 use crate::delivery::page::{Entry, Page};
 use crate::delivery::pipeline::Inner;
+use crate::delivery::record::Recorder;
 use crate::delivery::standing::{self, Standing};
 use crate::delivery::state::{Delivery, Event, State};
 use crate::delivery::trail::TrailEntry;
@@ -48,6 +49,8 @@ pub(super) struct InHand<'a> {
     pub(super) rest_until: u64,
     /// Its place at the desk, which it may leave before it ends.
     pub(super) place: &'a Place,
+    /// Where everything goes that is to be recorded of it.
+    pub(super) recorder: &'a Recorder,
     /// Held by pages of the own connection until the recorder has them.
     pub(super) turn: Option<Turn>,
     /// Where the message has a collapse key: dropped when the outcomes are on disk.
@@ -64,7 +67,7 @@ pub(super) async fn page(inner: &Arc<Inner>, item: WorkItem, place: &Place, turn
         Ok(Err(error)) => tracing::warn!(work.id = item.id.0, "a page waits, the store failed: {error}"),
         Err(_) => tracing::error!(work.id = item.id.0, "a page stumbled and is tried again"),
     }
-    put_back(inner, &item, None, STUMBLED_MS).await;
+    put_back(inner, place.recorder(inner), &item, None, STUMBLED_MS).await;
 }
 
 async fn begin(
@@ -88,6 +91,7 @@ async fn begin(
         to_ask: Vec::new(),
         rest_until: 0,
         place,
+        recorder: place.recorder(inner),
         turn,
         claim: None,
         shorter: item.resumed,
@@ -116,12 +120,18 @@ async fn begin(
 }
 
 /// Frees a work item, so that it comes again after this time.
-pub(super) async fn put_back(inner: &Arc<Inner>, item: &WorkItem, payload: Option<Vec<u8>>, after_ms: u64) {
+pub(super) async fn put_back(
+    inner: &Arc<Inner>,
+    recorder: &Recorder,
+    item: &WorkItem,
+    payload: Option<Vec<u8>>,
+    after_ms: u64,
+) {
     let due_at = inner.now_ms() + after_ms;
     let update =
         WorkUpdate { id: item.id, epoch: item.epoch, due_at, attempt: item.attempt, payload, lease_until: 0 };
     let changes = Changes { work_updates: vec![update], ..Changes::default() };
-    if inner.recorder.push_and_wait(changes, true).await {
+    if recorder.push_and_wait(changes, true).await {
         inner.desk(item.channel).nudge(due_at);
     }
 }
@@ -213,7 +223,7 @@ impl InHand<'_> {
             // A request may have gone out whose answer nobody can learn any more.
             let end = |entry| self.ended(entry, State::Unknown, Reason::VendorUnavailable);
             let changes = Changes { events: lost.iter().map(end).collect(), ..Changes::default() };
-            self.inner.recorder.push(changes, self.urgent()).await;
+            self.recorder.push(changes, self.urgent()).await;
         }
         Ok(())
     }
@@ -222,13 +232,13 @@ impl InHand<'_> {
     pub(super) async fn end_all(&self, state: State, reason: Reason) {
         let events = self.page.entries.iter().map(|entry| self.ended(entry, state, reason)).collect();
         let changes = Changes { events, ..record::done(self.item.id) };
-        self.inner.recorder.push(changes, self.urgent()).await;
+        self.recorder.push(changes, self.urgent()).await;
     }
 
     /// The channel is paused: the page waits, but not beyond its time.
     async fn hold(&self) {
         let left = self.job.ends_at().saturating_sub(self.inner.now_ms());
-        put_back(self.inner, self.item, self.left_out(), left.clamp(1000, HELD_MS)).await;
+        put_back(self.inner, self.recorder, self.item, self.left_out(), left.clamp(1000, HELD_MS)).await;
     }
 
     /// The page as it must be stored while it is in hand: with those whose step waits for more or whose vendor is to be

@@ -65,7 +65,11 @@ async fn round(inner: &Arc<Inner>) -> Result<bool, StoreError> {
                 payload: None,
                 lease_until: 0,
             };
-            inner.recorder.push(Changes { work_updates: vec![update], ..Changes::default() }, false).await;
+            inner
+                .recorders
+                .rest
+                .push(Changes { work_updates: vec![update], ..Changes::default() }, false)
+                .await;
         }
     }
     Ok(more)
@@ -111,7 +115,7 @@ async fn again(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
         work.push(NewWork { kind: WorkKind::Escalate, ..page });
     }
     let changes = Changes { events: round.events, work: work.clone(), ..record::done(item.id) };
-    if inner.recorder.push_and_wait(changes, targets.len() <= 100).await {
+    if inner.recorders.rest.push_and_wait(changes, targets.len() <= 100).await {
         inner.announce(&work);
     }
     Ok(())

@@ -24,8 +24,10 @@ use crate::store::{Changes, Store, StoreError, TargetDevice, WorkItem, WorkKind,
 
 /// Longest sleep without looking at what is due.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Devices that one transaction covers.
-const STRIDE: usize = 5000;
+/// Devices that one transaction covers: a page.
+const STRIDE: usize = 1000;
+/// Devices that are decided about without a break: nobody else's message waits longer.
+const BREATH: usize = 100;
 
 /// Runs until the process stops: takes expansions from the store, one after the other.
 pub(super) async fn run(inner: Arc<Inner>) {
@@ -62,7 +64,8 @@ pub(super) async fn run(inner: Arc<Inner>) {
                     lease_until: 0,
                 };
                 inner
-                    .recorder
+                    .recorders
+                    .rest
                     .push(Changes { work_updates: vec![update], ..Changes::default() }, false)
                     .await;
             }
@@ -160,7 +163,10 @@ pub(super) async fn decide(
         Audience::Matching { expression, after } => {
             let round = store.targets_matching(job.record.app, &expression, after, STRIDE).await?;
             planner.traits = inner.traits(job, round.devices.iter().map(|device| device.seq)).await?;
-            planner.devices(&round.devices, plan);
+            for devices in round.devices.chunks(BREATH) {
+                planner.devices(devices, plan);
+                tokio::task::yield_now().await;
+            }
             rest = round.next.map(|after| Audience::Matching { expression, after });
         }
     }

@@ -62,7 +62,7 @@ async fn round(inner: &Arc<Inner>) -> Result<bool, StoreError> {
                 later(inner, &item)
             }
         };
-        inner.recorder.push_and_wait(changes, false).await;
+        inner.recorders.rest.push_and_wait(changes, false).await;
     }
     failed
 }

@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::JoinHandle;
 
+use crate::bulk::Bulk;
 use crate::delivery::page::Entry;
 
 /// Outcomes that are taken in at once.
@@ -28,6 +29,8 @@ pub(super) struct Flight {
     /// Places whose request the vendor never processed.
     refused: BTreeSet<usize>,
     batches: Vec<Running>,
+    /// Where batches run.
+    bulk: Bulk,
 }
 
 struct Open {
@@ -56,10 +59,10 @@ pub(super) enum Heard {
 
 impl Flight {
     /// Nothing is handed over yet.
-    pub(super) fn new(targets: Vec<(Entry, Address)>) -> Self {
+    pub(super) fn new(targets: Vec<(Entry, Address)>, bulk: Bulk) -> Self {
         let all = targets.len();
         let open = targets.into_iter().map(|target| Open { target, again: 0 }).enumerate().collect();
-        Self { open, begun: 0, all, refused: BTreeSet::new(), batches: Vec::new() }
+        Self { open, begun: 0, all, refused: BTreeSet::new(), batches: Vec::new(), bulk }
     }
 
     /// The next so many places, to be handed over or taken out. Whoever asks sees to that.
@@ -102,8 +105,8 @@ impl Flight {
     {
         let (outcomes, receiver) = Outcomes::channel();
         let outcomes = outcomes.watched(watcher);
-        #[expect(clippy::disallowed_methods, reason = "awaited in `hear`")]
-        let task = tokio::spawn(send(outcomes));
+        // Awaited in `hear`.
+        let task = self.bulk.spawn(send(outcomes));
         self.batches.push(Running { places, outcomes: receiver, task });
     }
 

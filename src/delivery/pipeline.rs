@@ -9,6 +9,7 @@ use moka::sync::Cache;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
 
+use crate::bulk::Bulk;
 use crate::channels::{Channel, Channels};
 use crate::clock::Clock;
 use crate::delivery::aside::Aside;
@@ -20,7 +21,7 @@ use crate::delivery::gate::Gates;
 use crate::delivery::job::Job;
 use crate::delivery::page::Page;
 use crate::delivery::plan::Planner;
-use crate::delivery::record::Recorder;
+use crate::delivery::record::Recorders;
 use crate::delivery::{cancel, escalate, expand, expire, judge, pace, quota, recall};
 use crate::direct::Hub;
 use crate::ids::{Id, IdCodec, IdMaker};
@@ -54,6 +55,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// What shutdown waits for.
     pub tasks: Tasks,
+    /// Where campaigns are worked on.
+    pub bulk: Bulk,
     /// How long the own connection is waited for before vendors are asked too, where a message says nothing.
     pub own_wait_seconds: u32,
     /// How long after acceptance a vendor that calls nobody back is asked what became of it.
@@ -69,7 +72,7 @@ pub struct Pipeline {
 pub(super) struct Inner {
     pub(super) parts: Parts,
     pub(super) epoch: u64,
-    pub(super) recorder: Recorder,
+    pub(super) recorders: Recorders,
     pub(super) gates: Gates,
     pub(super) brakes: Brakes,
     /// What vendors say of their quotas.
@@ -109,13 +112,13 @@ impl Pipeline {
     /// Takes over what an earlier life left, and starts the desks.
     pub async fn start(parts: Parts) -> Result<Self, StoreError> {
         let epoch = parts.store.begin_epoch(parts.node).await?;
-        let (recorder, recording) = Recorder::new(Arc::clone(&parts.store), parts.tasks.clone());
+        let (recorders, recording) = Recorders::new(Arc::clone(&parts.store), parts.tasks.clone());
         // Not among `tasks`: it must outlive the pages that those stop, and `stop` waits for the last word to it.
         #[expect(clippy::disallowed_methods, reason = "ends when the last page and the pipeline are gone")]
         tokio::spawn(recording);
         let inner = Arc::new(Inner {
             epoch,
-            recorder,
+            recorders,
             gates: Gates::default(),
             brakes: Brakes::default(),
             closed: quota::Closed::new(parts.store.closed_quotas(parts.clock.now_ms()).await?),
@@ -148,7 +151,7 @@ impl Pipeline {
         inner.parts.tasks.spawn("cancel", cancel::finish(Arc::clone(&inner)));
         inner.parts.tasks.spawn("pace", pace::watch(Arc::clone(&inner)));
         inner.parts.tasks.spawn("quota", quota::purge(Arc::clone(&inner)));
-        inner.parts.tasks.spawn("expand", expand::run(Arc::clone(&inner)));
+        inner.parts.tasks.spawn_bulk(&inner.parts.bulk, "expand", expand::run(Arc::clone(&inner)));
         inner.parts.tasks.spawn("expire", expire::run(Arc::clone(&inner)));
         inner.parts.tasks.spawn("recall", recall::run(Arc::clone(&inner)));
         inner.parts.tasks.spawn("escalate", escalate::run(Arc::clone(&inner)));
@@ -158,6 +161,11 @@ impl Pipeline {
     /// The epoch of this life of the node: work is leased under it.
     pub fn epoch(&self) -> u64 {
         self.inner.epoch
+    }
+
+    /// Where vendors are talked to.
+    pub fn bulk(&self) -> &Bulk {
+        &self.inner.parts.bulk
     }
 
     /// Lets a channel's desk look again: it was resumed, or its configuration changed.
@@ -195,12 +203,8 @@ impl Pipeline {
                 "vendor requests are still in flight; their targets are sent again at the next start"
             );
         }
-        // Everything that pages pushed is in the recorder's channel; one more set behind it marks the end.
-        let _ = tokio::time::timeout(
-            deadline,
-            self.inner.recorder.push_and_wait(crate::store::Changes::default(), true),
-        )
-        .await;
+        // Everything that pages pushed is in the recorder's lanes; one more set behind it marks the end.
+        let _ = tokio::time::timeout(deadline, self.inner.recorders.flush()).await;
     }
 }
 

@@ -98,7 +98,7 @@ async fn walk_or_free(inner: &Arc<Inner>, item: &WorkItem, told: &AtomicU64) {
             payload: None,
             lease_until: 0,
         };
-        inner.recorder.push(Changes { work_updates: vec![update], ..Changes::default() }, false).await;
+        inner.recorders.rest.push(Changes { work_updates: vec![update], ..Changes::default() }, false).await;
     }
 }
 
@@ -109,7 +109,7 @@ async fn walk(inner: &Arc<Inner>, item: &WorkItem, told: &AtomicU64) -> Result<(
     // The place is one behind the last delivery; 0: at the beginning.
     let mut place = u64::from_be_bytes(place);
     let Some(created_at) = store.message(item.message).await?.map(|message| message.created_at) else {
-        inner.recorder.push_and_wait(record::done(item.id), false).await;
+        inner.recorders.rest.push_and_wait(record::done(item.id), false).await;
         return Ok(());
     };
     while !inner.parts.tasks.is_stopping() {
@@ -140,7 +140,7 @@ async fn walk(inner: &Arc<Inner>, item: &WorkItem, told: &AtomicU64) -> Result<(
                 lease_until: i64::MAX as u64,
             });
         }
-        if !inner.recorder.push_and_wait(changes, true).await || rows.len() < STRIDE {
+        if !inner.recorders.rest.push_and_wait(changes, true).await || rows.len() < STRIDE {
             return Ok(());
         }
     }

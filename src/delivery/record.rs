@@ -1,9 +1,9 @@
 //! The recorder: gathers what happened and writes it in few, large transactions.
 //!
-//! What comes in: change sets, in the order in which they must become true. What goes out: one commit at a time. A
-//! change set that one person waits for is written at once; those of a campaign are gathered for a moment. When the
-//! store cannot write, nothing is dropped: the channel fills, dispatch waits, nothing more is sent ("no record, no
-//! send").
+//! What comes in: change sets in two lanes, those of short pages and all others, each in the order in which they must
+//! become true. What goes out: one commit at a time. A change set that one person waits for is written at once and
+//! waits for none of the other lane; those of a campaign are gathered for a moment. When the store cannot write,
+//! nothing is dropped: the lane fills, dispatch waits, nothing more is sent ("no record, no send").
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,22 +18,61 @@ use crate::tasks::Tasks;
 
 /// Events that make a transaction worth its while.
 const ENOUGH: usize = 1000;
+/// The same while short pages come: theirs wait for the transaction that is being written.
+const ENOUGH_BESIDE_SHORT: usize = 250;
+/// For how long after the last of a short page more are expected.
+const SHORT_FOR: Duration = Duration::from_secs(1);
 /// How long changes of a campaign are gathered.
 const GATHER: Duration = Duration::from_millis(250);
 /// How long changes that a person waits for are gathered.
 const GATHER_URGENT: Duration = Duration::from_millis(5);
-/// Change sets that may wait before dispatch does.
+/// How often the lane of campaigns is looked into while a transaction is gathered: to be woken for each of its change sets
+/// would cost more than they do.
+const LOOK: Duration = Duration::from_millis(4);
+/// Change sets that may wait in a lane before dispatch does.
 const WAITING: usize = 4096;
-/// Events that may be known and not written. With the pages in hand this bounds what a crash sends twice.
+/// Events that may be known and not written, of short pages and of others. With the pages in hand this bounds what a
+/// crash sends twice.
+const UNWRITTEN_SHORT: usize = 500;
 const UNWRITTEN: usize = 2000;
 
-/// The way to the recorder. Every page holds one; when all are dropped and what waits is written, the recorder ends.
+/// The way to the recorder, in one of its lanes. A page keeps to its lane: its change sets build on each other. When all
+/// are dropped and what waits is written, the recorder ends.
 #[derive(Debug, Clone)]
 pub(super) struct Recorder {
     way: mpsc::Sender<Entry>,
     unwritten: Arc<Semaphore>,
+    most: usize,
 }
 
+/// Both lanes.
+#[derive(Debug)]
+pub(super) struct Recorders {
+    /// Of short pages, which wait for no others.
+    pub(super) short: Recorder,
+    /// Of everything else.
+    pub(super) rest: Recorder,
+}
+
+impl Recorders {
+    /// Makes the lanes, and the work that must be run.
+    pub(super) fn new(
+        store: Arc<dyn Store>,
+        tasks: Tasks,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let ((short, of_short), (rest, of_rest)) = (Recorder::new(UNWRITTEN_SHORT), Recorder::new(UNWRITTEN));
+        let lanes = Lanes { short: of_short, rest: of_rest, short_until: Instant::now(), owes_rest: false };
+        (Self { short, rest }, run(store, tasks, lanes))
+    }
+
+    /// Waits until everything that was handed over is on disk.
+    pub(super) async fn flush(&self) {
+        let empty = Changes::default;
+        tokio::join!(self.short.push_and_wait(empty(), true), self.rest.push_and_wait(empty(), true));
+    }
+}
+
+#[derive(Debug)]
 struct Entry {
     changes: Changes,
     urgent: bool,
@@ -44,13 +83,9 @@ struct Entry {
 }
 
 impl Recorder {
-    /// Makes the way, and the work that must be run.
-    pub(super) fn new(
-        store: Arc<dyn Store>,
-        tasks: Tasks,
-    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    fn new(most: usize) -> (Self, mpsc::Receiver<Entry>) {
         let (way, receiver) = mpsc::channel(WAITING);
-        (Self { way, unwritten: Arc::new(Semaphore::new(UNWRITTEN)) }, run(store, tasks, receiver))
+        (Self { way, unwritten: Arc::new(Semaphore::new(most)), most }, receiver)
     }
 
     /// Hands over changes; waits only where the store is behind.
@@ -72,25 +107,80 @@ impl Recorder {
     }
 
     async fn send(&self, changes: Changes, urgent: bool, done: Option<oneshot::Sender<()>>) {
-        // A set of more events than may wait has the way to itself.
-        let events = changes.events.len().min(UNWRITTEN) as u32;
+        // A set of more events than may wait has the lane to itself.
+        let events = changes.events.len().min(self.most) as u32;
         let share = Arc::clone(&self.unwritten).acquire_many_owned(events).await.ok();
         let _ = self.way.send(Entry { changes, urgent, done, share }).await;
     }
 }
 
-async fn run(store: Arc<dyn Store>, tasks: Tasks, mut receiver: mpsc::Receiver<Entry>) {
-    while let Some(first) = receiver.recv().await {
+/// The receiving ends.
+struct Lanes {
+    short: mpsc::Receiver<Entry>,
+    rest: mpsc::Receiver<Entry>,
+    /// Until when short pages are expected.
+    short_until: Instant,
+    /// The last transaction was of short pages alone: however many there are, the others get on.
+    owes_rest: bool,
+}
+
+impl Lanes {
+    /// The first change set of a transaction, of short pages first; `None` when both lanes are over.
+    async fn first(&mut self) -> Option<Entry> {
+        if std::mem::take(&mut self.owes_rest)
+            && let Ok(entry) = self.rest.try_recv()
+        {
+            return Some(entry);
+        }
+        tokio::select! {
+            biased;
+            Some(entry) = self.short.recv() => {
+                self.short_until = Instant::now() + SHORT_FOR;
+                self.owes_rest = true;
+                Some(entry)
+            }
+            Some(entry) = self.rest.recv() => Some(entry),
+            else => None,
+        }
+    }
+
+    /// Gathers what else belongs into the transaction.
+    async fn gather(&mut self, batch: &mut Batch) {
         let started = Instant::now();
-        let mut batch = Batch::default();
-        batch.add(first);
-        while batch.changes.events.len() < ENOUGH {
+        loop {
+            while batch.changes.events.len() < self.enough()
+                && let Ok(entry) = self.rest.try_recv()
+            {
+                self.owes_rest = false;
+                batch.add(entry);
+            }
+            let now = Instant::now();
             let until = started + if batch.urgent { GATHER_URGENT } else { GATHER };
-            match tokio::time::timeout_at(until, receiver.recv()).await {
-                Ok(Some(entry)) => batch.add(entry),
-                Ok(None) | Err(_) => break,
+            let is_over = self.rest.is_closed() && self.rest.is_empty();
+            if batch.changes.events.len() >= self.enough() || now >= until || is_over {
+                return;
+            }
+            tokio::select! {
+                biased;
+                Some(entry) = self.short.recv() => {
+                    self.short_until = now + SHORT_FOR;
+                    batch.add(entry);
+                }
+                () = tokio::time::sleep_until(until.min(now + LOOK)) => {}
             }
         }
+    }
+
+    fn enough(&self) -> usize {
+        if Instant::now() < self.short_until { ENOUGH_BESIDE_SHORT } else { ENOUGH }
+    }
+}
+
+async fn run(store: Arc<dyn Store>, tasks: Tasks, mut lanes: Lanes) {
+    while let Some(first) = lanes.first().await {
+        let mut batch = Batch::default();
+        batch.add(first);
+        lanes.gather(&mut batch).await;
         failpoint!("record.before_write", !batch.changes.events.is_empty());
         if !write(&*store, batch.changes).await {
             tasks.stop();

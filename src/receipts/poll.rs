@@ -21,6 +21,7 @@ use futures_util::FutureExt as _;
 use super::Inner;
 use super::merge::{self, Ready};
 use super::resolve::{self, Found};
+use crate::bulk::Bulk;
 use crate::channels::Channel;
 use crate::delivery::page::Page;
 use crate::delivery::state::{Delivery, State};
@@ -138,7 +139,7 @@ async fn about(
     ids.sort_unstable();
     let (mut receipts, mut failure) = (Vec::new(), None);
     for chunk in ids.chunks(MOST_IDS) {
-        match call(channel, provider, chunk, context.clone()).await {
+        match call(pipeline.bulk(), channel, provider, chunk, context.clone()).await {
             Ok(told) => receipts.extend(told),
             Err(why) => {
                 failure = Some(why);
@@ -187,13 +188,15 @@ fn is_final(receipt: &VendorReceipt) -> bool {
 
 /// One call. A bug in an adapter costs this one.
 async fn call(
+    bulk: &Bulk,
     channel: &Channel,
     provider: &Arc<dyn Provider>,
     ids: &[String],
     context: SendContext,
 ) -> Result<Vec<Receipt>, Failure> {
-    let asking = AssertUnwindSafe(provider.poll_receipts(ids, context)).catch_unwind();
-    asking.await.unwrap_or_else(|_| {
+    let (asked, ids) = (Arc::clone(provider), ids.to_vec());
+    let asking = bulk.run(async move { asked.poll_receipts(&ids, context).await });
+    AssertUnwindSafe(asking).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!(channel.name = %channel.record.name, "the adapter panicked when the vendor was asked for receipts");
         Err(Failure::channel(Reason::ProtocolError))
     })

@@ -173,6 +173,7 @@ impl Rig {
             hub: crate::direct::Hub::default(),
             metrics: Arc::default(),
             tasks: crate::tasks::Tasks::default(),
+            bulk: crate::bulk::Bulk::here(),
             own_wait_seconds: 20,
             ask_after_seconds: 60,
         };

@@ -182,6 +182,7 @@ impl World {
             hub: Hub::default(),
             metrics: Arc::default(),
             tasks: tasks.clone(),
+            bulk: crate::bulk::Bulk::here(),
             own_wait_seconds: 20,
             ask_after_seconds: 60,
         });
