@@ -4,6 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
+use plotters::coord::ranged1d::ValueFormatter;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use crate::report::{Good, Plot, Report, folder};
@@ -86,45 +88,33 @@ fn draw(plot: &Plot, title: &str, file: &Path) -> anyhow::Result<()> {
     let mut chart = ChartBuilder::on(&area);
     chart.caption(title, ("sans-serif", 15)).margin(12).x_label_area_size(36).y_label_area_size(64);
     if right > least * 20.0 {
-        let mut chart =
-            chart.build_cartesian_2d((least..right).log_scale(), 0.0..top).map_err(|error| failed(&error))?;
-        chart
-            .configure_mesh()
-            .x_desc(&plot.x)
-            .y_desc(&plot.y)
-            .light_line_style(WHITE)
-            .draw()
-            .map_err(|error| failed(&error))?;
-        for (index, (name, points)) in plot.lines.iter().enumerate() {
-            let color = Palette99::pick(index).stroke_width(2);
-            chart
-                .draw_series(LineSeries::new(points.iter().copied(), color).point_size(3))
-                .map_err(|error| failed(&error))?
-                .label(name)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color));
-        }
-        chart
-            .configure_series_labels()
-            .background_style(WHITE)
-            .border_style(BLACK)
-            .draw()
-            .map_err(|error| failed(&error))?;
+        let x = (least..right).log_scale();
+        chart.build_cartesian_2d(x, 0.0..top).and_then(|chart| lines(chart, plot))
     } else {
-        let mut chart =
-            chart.build_cartesian_2d(0.0..right * 1.05, 0.0..top).map_err(|error| failed(&error))?;
-        chart
-            .configure_mesh()
-            .x_desc(&plot.x)
-            .y_desc(&plot.y)
-            .light_line_style(WHITE)
-            .draw()
-            .map_err(|error| failed(&error))?;
-        for (index, (_, points)) in plot.lines.iter().enumerate() {
-            let color = Palette99::pick(index).stroke_width(2);
-            chart
-                .draw_series(LineSeries::new(points.iter().copied(), color).point_size(3))
-                .map_err(|error| failed(&error))?;
-        }
+        chart.build_cartesian_2d(0.0..right * 1.05, 0.0..top).and_then(|chart| lines(chart, plot))
     }
+    .map_err(|error| failed(&error))?;
     area.present().map_err(|error| failed(&error))
+}
+
+/// Axes, lines, and their names where there is more than one.
+fn lines<'a, B: DrawingBackend + 'a, X>(
+    mut chart: ChartContext<'a, B, Cartesian2d<X, RangedCoordf64>>,
+    plot: &Plot,
+) -> Result<(), DrawingAreaErrorKind<B::ErrorType>>
+where
+    X: Ranged<ValueType = f64> + ValueFormatter<f64>,
+{
+    chart.configure_mesh().x_desc(&plot.x).y_desc(&plot.y).light_line_style(WHITE).draw()?;
+    for (index, (name, points)) in plot.lines.iter().enumerate() {
+        let color = Palette99::pick(index).stroke_width(2);
+        chart
+            .draw_series(LineSeries::new(points.iter().copied(), color).point_size(3))?
+            .label(name)
+            .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color));
+    }
+    if plot.lines.len() > 1 {
+        chart.configure_series_labels().background_style(WHITE).border_style(BLACK).draw()?;
+    }
+    Ok(())
 }

@@ -56,8 +56,6 @@ pub(crate) struct Report {
 pub(crate) struct Plot {
     pub(crate) x: String,
     pub(crate) y: String,
-    /// Both axes by powers of ten, or only that of x.
-    pub(crate) log_y: bool,
     /// Name and points of each line.
     pub(crate) lines: Vec<(String, Vec<(f64, f64)>)>,
 }

@@ -26,7 +26,7 @@ use tokio::process::{Child, Command};
 use crate::machine;
 use crate::world::on_core;
 
-/// What a ceiling reached.
+/// What was reached, by the gateway or by a ceiling.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(crate) struct Reached {
     /// Units of work.

@@ -1,7 +1,7 @@
 //! b: one call, N devices of a vendor that takes one token a request; outcomes on disk. Against a bare `h2` loop that posts
 //! the same to the same sandbox and remembers nothing.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::ensure;
 use reqwest::Method;
@@ -19,23 +19,6 @@ const STREAMS: usize = 500;
 pub(crate) const TITLE: &str = "Your order is on its way";
 pub(crate) const BODY: &str =
     "The courier will be with you between ten and twelve. You can follow the parcel in the app.";
-
-/// What one turn of the gateway took.
-pub(crate) struct Turn {
-    pub(crate) seconds: f64,
-    pub(crate) cpu: Duration,
-    pub(crate) targets: u64,
-}
-
-impl Turn {
-    pub(crate) fn rate(&self) -> f64 {
-        self.targets as f64 / self.seconds
-    }
-
-    pub(crate) fn cpu_us(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / self.targets as f64
-    }
-}
 
 /// A world with so many phones of one vendor, all tagged `all`.
 pub(crate) async fn phones(bench: &Bench, count: usize) -> anyhow::Result<World> {
@@ -59,7 +42,7 @@ pub(crate) fn message() -> Value {
 }
 
 /// Sends to all, and looks that each was asked once, taken, and written down.
-pub(crate) async fn turn(world: &World, count: usize) -> anyhow::Result<Turn> {
+pub(crate) async fn turn(world: &World, count: usize) -> anyhow::Result<Reached> {
     world.sandbox(Method::DELETE, "/requests", None).await?;
     let turn = campaign(world, count).await?;
     let summary = world.sandbox(Method::GET, "/summary", None).await?;
@@ -71,14 +54,14 @@ pub(crate) async fn turn(world: &World, count: usize) -> anyhow::Result<Turn> {
 }
 
 /// The same, where others send as well: what the sandbox took is theirs too.
-pub(crate) async fn campaign(world: &World, count: usize) -> anyhow::Result<Turn> {
+pub(crate) async fn campaign(world: &World, count: usize) -> anyhow::Result<Reached> {
     let pid = world.gateway_pid()?;
     let (before, started) = (machine::cpu(pid)?, Instant::now());
     let id = world.send(&world.key, message()).await?;
     let message = world.done(&world.key, &id).await?;
     let (seconds, cpu) = (started.elapsed().as_secs_f64(), machine::cpu(pid)? - before);
     ensure!(message["counts"]["now"]["accepted"] == count, "the gateway counts {message}");
-    Ok(Turn { seconds, cpu, targets: count as u64 })
+    Ok(Reached { done: count as u64, seconds, cpu_seconds: cpu.as_secs_f64() })
 }
 
 async fn rows(world: &World) -> anyhow::Result<i64> {
@@ -154,7 +137,7 @@ struct Found {
 }
 
 impl Found {
-    fn push(&mut self, bare: &Reached, ours: &Turn, noise: Noise) {
+    fn push(&mut self, bare: &Reached, ours: &Reached, noise: Noise) {
         self.ratios.push(ours.rate() / bare.rate());
         self.rates.push(ours.rate());
         self.bare_rates.push(bare.rate());

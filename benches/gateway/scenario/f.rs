@@ -62,7 +62,6 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     report.plot = Some(Plot {
         x: "deliveries queued".to_owned(),
         y: "seconds to the first try".to_owned(),
-        log_y: false,
         lines: vec![("after kill -9".to_owned(), line)],
     });
     Ok(report)

@@ -59,7 +59,6 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     report.plot = Some(Plot {
         x: "phones of one call".to_owned(),
         y: "µs of CPU, bytes on disk a delivery".to_owned(),
-        log_y: false,
         lines: vec![("CPU, µs".to_owned(), cpu), ("database, bytes".to_owned(), bytes)],
     });
     Ok(report)

@@ -134,7 +134,7 @@ impl Reporting {
     }
 
     /// A campaign with as many receipts a second as it alone has sends; and how long after it the last was merged.
-    async fn beside(&self, world: &World, rate: f64) -> anyhow::Result<(b::Turn, Duration)> {
+    async fn beside(&self, world: &World, rate: f64) -> anyhow::Result<(Reached, Duration)> {
         let (id, vendor) = self.sent(world, rate).await?;
         world.sandbox(Method::DELETE, "/requests", None).await?;
         let (campaign, told) = tokio::join!(b::campaign(world, self.count), vendor.go());

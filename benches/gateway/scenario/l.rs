@@ -76,7 +76,6 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     report.plot = Some(Plot {
         x: "seconds".to_owned(),
         y: "resident memory, MiB".to_owned(),
-        log_y: false,
         lines: vec![("gateway".to_owned(), points)],
     });
     Ok(report)
