@@ -80,7 +80,7 @@ use self::writer::{Claim, Function, Inbox, Job};
 use crate::store::{AcceptAnswer, Changes, NewMessage, Result, StoreError};
 
 /// What close() waits for: the writer, then the checkpointer, which is told to stop.
-type Tasks = (oneshot::Receiver<()>, oneshot::Sender<()>, JoinHandle<()>);
+type Tasks = (JoinHandle<()>, oneshot::Sender<()>, JoinHandle<()>);
 
 /// Steps of SQLite's machine between two looks at the clock: under a millisecond.
 const STEPS: i32 = 10_000;
@@ -224,13 +224,14 @@ impl SqliteStore {
         self.leave_off.store(true, Ordering::Relaxed);
         drop(self.inbox.write().unwrap_or_else(PoisonError::into_inner).take());
         let Some((writer, stop, copier)) = self.tasks.lock().await.take() else { return };
-        if writer.await.is_err() {
-            tracing::error!("the writer ended badly");
-        }
+        let ended = |what: &str, outcome: std::result::Result<(), tokio::task::JoinError>| {
+            if let Err(error) = outcome {
+                tracing::error!("the {what} ended badly: {error}");
+            }
+        };
+        ended("writer", writer.await);
         self.pool.close().await;
         let _ = stop.send(());
-        if let Err(error) = copier.await {
-            tracing::error!("the checkpointer ended badly: {error}");
-        }
+        ended("checkpointer", copier.await);
     }
 }

@@ -6,7 +6,6 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::thread;
 use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
@@ -14,7 +13,6 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
-use tokio::runtime::Handle;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
 use super::check;
@@ -190,7 +188,11 @@ impl SqliteStore {
         let unsound = Arc::clone(&broken);
         let log = Arc::new(Log::new(data_dir.join(LOG), options.log_alarm_bytes));
         let watched = Arc::clone(&log);
-        let writer = on_its_own(writer, held).map_err(|error| failed(error.into()))?;
+        #[expect(clippy::disallowed_methods, reason = "close() waits for it, after everybody who writes")]
+        let writer = tokio::spawn(async move {
+            writer.run().await;
+            drop(held);
+        });
         #[expect(clippy::disallowed_methods, reason = "close() waits for it, after the writer")]
         let copier = tokio::spawn(async move {
             checkpoint::run(copying, written, watched, unsound, stopped).await;
@@ -218,19 +220,6 @@ impl SqliteStore {
             listening: Mutex::default(),
         }))
     }
-}
-
-/// Runs the writer on a thread of its own: a transaction is a dozen statements, each of which would else wait behind all
-/// other work of the process, and everybody who writes waits with it. What comes back is told when the writer has ended.
-fn on_its_own(writer: Writer, lock: Arc<File>) -> io::Result<oneshot::Receiver<()>> {
-    let (ended, told) = oneshot::channel();
-    let runtime = Handle::current();
-    thread::Builder::new().name("anypush-commits".to_owned()).spawn(move || {
-        runtime.block_on(writer.run());
-        drop(lock);
-        let _ = ended.send(());
-    })?;
-    Ok(told)
 }
 
 /// Makes directory and files for this user alone, and takes the lock.
