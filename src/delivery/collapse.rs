@@ -176,7 +176,7 @@ pub(super) async fn take_turn(hand: &mut InHand<'_>, direct: bool) -> Result<Vec
     }
     hand.page.entries = stay;
     if !ended.is_empty() {
-        hand.recorder.push(Changes { events: ended, ..Changes::default() }, hand.urgent()).await;
+        hand.recorder().push(Changes { events: ended, ..Changes::default() }, hand.urgent()).await;
     }
     if !later.is_empty() {
         hand.rest_until = hand.rest_until.max(inner.now_ms() + LATER_MS);

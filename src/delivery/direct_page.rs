@@ -45,7 +45,7 @@ pub(super) async fn send(mut hand: InHand<'_>) -> Result<(), StoreError> {
     } else if !stay.is_empty() {
         changes.work_updates.push(shorter(&hand, &leave));
     }
-    let recorded = hand.recorder.push_in_turn(changes, hand.urgent()).await;
+    let recorded = hand.recorder().push_in_turn(changes, hand.urgent()).await;
     hand.turn = None;
     if recorded.await.is_ok() {
         hand.inner.parts.hub.wake(devices);

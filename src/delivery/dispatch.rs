@@ -49,8 +49,6 @@ pub(super) struct InHand<'a> {
     pub(super) rest_until: u64,
     /// Its place at the desk, which it may leave before it ends.
     pub(super) place: &'a Place,
-    /// Where everything goes that is to be recorded of it.
-    pub(super) recorder: &'a Recorder,
     /// Held by pages of the own connection until the recorder has them.
     pub(super) turn: Option<Turn>,
     /// Where the message has a collapse key: dropped when the outcomes are on disk.
@@ -67,7 +65,7 @@ pub(super) async fn page(inner: &Arc<Inner>, item: WorkItem, place: &Place, turn
         Ok(Err(error)) => tracing::warn!(work.id = item.id.0, "a page waits, the store failed: {error}"),
         Err(_) => tracing::error!(work.id = item.id.0, "a page stumbled and is tried again"),
     }
-    put_back(inner, place.recorder(inner), &item, None, STUMBLED_MS).await;
+    put_back(inner, place, &item, None, STUMBLED_MS).await;
 }
 
 async fn begin(
@@ -91,7 +89,6 @@ async fn begin(
         to_ask: Vec::new(),
         rest_until: 0,
         place,
-        recorder: place.recorder(inner),
         turn,
         claim: None,
         shorter: item.resumed,
@@ -122,7 +119,7 @@ async fn begin(
 /// Frees a work item, so that it comes again after this time.
 pub(super) async fn put_back(
     inner: &Arc<Inner>,
-    recorder: &Recorder,
+    place: &Place,
     item: &WorkItem,
     payload: Option<Vec<u8>>,
     after_ms: u64,
@@ -131,7 +128,7 @@ pub(super) async fn put_back(
     let update =
         WorkUpdate { id: item.id, epoch: item.epoch, due_at, attempt: item.attempt, payload, lease_until: 0 };
     let changes = Changes { work_updates: vec![update], ..Changes::default() };
-    if recorder.push_and_wait(changes, true).await {
+    if place.recorder(inner).push_and_wait(changes, true).await {
         inner.desk(item.channel).nudge(due_at);
     }
 }
@@ -140,6 +137,11 @@ impl InHand<'_> {
     /// Milliseconds since the message's creation.
     pub(super) fn at_ms(&self) -> u64 {
         self.job.at_ms(self.inner.now_ms())
+    }
+
+    /// Where everything goes that is to be recorded of it.
+    pub(super) fn recorder(&self) -> &Recorder {
+        self.place.recorder(self.inner)
     }
 
     /// Whether a person is likely to watch.
@@ -223,7 +225,7 @@ impl InHand<'_> {
             // A request may have gone out whose answer nobody can learn any more.
             let end = |entry| self.ended(entry, State::Unknown, Reason::VendorUnavailable);
             let changes = Changes { events: lost.iter().map(end).collect(), ..Changes::default() };
-            self.recorder.push(changes, self.urgent()).await;
+            self.recorder().push(changes, self.urgent()).await;
         }
         Ok(())
     }
@@ -232,13 +234,13 @@ impl InHand<'_> {
     pub(super) async fn end_all(&self, state: State, reason: Reason) {
         let events = self.page.entries.iter().map(|entry| self.ended(entry, state, reason)).collect();
         let changes = Changes { events, ..record::done(self.item.id) };
-        self.recorder.push(changes, self.urgent()).await;
+        self.recorder().push(changes, self.urgent()).await;
     }
 
     /// The channel is paused: the page waits, but not beyond its time.
     async fn hold(&self) {
         let left = self.job.ends_at().saturating_sub(self.inner.now_ms());
-        put_back(self.inner, self.recorder, self.item, self.left_out(), left.clamp(1000, HELD_MS)).await;
+        put_back(self.inner, self.place, self.item, self.left_out(), left.clamp(1000, HELD_MS)).await;
     }
 
     /// The page as it must be stored while it is in hand: with those whose step waits for more or whose vendor is to be

@@ -14,6 +14,7 @@ use futures_util::FutureExt as _;
 use crate::delivery::aside;
 use crate::delivery::expression::Expression;
 use crate::delivery::job::Job;
+use crate::delivery::page::Page;
 use crate::delivery::pipeline::Inner;
 use crate::delivery::plan::Plan;
 use crate::delivery::record;
@@ -24,8 +25,8 @@ use crate::store::{Changes, Store, StoreError, TargetDevice, WorkItem, WorkKind,
 
 /// Longest sleep without looking at what is due.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Devices that one transaction covers: a page.
-const STRIDE: usize = 1000;
+/// Devices that one transaction covers.
+const STRIDE: usize = Page::MAX;
 /// Devices that are decided about without a break: nobody else's message waits longer.
 const BREATH: usize = 100;
 

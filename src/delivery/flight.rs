@@ -29,8 +29,6 @@ pub(super) struct Flight {
     /// Places whose request the vendor never processed.
     refused: BTreeSet<usize>,
     batches: Vec<Running>,
-    /// Where batches run.
-    bulk: Bulk,
 }
 
 struct Open {
@@ -59,10 +57,10 @@ pub(super) enum Heard {
 
 impl Flight {
     /// Nothing is handed over yet.
-    pub(super) fn new(targets: Vec<(Entry, Address)>, bulk: Bulk) -> Self {
+    pub(super) fn new(targets: Vec<(Entry, Address)>) -> Self {
         let all = targets.len();
         let open = targets.into_iter().map(|target| Open { target, again: 0 }).enumerate().collect();
-        Self { open, begun: 0, all, refused: BTreeSet::new(), batches: Vec::new(), bulk }
+        Self { open, begun: 0, all, refused: BTreeSet::new(), batches: Vec::new() }
     }
 
     /// The next so many places, to be handed over or taken out. Whoever asks sees to that.
@@ -97,6 +95,7 @@ impl Flight {
     /// Hands a batch over.
     pub(super) fn begin<F>(
         &mut self,
+        bulk: &Bulk,
         places: Vec<usize>,
         watcher: impl Fn(&Outcome) + Send + Sync + 'static,
         send: impl FnOnce(Outcomes) -> F,
@@ -106,7 +105,7 @@ impl Flight {
         let (outcomes, receiver) = Outcomes::channel();
         let outcomes = outcomes.watched(watcher);
         // Awaited in `hear`.
-        let task = self.bulk.spawn(send(outcomes));
+        let task = bulk.spawn(send(outcomes));
         self.batches.push(Running { places, outcomes: receiver, task });
     }
 

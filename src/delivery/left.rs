@@ -30,6 +30,6 @@ pub(super) async fn leave_out(hand: &mut InHand<'_>) -> Result<(), StoreError> {
         std::mem::take(&mut hand.page.entries).into_iter().partition(|entry| left.contains(&entry.target));
     (hand.page.entries, hand.shorter) = (stay, true);
     let events = gone.iter().map(|entry| hand.ended(entry, State::Suppressed, Reason::UserLeft)).collect();
-    hand.recorder.push(Changes { events, ..Changes::default() }, hand.urgent()).await;
+    hand.recorder().push(Changes { events, ..Changes::default() }, hand.urgent()).await;
     Ok(())
 }

@@ -46,7 +46,7 @@ pub(super) async fn give_up(hand: InHand<'_>, reason: Reason) -> Result<(), Stor
 
 /// Like [`finish`] with leavers alone; where the store cannot be read, the page is tried again a little later.
 pub(super) async fn finish_or_put_back(hand: InHand<'_>, leavers: Vec<Leaver>) {
-    let (inner, item, recorder) = (hand.inner, hand.item, hand.recorder);
+    let (inner, item, place) = (hand.inner, hand.item, hand.place);
     let rest: Vec<_> = leavers.iter().map(|leaver| leaver.entry.clone()).collect();
     let (decisions, page) = (hand.page.decisions.clone(), hand.page.with(Vec::new()));
     if let Err(error) = finish(hand, leavers, Retries::new(), Vec::new()).await {
@@ -61,7 +61,7 @@ pub(super) async fn finish_or_put_back(hand: InHand<'_>, leavers: Vec<Leaver>) {
             payload,
             lease_until: 0,
         };
-        recorder.push(Changes { work_updates: vec![update], ..Changes::default() }, true).await;
+        place.recorder(inner).push(Changes { work_updates: vec![update], ..Changes::default() }, true).await;
         inner.desk(item.channel).nudge(due_at);
     }
 }
@@ -95,8 +95,8 @@ pub(super) async fn finish(
     let channel = inner.parts.channels.by_seq(hand.item.channel);
     changes.work.extend(channel.and_then(|channel| asking::work(&hand, &channel)));
     if new_work.is_empty() && hand.rest_until == 0 && hand.claim.is_none() {
-        hand.recorder.push(changes, hand.urgent()).await;
-    } else if hand.recorder.push_and_wait(changes, hand.urgent()).await {
+        hand.recorder().push(changes, hand.urgent()).await;
+    } else if hand.recorder().push_and_wait(changes, hand.urgent()).await {
         inner.announce(&new_work);
         if hand.rest_until > 0 {
             inner.desk(hand.item.channel).nudge(hand.rest_until);
@@ -150,7 +150,7 @@ pub(super) async fn part(hand: &mut InHand<'_>, gone: Gone<'_>, left: Vec<Entry>
             lease_until: i64::MAX as u64,
         });
     }
-    if hand.recorder.push_and_wait(changes, hand.urgent()).await {
+    if hand.recorder().push_and_wait(changes, hand.urgent()).await {
         inner.announce(&new_work);
         if let Some(claim) = &mut hand.claim {
             claim.narrow(&stays);

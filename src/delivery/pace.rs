@@ -59,7 +59,7 @@ pub(super) async fn keep_back(
     let granted = gate.retry(all);
     let wait = rand::rng().random_range(1000..=SPREAD_MS);
     if granted == 0 {
-        put_back(hand.inner, hand.recorder, hand.item, hand.left_out(), in_time(hand, wait)).await;
+        put_back(hand.inner, hand.place, hand.item, hand.left_out(), in_time(hand, wait)).await;
         return Ok(None);
     }
     let kept = hand.page.entries.split_off(granted);
@@ -85,7 +85,7 @@ async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) 
     if (down_for < PATIENCE && !hand.is_step_over(wait)) || !of_app.iter().any(is_other) {
         // Behind the probe's turn, so that the page that brings the probe is not overtaken by a thousand.
         let wait = wait.as_millis() as u64 + rand::rng().random_range(0..100);
-        put_back(hand.inner, hand.recorder, hand.item, hand.left_out(), in_time(hand, wait)).await;
+        put_back(hand.inner, hand.place, hand.item, hand.left_out(), in_time(hand, wait)).await;
         return Ok(());
     }
     let leaver = |entry: &Entry| {
@@ -104,7 +104,6 @@ async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) 
         to_ask: std::mem::take(&mut hand.to_ask),
         rest_until: 0,
         place: hand.place,
-        recorder: hand.recorder,
         turn: None,
         claim: hand.claim.take(),
         shorter: hand.shorter,

@@ -135,9 +135,8 @@ impl Lanes {
         tokio::select! {
             biased;
             Some(entry) = self.short.recv() => {
-                self.short_until = Instant::now() + SHORT_FOR;
                 self.owes_rest = true;
-                Some(entry)
+                Some(self.short(entry))
             }
             Some(entry) = self.rest.recv() => Some(entry),
             else => None,
@@ -148,6 +147,9 @@ impl Lanes {
     async fn gather(&mut self, batch: &mut Batch) {
         let started = Instant::now();
         loop {
+            while let Ok(entry) = self.short.try_recv() {
+                batch.add(self.short(entry));
+            }
             while batch.changes.events.len() < self.enough()
                 && let Ok(entry) = self.rest.try_recv()
             {
@@ -162,13 +164,16 @@ impl Lanes {
             }
             tokio::select! {
                 biased;
-                Some(entry) = self.short.recv() => {
-                    self.short_until = now + SHORT_FOR;
-                    batch.add(entry);
-                }
+                Some(entry) = self.short.recv() => batch.add(self.short(entry)),
                 () = tokio::time::sleep_until(until.min(now + LOOK)) => {}
             }
         }
+    }
+
+    /// A change set of a short page has come.
+    fn short(&mut self, entry: Entry) -> Entry {
+        self.short_until = Instant::now() + SHORT_FOR;
+        entry
     }
 
     fn enough(&self) -> usize {

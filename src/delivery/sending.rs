@@ -53,7 +53,6 @@ pub(super) async fn send(
         leavers.push(onward::Leaver { entry, event, reason: Reason::InvalidToken, else_retry: None });
     }
     let once = mode(&hand, channel) == DeliveryMode::AtMostOnce;
-    let bulk = hand.inner.parts.bulk.clone();
     let mut page = Sending {
         hand: &mut hand,
         channel,
@@ -66,7 +65,7 @@ pub(super) async fn send(
         retries: BTreeMap::new(),
         unsent: kept,
     };
-    page.run(Flight::new(targets.into_found(), bulk)).await;
+    page.run(Flight::new(targets.into_found())).await;
     let Sending { leavers, retries, unsent, .. } = page;
     pace::rest(&mut hand, &gate);
     onward::finish(hand, leavers, retries, unsent).await
@@ -203,7 +202,7 @@ impl Sending<'_, '_> {
             lease_until: i64::MAX as u64,
         };
         let changes = Changes { work_updates: vec![update], ..Changes::default() };
-        self.hand.recorder.push_and_wait(changes, true).await
+        self.hand.recorder().push_and_wait(changes, true).await
     }
 
     /// Hands over what may be under way beside what is.
@@ -243,6 +242,7 @@ impl Sending<'_, '_> {
         let batch = request::batch(inner, &self.hand.job, self.channel, page, &flight.at(&places));
         let (seer, provider) = (Arc::clone(&self.gate), Arc::clone(&self.provider));
         flight.begin(
+            &inner.parts.bulk,
             places,
             move |outcome| seer.saw(outcome),
             |outcomes| async move { provider.send(batch, context, outcomes).await },
@@ -295,7 +295,7 @@ impl Sending<'_, '_> {
 
     async fn flush(&self, changes: &mut Changes) {
         if !changes.events.is_empty() || !changes.addresses.is_empty() || !changes.quota_back.is_empty() {
-            self.hand.recorder.push(std::mem::take(changes), self.hand.urgent()).await;
+            self.hand.recorder().push(std::mem::take(changes), self.hand.urgent()).await;
         }
     }
 

@@ -8,7 +8,8 @@ const SLACK: Micros = SECOND / 100;
 /// For how long the quickest answer is remembered, at least; twice that at most.
 const MEMORY: Micros = 30 * SECOND;
 /// How long answers are looked at before anything is said of them, and how many there must be: less is chance.
-const LOOK: (Micros, u32) = (SECOND / 4, 64);
+const LOOK: Micros = SECOND / 4;
+const ANSWERS: u32 = 64;
 /// How long nothing is tried once cuts have changed nothing, so many of them one after the other: one may be noise.
 const LEFT_ALONE: Micros = 30 * SECOND;
 const IN_VAIN: u32 = 2;
@@ -44,7 +45,8 @@ struct Trial {
 }
 
 impl Trial {
-    /// Whether answers come sooner by half at least of what they should if all that they waited for was each other.
+    /// Whether answers come sooner by half at least of what they should if all that they waited for was each other; a tenth
+    /// is noise.
     fn is_worth_it(self, limit: u32, mean: Micros) -> bool {
         let kept = u64::from(limit) * 100 / u64::from(self.limit.max(1));
         mean * 200 <= self.mean * (120 + kept)
@@ -67,7 +69,7 @@ impl Crowd {
             *quickest = Quickest { since: now, this: None, before: quickest.this };
         }
         quickest.this = Some(quickest.this.map_or(latency, |this| this.min(latency)));
-        if self.look.since.is_some_and(|since| now.saturating_sub(since) > 4 * LOOK.0) {
+        if self.look.since.is_some_and(|since| now.saturating_sub(since) > 4 * LOOK) {
             // Nobody asked meanwhile: it is of another time.
             self.look = Look::default();
         }
@@ -84,7 +86,7 @@ impl Crowd {
     /// Whether the limit is to be cut, on trial; it is never cut below the floor.
     pub(super) fn is_felt(&mut self, now: Micros, limit: u32, floor: u32) -> bool {
         let Look { since: Some(since), answers, latency } = self.look else { return false };
-        if now.saturating_sub(since) < LOOK.0 || answers < LOOK.1 {
+        if now.saturating_sub(since) < LOOK || answers < ANSWERS {
             return false;
         }
         self.look = Look::default();

@@ -314,6 +314,14 @@ mod tests {
         assert!(limiter.limit() >= 12, "slowness alone takes seven eighths at most: {}", limiter.limit());
     }
 
+    /// A limit, and now: somebody waits beside the campaign, and the vendor can answer within a millisecond.
+    fn shared(most: u32) -> (Limiter, Micros) {
+        let mut limiter = Limiter::new(most);
+        limiter.is_waited_for(SECOND);
+        limiter.answered(SECOND, 1000, Sign::Good, false);
+        (limiter, SECOND)
+    }
+
     /// A vendor that answers so many at a time and lets the others wait: the more are in flight, the longer each takes.
     fn crowded(limiter: &mut Limiter, now: &mut Micros, rounds: u32, at_a_time: u32, each: Micros) {
         for _ in 0..rounds {
@@ -324,17 +332,13 @@ mod tests {
 
     #[test]
     fn what_only_queues_is_taken_back_and_a_vendor_that_takes_its_time_keeps_all() {
-        let (mut limiter, mut now) = (Limiter::new(1000), SECOND);
-        limiter.is_waited_for(now);
-        limiter.answered(now, 1000, Sign::Good, false);
+        let (mut limiter, mut now) = shared(1000);
         crowded(&mut limiter, &mut now, 1000, 20, 1000);
         assert!((125..=350).contains(&limiter.limit()), "{}", limiter.limit());
         now += SHARED;
         crowded(&mut limiter, &mut now, 2000, 20, 1000);
         assert_eq!(limiter.limit(), 1000, "nobody waits beside it any more");
-        let (mut limiter, mut now) = (Limiter::new(1000), SECOND);
-        limiter.is_waited_for(now);
-        limiter.answered(now, 1000, Sign::Good, false);
+        let (mut limiter, mut now) = shared(1000);
         windows(&mut limiter, &mut now, 40, NOISE / 2);
         assert_eq!(limiter.limit(), 1000);
         let (mut limiter, mut now) = (Limiter::new(1000), SECOND);
@@ -345,9 +349,7 @@ mod tests {
 
     #[test]
     fn few_requests_are_never_a_crowd() {
-        let (mut limiter, mut now) = (Limiter::new(64), SECOND);
-        limiter.is_waited_for(now);
-        limiter.answered(now, 1000, Sign::Good, false);
+        let (mut limiter, mut now) = shared(64);
         crowded(&mut limiter, &mut now, 100, 1, 1000);
         assert_eq!(limiter.limit(), 64);
     }

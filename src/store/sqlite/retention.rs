@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use sqlx::Row as _;
 
 use super::session::{Session, Sql, int, json};
-use super::stats::GRAINS;
+use super::stats::periods;
 use super::{SqliteStore, accept, audit, rows, work};
 use crate::clock::{DAY_MS, HOUR_MS};
 use crate::failpoint::failpoint;
@@ -209,6 +209,6 @@ async fn channels(session: &mut Session, before: u64, limit: usize) -> Sql<u64> 
              CROSS JOIN channel_stats AS s ON s.channel = c.seq AND s.grain = g.key AND s.period < g.value LIMIT ?2)",
     );
     // A period of which a part is kept stays whole.
-    let periods = GRAINS.map(|hours| before / HOUR_MS / hours);
+    let periods: Vec<u64> = periods(before / HOUR_MS).map(|(_, period)| period).collect();
     session.run(query.bind(json(&periods)).bind(limit as i64)).await
 }

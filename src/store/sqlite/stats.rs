@@ -20,7 +20,7 @@ use crate::store::{NewMessage, OTHER_LABELS, PLATFORMS, QUARTER_MS, latency_buck
 /// Labels of one app and day that reports tell apart.
 const LABELS: usize = 100;
 /// How many hours each period of a channel's counters has: they are kept by all of these.
-pub const GRAINS: [u64; 3] = [1, 24, 24 * 32];
+pub(super) const GRAINS: [u64; 3] = [1, 24, 24 * 32];
 /// What is remembered of messages and of (app, day): enough for all that are under way, and little.
 const MESSAGES: usize = 20_000;
 const DAYS: usize = 10_000;
@@ -192,14 +192,11 @@ pub(super) async fn apply(
     let place = |of: &Dimensions| (of.app, of.quarter, of.class, of.label.clone());
     for ((key, platform), by) in &moves.counters {
         let Some(of) = dimensions.get(&key.message) else { continue };
-        let reason = key.reason.map_or(0, anypush_providers::contract::Reason::code);
-        let (kind, code) = (key.view as u8, key.state.code());
-        let counter = Counter { channel: key.channel, platform: *platform, kind, code, reason };
-        *sums.entry(place(of)).or_default().entry(counter).or_insert(0) += by;
+        *sums.entry(place(of)).or_default().entry(Counter::of(key, *platform)).or_insert(0) += by;
     }
     for (message, more, _) in grown() {
         let Some(of) = dimensions.get(message) else { continue };
-        *sums.entry(place(of)).or_default().entry(TARGETED).or_insert(0) += *more as i64;
+        *sums.entry(place(of)).or_default().entry(Counter::TARGETED).or_insert(0) += *more as i64;
     }
     sums.retain(|_, tally| tally.values().any(|by| *by != 0));
     add(session, sums).await?;
@@ -208,9 +205,6 @@ pub(super) async fn apply(
 
 /// Where counters of reports stand: app, quarter, class, label.
 type Place = (i64, u64, i64, String);
-
-/// Targets, whatever became of them.
-const TARGETED: Counter = Counter { channel: 0, platform: 0, kind: 2, code: 0, reason: 0 };
 
 /// Adds to what is stored: one read, one statement.
 async fn add(session: &mut Session, mut sums: BTreeMap<Place, Tally>) -> Sql<()> {
@@ -234,9 +228,14 @@ async fn add(session: &mut Session, mut sums: BTreeMap<Place, Tally>) -> Sql<()>
     session
         .insert_rows(head, tail, &rows, |row, ((app, quarter, class, label), counts)| {
             row.push_bind(*app).push_bind(*quarter as i64).push_bind(*class);
-            row.push_bind(label.clone()).push_bind(counts.clone());
+            row.push_bind(label.as_str()).push_bind(counts.as_slice());
         })
         .await
+}
+
+/// The periods that an hour since 1970 lies in, one of each grain: (grain, period).
+pub fn periods(hour: u64) -> impl Iterator<Item = (usize, u64)> {
+    GRAINS.into_iter().map(move |hours| hour / hours).enumerate()
 }
 
 async fn tries(session: &mut Session, now_ms: u64, moves: &Moves) -> Sql<()> {
@@ -246,8 +245,7 @@ async fn tries(session: &mut Session, now_ms: u64, moves: &Moves) -> Sql<()> {
     let hour = now_ms / HOUR_MS;
     let rows: Vec<_> = (moves.tries.iter())
         .flat_map(|((channel, kind, code), n)| {
-            let of = move |(grain, hours)| (channel, grain, hour / hours, kind, code, n);
-            GRAINS.into_iter().enumerate().map(of)
+            periods(hour).map(move |(grain, period)| (channel, grain, period, kind, code, n))
         })
         .collect();
     let query = sqlx::query(

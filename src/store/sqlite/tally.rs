@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
+use anypush_providers::contract::Reason;
+
 use super::rows::odd;
+use crate::delivery::state::CounterKey;
 
 /// What a counter counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,6 +24,17 @@ pub struct Counter {
     pub code: u8,
     /// The reason's number; 0 = none.
     pub reason: u8,
+}
+
+impl Counter {
+    /// Targets, whatever became of them.
+    pub const TARGETED: Self = Self { channel: 0, platform: 0, kind: 2, code: 0, reason: 0 };
+
+    /// What counts deliveries on this platform as a message's counter does.
+    pub fn of(key: &CounterKey, platform: u8) -> Self {
+        let reason = key.reason.map_or(0, Reason::code);
+        Self { channel: key.channel, platform, kind: key.view as u8, code: key.state.code(), reason }
+    }
 }
 
 /// Counters and their numbers.

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use anypush::delivery::state::{CounterKey, Delivery, Event, State, apply};
 use anypush::delivery::trail::{Next, TrailEntry};
 use anypush::ids::{Id, IdMaker};
-use anypush::store::sqlite::stats::GRAINS;
+use anypush::store::sqlite::stats::periods;
 use anypush::store::sqlite::tally::{Counter, Tally, encode};
 use anypush::store::{PLATFORMS, QUARTER_MS, latency_bucket};
 use anypush_providers::contract::{Reason, Witness};
@@ -235,8 +235,7 @@ impl Written {
             self.labels.insert((at / DAY_MS, message.label));
         }
         let place = (at / QUARTER_MS, message.class, message.label);
-        let targeted = Counter { channel: 0, platform: 0, kind: 2, code: 0, reason: 0 };
-        *self.stats.entry(place).or_default().entry(targeted).or_insert(0) += message.count as i64;
+        *self.stats.entry(place).or_default().entry(Counter::TARGETED).or_insert(0) += message.count as i64;
     }
 
     fn happened(
@@ -250,17 +249,15 @@ impl Written {
         let at = message.id.unix_ms();
         for (key, by) in moves {
             *self.messages.entry(key).or_insert(0) += by;
-            let (kind, code, reason) = (key.view as u8, key.state.code(), key.reason.map_or(0, Reason::code));
             let place = (at / QUARTER_MS, message.class, message.label);
-            let counter = Counter { channel: key.channel, platform, kind, code, reason };
-            *self.stats.entry(place).or_default().entry(counter).or_insert(0) += by;
+            *self.stats.entry(place).or_default().entry(Counter::of(&key, platform)).or_insert(0) += by;
         }
         for entry in &event.trail {
             if let TrailEntry::Attempted { channel, reason, latency_ms, at_ms, .. } = entry {
                 let (hour, reason) = ((at + at_ms) / HOUR_MS, reason.map_or(0, Reason::code));
-                for (grain, hours) in GRAINS.into_iter().enumerate() {
+                for (grain, period) in periods(hour) {
                     for (kind, code) in [(0, reason), (1, latency_bucket(*latency_ms))] {
-                        *self.tries.entry((*channel, grain, hour / hours, kind, code)).or_insert(0) += 1;
+                        *self.tries.entry((*channel, grain, period, kind, code)).or_insert(0) += 1;
                     }
                 }
             }
@@ -290,7 +287,7 @@ impl Written {
                 .push_bind(*quarter as i64)
                 .push_bind(*class)
                 .push_bind(*label)
-                .push_bind(counts.clone());
+                .push_bind(counts.as_slice());
         })
         .await?;
         let tries: Vec<_> = self.tries.into_iter().collect();
