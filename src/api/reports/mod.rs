@@ -13,9 +13,9 @@ use anypush_providers::contract::Class;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use jiff::tz::TimeZone;
-use serde_json::{Value, json};
+use serde::Serialize;
 
 use self::calendar::{Interval, Span, spans};
 use self::series::{Dimension, Series};
@@ -43,25 +43,37 @@ struct Report {
     series: Vec<Series>,
 }
 
+/// A report as it is answered.
+#[derive(Serialize)]
+struct Shown<'a> {
+    from: Option<&'a String>,
+    to: Option<String>,
+    interval: &'static str,
+    timezone: &'a str,
+    group_by: Vec<&'static str>,
+    series: Vec<series::Shown<'a>>,
+}
+
 /// `GET /v1/reports/deliveries`
 pub(super) async fn deliveries(
     State(gateway): State<Arc<Gateway>>,
     caller: Caller,
     query: Query,
-) -> Answer<Json<Value>> {
-    let report = report(&gateway, &caller, query).await?;
-    let bound = |span: Option<&Span>, end: bool| {
-        span.map(|span| rfc3339(if end { span.end_ms } else { span.start_ms }))
+) -> Answer<Response> {
+    let Report { zone, interval, by, spans, series } = report(&gateway, &caller, query).await?;
+    let starts: Vec<String> = spans.iter().map(|span| rfc3339(span.start_ms)).collect();
+    let shown = Shown {
+        from: starts.first(),
+        to: spans.last().map(|span| rfc3339(span.end_ms)),
+        interval: match interval {
+            Interval::Hour => "hour",
+            Interval::Day => "day",
+        },
+        timezone: &zone,
+        group_by: by.iter().map(|by| by.name()).collect(),
+        series: series.iter().map(|one| one.shown(&by, &spans, &starts)).collect(),
     };
-    let series: Vec<_> = report.series.iter().map(|one| one.view(&report.by, &report.spans)).collect();
-    Ok(Json(json!({
-        "from": bound(report.spans.first(), false),
-        "to": bound(report.spans.last(), true),
-        "interval": match report.interval { Interval::Hour => "hour", Interval::Day => "day" },
-        "timezone": report.zone,
-        "group_by": report.by.iter().map(|by| by.name()).collect::<Vec<_>>(),
-        "series": series,
-    })))
+    Ok(Json(shown).into_response())
 }
 
 /// `GET /v1/reports/deliveries.csv`

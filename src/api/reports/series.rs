@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer};
 
 use super::calendar::Span;
 use crate::clock::rfc3339;
@@ -69,21 +69,53 @@ impl Numbers {
         self.now.iter().sum()
     }
 
-    fn view(&self) -> Map<String, Value> {
-        let named = |states: &[State], numbers: &[i64]| -> Map<String, Value> {
-            states.iter().zip(numbers).map(|(state, n)| (state.as_str().to_owned(), (*n).into())).collect()
-        };
-        let mut view = Map::new();
-        view.insert("targeted".into(), self.targeted().into());
-        view.insert("reached".into(), named(&REACHED, &self.reached).into());
-        view.insert("now".into(), named(&State::ALL, &self.now).into());
-        view
-    }
-
     fn cells(&self) -> impl Iterator<Item = String> {
         let numbers = std::iter::once(self.targeted()).chain(self.reached).chain(self.now);
         numbers.map(|n| n.to_string())
     }
+}
+
+/// Numbers by what they count.
+#[derive(Serialize)]
+struct Named {
+    targeted: i64,
+    reached: ByState<{ REACHED.len() }>,
+    now: ByState<{ State::ALL.len() }>,
+}
+
+/// Numbers by the names of these states.
+struct ByState<const N: usize>([State; N], [i64; N]);
+
+impl<const N: usize> Serialize for ByState<N> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|state| state.as_str()).zip(self.1))
+    }
+}
+
+impl From<&Numbers> for Named {
+    fn from(numbers: &Numbers) -> Self {
+        Self {
+            targeted: numbers.targeted(),
+            reached: ByState(REACHED, numbers.reached),
+            now: ByState(State::ALL, numbers.now),
+        }
+    }
+}
+
+/// A group as the API shows it. There may be twenty thousand points, so nothing is put together but the text.
+#[derive(Serialize)]
+pub(super) struct Shown<'a> {
+    group: BTreeMap<&'static str, Option<&'a str>>,
+    total: Named,
+    points: Vec<Point<'a>>,
+}
+
+#[derive(Serialize)]
+struct Point<'a> {
+    start: &'a str,
+    local: &'a str,
+    #[serde(flatten)]
+    numbers: Named,
 }
 
 /// A group and its numbers, one for each stretch of time.
@@ -94,22 +126,25 @@ pub(super) struct Series {
 }
 
 impl Series {
-    pub(super) fn view(&self, by: &[Dimension], spans: &[Span]) -> Value {
-        let group: Map<String, Value> = by
-            .iter()
-            .zip(&self.group)
-            .map(|(by, name)| (by.name().to_owned(), name.clone().into()))
-            .collect();
+    /// As the API shows it; `starts` of the stretches of time.
+    pub(super) fn shown<'a>(
+        &'a self,
+        by: &[Dimension],
+        spans: &'a [Span],
+        starts: &'a [String],
+    ) -> Shown<'a> {
         let mut total = Numbers::default();
         self.points.iter().for_each(|numbers| total.add(numbers));
-        let point = |(span, numbers): (&Span, &Numbers)| {
-            let mut point = numbers.view();
-            point.insert("start".into(), rfc3339(span.start_ms).into());
-            point.insert("local".into(), span.local.clone().into());
-            Value::Object(point)
+        let point = |((span, start), numbers): ((&'a Span, &'a String), &Numbers)| Point {
+            start,
+            local: &span.local,
+            numbers: numbers.into(),
         };
-        let points: Vec<_> = spans.iter().zip(&self.points).map(point).collect();
-        json!({"group": group, "total": total.view(), "points": points})
+        Shown {
+            group: by.iter().map(|by| by.name()).zip(self.group.iter().map(Option::as_deref)).collect(),
+            total: (&total).into(),
+            points: spans.iter().zip(starts).zip(&self.points).map(point).collect(),
+        }
     }
 
     /// Rows of a table with [`columns`].

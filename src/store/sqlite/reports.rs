@@ -21,33 +21,45 @@ pub(super) async fn deliveries(session: &mut Session, ask: &ReportAsk) -> Sql<Ve
         let class = if ask.by.class { row.try_get::<i64, _>(1)? as u8 } else { 0 };
         let label = if ask.by.label { row.try_get(2)? } else { String::new() };
         let sums = sums.entry((rows::number(&row, 0)? as usize, class, label)).or_default();
-        tally::decode(row.try_get(3)?, |counter, n| {
+        let counts: Option<&[u8]> = row.try_get(3)?;
+        tally::decode(counts.unwrap_or_default(), |counter, n| {
             if is_asked(ask, counter) {
-                sums.add(told_apart(ask, counter), n);
+                *sums.entry(told_apart(ask, counter)).or_insert(0) += n;
             }
         })
     };
     session.each(query.build(), see).await?;
     let mut found = Vec::new();
     for ((span, class, label), sums) in sums {
-        for (counter, n) in sums.all() {
+        for (counter, n) in sums.into_iter().filter(|(_, n)| *n != 0) {
             found.push(record(span, (class, &label), counter, n)?);
         }
     }
     Ok(found)
 }
 
-/// Each stretch of time is a range of the key. `before` stands before the statement.
+/// Each stretch of time is a range of the key. Where neither classes nor labels are told apart, all values of a stretch are
+/// joined to one: a row of its own costs more than what is in it. `before` stands before the statement.
 pub(super) fn question(before: &'static str, ask: &ReportAsk) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(before);
-    query.push("SELECT b.key, s.class, s.label, s.counts FROM json_each(").push_bind(json(&ask.spans));
-    query.push(") AS b CROSS JOIN stats AS s ON s.app = ").push_bind(ask.app);
-    query.push(" AND s.quarter >= b.value ->> 0 AND s.quarter < b.value ->> 1 WHERE true");
+    let joined = !ask.by.class && !ask.by.label;
+    if joined {
+        query
+            .push("SELECT b.key, NULL, NULL, (SELECT unhex(group_concat(hex(s.counts), '')) FROM stats AS s");
+    } else {
+        query.push("SELECT b.key, s.class, s.label, s.counts FROM json_each(").push_bind(json(&ask.spans));
+        query.push(") AS b CROSS JOIN stats AS s");
+    }
+    query.push(" WHERE s.app = ").push_bind(ask.app);
+    query.push(" AND s.quarter >= b.value ->> 0 AND s.quarter < b.value ->> 1");
     if let Some(class) = ask.class {
         query.push(" AND s.class = ").push_bind(rows::class_code(class));
     }
     if let Some(label) = &ask.label {
         query.push(" AND s.label = ").push_bind(label.clone());
+    }
+    if joined {
+        query.push(") FROM json_each(").push_bind(json(&ask.spans)).push(") AS b");
     }
     query
 }
