@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anypush_providers::contract::Reason;
+use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use serde_json::json;
@@ -285,6 +286,50 @@ pub(in crate::store) async fn an_audience_is_walked_by_number_without_gap_or_dou
     assert_eq!(walk(store, 1, &Expression::Users(users.to_vec()), 2).await.len(), 5);
     assert_eq!(store.targets_by_number(1, &ids[3..6]).await.unwrap().len(), 3);
     assert_eq!(store.targets_by_number(2, &ids).await.unwrap().len(), 0);
+}
+
+pub(in crate::store) async fn callers_who_ask_at_the_same_time_each_get_what_they_would_alone(
+    store: &dyn Store,
+) {
+    app(store, "shop").await;
+    app(store, "news").await;
+    let phone = |name: String| DevicePut {
+        addresses: vec![address("fcm", &format!("{name}-f")), address("apns", &format!("{name}-a"))],
+        ..tagged(&name, &[])
+    };
+    for (app, first) in [(1, "a"), (2, "b")] {
+        let devices = (0..40).map(|i| phone(format!("{first}{i}"))).collect();
+        store.put_devices(app, devices, NOW).await.unwrap();
+    }
+    let names = |i: usize| {
+        let both = ["a", "b"].map(|first| format!("{first}{}", i % 40));
+        let mut names = both.to_vec();
+        names.extend([format!("nobody{i}"), format!("a{}", i % 7), both[0].clone()]);
+        names.extend((0..i % 30).map(|n| format!("b{n}")));
+        names
+    };
+    let ask = async |i: usize| {
+        let (app, names) = (1 + i as i64 % 2, names(i));
+        let found = store.targets_by_id(app, &names).await.unwrap();
+        let devices: Vec<u64> = found.iter().map(|target| target.seq).chain([u64::MAX >> 1]).collect();
+        let provider = if i.is_multiple_of(3) { "fcm" } else { "apns" };
+        (found, store.send_addresses(app, provider, &devices).await.unwrap())
+    };
+    let together = join_all((0..300).map(&ask)).await;
+    for (i, (found, addresses)) in together.into_iter().enumerate() {
+        let mut known: Vec<_> =
+            names(i).into_iter().filter(|name| name.starts_with(["a", "b"][i % 2])).collect();
+        known.sort_unstable();
+        known.dedup();
+        let mut given: Vec<_> = found.iter().map(|target| target.id.clone()).collect();
+        assert!(found.iter().all(|target| target.addresses.len() == 2) && found.is_sorted_by_key(|t| t.seq));
+        given.sort_unstable();
+        assert_eq!(given, known);
+        let end = if i.is_multiple_of(3) { "-f" } else { "-a" };
+        let tokens: Vec<_> = addresses.iter().map(|address| address.token.clone()).collect();
+        assert_eq!(tokens, found.iter().map(|target| format!("{}{end}", target.id)).collect::<Vec<_>>());
+        assert_eq!(ask(i).await, (found, addresses));
+    }
 }
 
 pub(in crate::store) async fn an_audience_that_changes_while_it_is_walked_names_nobody_twice(

@@ -70,6 +70,7 @@ macro_rules! conformance_tests {
                 filters_find_devices_by_id_user_tag_and_token,
                 a_secret_bumps_the_epoch_and_the_user_name_stays,
                 an_audience_is_walked_by_number_without_gap_or_double,
+                callers_who_ask_at_the_same_time_each_get_what_they_would_alone,
                 an_audience_that_changes_while_it_is_walked_names_nobody_twice,
                 only_active_addresses_of_the_provider_are_sent_to;
             erase:

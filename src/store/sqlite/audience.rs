@@ -7,6 +7,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::addresses::{self, token_hash};
 use super::devices::{self, columns};
+use super::readers::LookUp;
 use super::rows;
 use super::session::{Session, Sql, int, json};
 use super::walk::Walk;
@@ -92,24 +93,41 @@ pub(super) async fn ids(session: &mut Session, devices: &[u64]) -> Sql<Vec<(u64,
     found.iter().map(|row| Ok((rows::number(row, 0)?, row.try_get(1)?))).collect()
 }
 
-/// A device as [`Session::array`] brings it: number, id, enabled, connects, user.
-type TargetRow = (u64, String, u8, u8, Option<String>);
+/// An active address of a device, or that it has none, as [`Session::array`] brings it: number, id, enabled, connects, user;
+/// provider, version, kind, parameters.
+type TargetRow =
+    (u64, String, u8, u8, Option<String>, Option<String>, Option<u32>, Option<String>, Option<String>);
 
-macro_rules! target_row {
-    () => {
-        "SELECT json_group_array(json_array(d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id)) "
+/// Devices by the rows of `j`, with their active addresses.
+macro_rules! targets {
+    ($of:literal, $by:literal) => {
+        concat!(
+            "SELECT json_group_array(json_array(d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id,
+                a.provider, a.version, a.kind, a.params))
+             FROM ",
+            $of,
+            " AS j CROSS JOIN devices AS d ON d.app = ?1 AND ",
+            $by,
+            "
+             LEFT JOIN addresses AS a ON a.device = d.seq AND a.state = 0"
+        )
     };
 }
 
+/// Devices of an app by id.
+pub(super) const TARGETS: LookUp<i64, String, TargetDevice> =
+    LookUp { find: |session, app, ids| Box::pin(by_id(session, *app, ids)), by: |target| &target.id };
+
+/// Addresses of (app, provider) by device.
+pub(super) const ADDRESSES: LookUp<(i64, String), u64, SendAddress> = LookUp {
+    find: |session, (app, provider), devices| Box::pin(send_addresses(session, *app, provider, devices)),
+    by: |address| &address.device,
+};
+
 /// Devices by id.
 pub(super) async fn by_id(session: &mut Session, app: i64, ids: &[String]) -> Sql<Vec<TargetDevice>> {
-    let query = sqlx::query(concat!(
-        target_row!(),
-        "FROM (SELECT DISTINCT value FROM json_each(?2)) AS j
-         CROSS JOIN devices AS d ON d.app = ?1 AND d.id = j.value"
-    ));
-    let found = session.array(query.bind(app).bind(json(ids))).await?;
-    targets(session, found).await
+    let query = sqlx::query(targets!("json_each(?2)", "d.id = j.value"));
+    targets(session.array(query.bind(app).bind(json(ids))).await?)
 }
 
 /// Those of these users who have a device.
@@ -124,12 +142,8 @@ pub(super) async fn known_users(session: &mut Session, app: i64, users: &[String
 
 /// Devices by number.
 pub(super) async fn by_number(session: &mut Session, app: i64, devices: &[u64]) -> Sql<Vec<TargetDevice>> {
-    let query = sqlx::query(concat!(
-        target_row!(),
-        "FROM json_each(?2) AS j CROSS JOIN devices AS d ON d.seq = j.value WHERE d.app = ?1"
-    ));
-    let found = session.array(query.bind(app).bind(json(devices))).await?;
-    targets(session, found).await
+    let query = sqlx::query(targets!("json_each(?2)", "d.seq = j.value"));
+    targets(session.array(query.bind(app).bind(json(devices))).await?)
 }
 
 /// Devices that fit an expression, by number. Looks at so many numbers at the most: where hardly anybody fits, a caller
@@ -162,29 +176,19 @@ pub(super) async fn matching(
 }
 
 /// Each device once, in order of number, with its active addresses.
-async fn targets(session: &mut Session, mut found: Vec<TargetRow>) -> Sql<Vec<TargetDevice>> {
-    found.sort_unstable_by_key(|row| row.0);
-    found.dedup_by_key(|row| row.0);
-    let target = |(seq, id, enabled, connects, user_id)| TargetDevice {
-        seq,
-        id,
-        enabled: enabled != 0,
-        connects: connects != 0,
-        user_id,
-        addresses: Vec::new(),
-    };
-    let mut targets: Vec<TargetDevice> = found.into_iter().map(target).collect();
-    let devices: Vec<u64> = targets.iter().map(|target| target.seq).collect();
-    let query = sqlx::query(
-        "SELECT json_group_array(json_array(a.device, a.provider, a.version, a.kind, a.params))
-         FROM json_each(?1) AS d CROSS JOIN addresses AS a ON a.device = d.value WHERE a.state = 0",
-    );
-    let mut addresses: Vec<(u64, String, u32, String, String)> =
-        session.array(query.bind(json(&devices))).await?;
-    addresses.sort_unstable();
-    for (device, provider, version, kind, params) in addresses {
-        if let Ok(place) = targets.binary_search_by_key(&device, |target| target.seq) {
-            targets[place].addresses.push((provider, version, kind, rows::params(&params)?));
+fn targets(mut found: Vec<TargetRow>) -> Sql<Vec<TargetDevice>> {
+    found.sort_unstable();
+    found.dedup();
+    let mut targets: Vec<TargetDevice> = Vec::with_capacity(found.len());
+    for (seq, id, enabled, connects, user_id, provider, version, kind, params) in found {
+        if targets.last().is_none_or(|last| last.seq != seq) {
+            let (enabled, connects) = (enabled != 0, connects != 0);
+            targets.push(TargetDevice { seq, id, enabled, connects, user_id, addresses: Vec::new() });
+        }
+        if let (Some(target), Some(provider), Some(version), Some(kind), Some(params)) =
+            (targets.last_mut(), provider, version, kind, params)
+        {
+            target.addresses.push((provider, version, kind, rows::params(&params)?));
         }
     }
     Ok(targets)

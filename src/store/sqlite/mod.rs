@@ -38,6 +38,7 @@ mod log;
 mod open;
 mod places;
 mod quotas;
+mod readers;
 mod reads;
 mod registration;
 mod reports;
@@ -63,7 +64,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use sqlx::SqlitePool;
 use tokio::sync::{Mutex, Semaphore, SetOnce, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -74,16 +74,14 @@ pub use open::{FILE, OpenError, SqliteOptions};
 
 use self::events::Taps;
 use self::log::Log;
+use self::readers::{Readers, Together};
 pub(crate) use self::session::hex;
-use self::session::{Session, Sql, told};
+use self::session::{Session, Sql};
 use self::writer::{Claim, Function, Inbox, Job};
-use crate::store::{AcceptAnswer, Changes, NewMessage, Result, StoreError};
+use crate::store::{AcceptAnswer, Changes, NewMessage, Result, SendAddress, StoreError, TargetDevice};
 
 /// What close() waits for: the writer, then the checkpointer, which is told to stop.
 type Tasks = (JoinHandle<()>, oneshot::Sender<()>, JoinHandle<()>);
-
-/// Steps of SQLite's machine between two looks at the clock: under a millisecond.
-const STEPS: i32 = 10_000;
 
 /// Kilobytes of accepts that may wait for the writer.
 const ACCEPT_ROOM: usize = 64 * 1024;
@@ -94,15 +92,16 @@ pub struct SqliteStore {
     leave_off: Arc<AtomicBool>,
     /// Gone once it is closed.
     inbox: RwLock<Option<Inbox>>,
-    pool: SqlitePool,
+    readers: Readers,
+    /// Devices of an app by id, and addresses for a provider by device: what every single send and page needs.
+    targets: Together<i64, String, TargetDevice>,
+    addresses: Together<(i64, String), u64, SendAddress>,
     statements: Arc<AtomicU64>,
     /// Who listens to events.
     taps: Arc<Taps>,
     /// Why nothing is written any more.
     broken: Arc<SetOnce<String>>,
     log: Arc<Log>,
-    /// How long a read may take.
-    read_timeout: Duration,
     /// How long a caller waits for a place in the writer's inbox.
     patience: Duration,
     /// How long an accept may wait until it is begun.
@@ -116,7 +115,7 @@ pub struct SqliteStore {
 
 impl fmt::Debug for SqliteStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SqliteStore").field("pool", &self.pool).finish_non_exhaustive()
+        f.debug_struct("SqliteStore").field("readers", &self.readers).finish_non_exhaustive()
     }
 }
 
@@ -199,13 +198,7 @@ impl SqliteStore {
 
     /// A read.
     async fn read<T>(&self, work: impl AsyncFnOnce(&mut Session) -> Sql<T>) -> Result<T> {
-        let mut connection = self.pool.acquire().await.map_err(|e| told(&e))?;
-        // One that does not end would hold its view of the database, and the log could not begin anew.
-        let until = std::time::Instant::now() + self.read_timeout;
-        let mut handle = connection.lock_handle().await.map_err(|e| told(&e))?;
-        handle.set_progress_handler(STEPS, move || std::time::Instant::now() < until);
-        drop(handle);
-        work(&mut Session::pooled(connection)).await.map_err(|e| told(&e))
+        self.readers.read(work).await
     }
 
     /// Reads anew who listens to events, once that has changed.
@@ -230,7 +223,7 @@ impl SqliteStore {
             }
         };
         ended("writer", writer.await);
-        self.pool.close().await;
+        self.readers.close().await;
         let _ = stop.send(());
         ended("checkpointer", copier.await);
     }

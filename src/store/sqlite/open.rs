@@ -15,15 +15,15 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _};
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
-use super::check;
 use super::checkpoint::{self, Written};
 use super::events::Taps;
 use super::inbox::Positions;
 use super::log::Log;
+use super::readers::{Readers, Together};
 use super::session::{Session, Sql};
 use super::stats::Remembered;
 use super::writer::{Inbox, Writer};
-use super::{ACCEPT_ROOM, SqliteStore};
+use super::{ACCEPT_ROOM, SqliteStore, audience, check};
 use crate::clock::Clock;
 
 /// The database's file name.
@@ -204,15 +204,17 @@ impl SqliteStore {
             #[expect(clippy::disallowed_methods, reason = "told to leave off by close()")]
             tokio::spawn(check);
         }
+        let readers = Readers::new(pool, options.read_timeout);
         Ok(Arc::new(Self {
             leave_off,
             inbox: std::sync::RwLock::new(Some(Inbox { accepts, rest })),
-            pool,
+            targets: Together::begin(readers.clone(), audience::TARGETS),
+            addresses: Together::begin(readers.clone(), audience::ADDRESSES),
+            readers,
             statements,
             taps,
             broken,
             log,
-            read_timeout: options.read_timeout,
             patience: options.busy_timeout,
             accept_timeout: options.accept_timeout,
             accept_room: Semaphore::new(ACCEPT_ROOM),

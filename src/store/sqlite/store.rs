@@ -279,7 +279,7 @@ impl Store for SqliteStore {
     }
 
     async fn targets_by_id(&self, app: i64, ids: &[String]) -> Result<Vec<TargetDevice>> {
-        self.read(async |s| audience::by_id(s, app, ids).await).await
+        self.targets.ask(app, ids).await
     }
 
     async fn known_users(&self, app: i64, users: &[String]) -> Result<Vec<String>> {
@@ -295,7 +295,7 @@ impl Store for SqliteStore {
     }
 
     async fn send_addresses(&self, app: i64, provider: &str, devices: &[u64]) -> Result<Vec<SendAddress>> {
-        self.read(async |s| audience::send_addresses(s, app, provider, devices).await).await
+        self.addresses.ask((app, provider.to_owned()), devices).await
     }
 
     async fn restore_addresses(

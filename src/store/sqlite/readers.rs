@@ -1,0 +1,174 @@
+//! The reading ends, and small reads of many callers that are made together.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use futures_util::future::BoxFuture;
+use sqlx::SqlitePool;
+use tokio::sync::{mpsc, oneshot};
+
+use super::session::{Session, Sql, told};
+use crate::store::{Result, StoreError};
+
+/// Steps of SQLite's machine between two looks at the clock: under a millisecond.
+const STEPS: i32 = 10_000;
+/// What is asked in one read at the most, and what may wait for the next before callers do.
+const ABREAST: usize = 256;
+const WAITING: usize = 1024;
+
+/// The reading ends. Cloning shares them.
+#[derive(Debug, Clone)]
+pub(super) struct Readers {
+    pool: SqlitePool,
+    /// How long a read may take.
+    timeout: Duration,
+}
+
+impl Readers {
+    pub(super) fn new(pool: SqlitePool, timeout: Duration) -> Self {
+        Self { pool, timeout }
+    }
+
+    /// A read.
+    pub(super) async fn read<T>(&self, work: impl AsyncFnOnce(&mut Session) -> Sql<T>) -> Result<T> {
+        let mut connection = self.pool.acquire().await.map_err(|e| told(&e))?;
+        // One that does not end would hold its view of the database, and the log could not begin anew.
+        let until = Instant::now() + self.timeout;
+        let mut handle = connection.lock_handle().await.map_err(|e| told(&e))?;
+        handle.set_progress_handler(STEPS, move || Instant::now() < until);
+        drop(handle);
+        work(&mut Session::pooled(connection)).await.map_err(|e| told(&e))
+    }
+
+    /// Lets nobody read any more, once those who do have ended.
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Who asks for more than so many has a read of its own: for so many the way does not count.
+const FEW: usize = 16;
+
+/// Look-ups of a few rows each, by many callers at the same time, made together: who asks while others are being answered is
+/// answered with the next. Alone nobody waits for anything; under load a look-up costs what its rows cost, and not the way
+/// to another thread and back, which is ten times as much.
+pub(super) struct Together<K, Q, F> {
+    readers: Readers,
+    look_up: LookUp<K, Q, F>,
+    way: mpsc::Sender<Question<K, Q, F>>,
+}
+
+/// What one caller asks: these, of one key.
+struct Question<K, Q, F> {
+    key: K,
+    asked: Vec<Q>,
+    answer: oneshot::Sender<Result<Vec<F>>>,
+}
+
+/// Finds what is asked of one key.
+type Find<K, Q, F> = for<'a> fn(&'a mut Session, &'a K, &'a [Q]) -> BoxFuture<'a, Sql<Vec<F>>>;
+
+/// How it is looked up: all that is asked of one key, and what each row that is found was asked by.
+#[derive(Debug)]
+pub(super) struct LookUp<K, Q, F> {
+    pub(super) find: Find<K, Q, F>,
+    pub(super) by: fn(&F) -> &Q,
+}
+
+impl<K, Q, F> Clone for LookUp<K, Q, F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<K, Q, F> Copy for LookUp<K, Q, F> {}
+
+impl<K, Q, F> Together<K, Q, F>
+where
+    K: Ord + Send + Sync + 'static,
+    Q: Ord + Clone + Send + Sync + 'static,
+    F: Clone + Send + Sync + 'static,
+{
+    /// Answers until it is dropped.
+    pub(super) fn begin(readers: Readers, look_up: LookUp<K, Q, F>) -> Self {
+        let (way, questions) = mpsc::channel(WAITING);
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it ends with the store; what it reads nobody waits for then"
+        )]
+        tokio::spawn(answer(readers.clone(), look_up, questions));
+        Self { readers, look_up, way }
+    }
+
+    /// What is found, in the order in which it is found.
+    pub(super) async fn ask(&self, key: K, asked: &[Q]) -> Result<Vec<F>> {
+        if asked.len() > FEW {
+            return self.readers.read(async |session| (self.look_up.find)(session, &key, asked).await).await;
+        }
+        let closed = || StoreError::Busy("the store is closed".into());
+        let (answer, answered) = oneshot::channel();
+        self.way.send(Question { key, asked: asked.to_vec(), answer }).await.map_err(|_| closed())?;
+        answered.await.unwrap_or_else(|_| Err(closed()))
+    }
+}
+
+async fn answer<K, Q, F>(
+    readers: Readers,
+    look_up: LookUp<K, Q, F>,
+    mut questions: mpsc::Receiver<Question<K, Q, F>>,
+) where
+    K: Ord,
+    Q: Ord + Clone,
+    F: Clone,
+{
+    let mut group = Vec::with_capacity(ABREAST);
+    while questions.recv_many(&mut group, ABREAST).await > 0 {
+        let mut asked: BTreeMap<&K, BTreeSet<&Q>> = BTreeMap::new();
+        for question in &group {
+            asked.entry(&question.key).or_default().extend(&question.asked);
+        }
+        let found = readers.read(async |session| {
+            let mut found = BTreeMap::new();
+            for (key, asked) in asked {
+                let asked: Vec<Q> = asked.into_iter().cloned().collect();
+                found.insert(key, (look_up.find)(session, key, &asked).await?);
+            }
+            Ok(found)
+        });
+        let answers: Vec<_> = match found.await {
+            Ok(found) => {
+                let found: BTreeMap<_, _> =
+                    found.iter().map(|(key, rows)| (*key, ByQuestion::new(rows, look_up.by))).collect();
+                group.iter().map(|question| Ok(found[&question.key].of(&question.asked))).collect()
+            }
+            Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
+        };
+        for (question, answer) in group.drain(..).zip(answers) {
+            // Who went away is not missed.
+            let _ = question.answer.send(answer);
+        }
+    }
+}
+
+/// Rows, and which were found by what.
+struct ByQuestion<'f, Q, F> {
+    rows: &'f [F],
+    places: BTreeMap<&'f Q, Vec<usize>>,
+}
+
+impl<'f, Q: Ord, F: Clone> ByQuestion<'f, Q, F> {
+    fn new(rows: &'f [F], by: fn(&F) -> &Q) -> Self {
+        let mut places: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for (place, row) in rows.iter().enumerate() {
+            places.entry(by(row)).or_default().push(place);
+        }
+        Self { rows, places }
+    }
+
+    /// What was found by these, in the order in which it was.
+    fn of(&self, asked: &[Q]) -> Vec<F> {
+        let places: BTreeSet<usize> =
+            asked.iter().filter_map(|one| self.places.get(one)).flatten().copied().collect();
+        places.into_iter().map(|place| self.rows[place].clone()).collect()
+    }
+}
