@@ -355,7 +355,7 @@ CREATE TABLE work (
     kind        INTEGER NOT NULL,
     -- whose turn it waits for: the channel of a page, the webhook of an event, 0 for the gateway's own work
     channel     INTEGER NOT NULL DEFAULT 0,
-    -- 0 transactional, 1 marketing
+    -- 0 transactional, 1 marketing, 2 short transactional pages
     lane        INTEGER NOT NULL DEFAULT 0,
     app         INTEGER NOT NULL,
     message     INTEGER NOT NULL,

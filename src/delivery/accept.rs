@@ -3,15 +3,15 @@
 //! A small audience is expanded here, in the message's own transaction, and its pages are handed to their desks in
 //! memory: a lone message costs one commit before it is on its way. A larger one leaves an expand item.
 
-use anypush_providers::contract::Class;
-
 use crate::delivery::expand;
 use crate::delivery::job::Job;
 use crate::delivery::pipeline::{Inner, Pipeline};
 use crate::delivery::spec::{Audience, Spec};
 use crate::failpoint::failpoint;
 use crate::ids::Id;
-use crate::store::{AcceptAnswer, Changes, MessageRecord, NewMessage, NewWork, StoreError, WorkKind};
+use crate::store::{
+    AcceptAnswer, Changes, MessageRecord, NewMessage, NewWork, StoreError, WorkKind, WorkLane,
+};
 
 /// What a backend asked for, validated.
 #[derive(Debug, Clone)]
@@ -154,7 +154,7 @@ fn expansion(inner: &Inner, job: &Job, audience: &Audience) -> Result<NewWork, A
         id: inner.next_id(),
         kind: WorkKind::Expand,
         channel: 0,
-        lane: Class::Transactional,
+        lane: WorkLane::Transactional,
         app: job.record.app,
         message: job.id,
         due_at: job.record.send_at.unwrap_or(job.record.created_at),

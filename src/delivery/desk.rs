@@ -12,47 +12,26 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use anypush_providers::contract::Class;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::delivery::dispatch;
 use crate::delivery::pipeline::Inner;
 use crate::delivery::record::Recorder;
-use crate::store::{WorkItem, WorkKind};
+use crate::store::{WorkItem, WorkKind, WorkLane};
 
 /// Nothing is due.
 const NEVER: u64 = u64::MAX;
 /// When a desk without room looks into the store again, in milliseconds.
 const FULL_MS: u64 = 50;
-/// A stored page of about as many targets as have a turn at the gate; a login code is far below.
-const SHORT_BYTES: usize = 2048;
-/// Targets in the tails of one queue: what a crash may repeat of them.
+/// Targets in the tails of one lane: what a crash may repeat of them.
 const TAILS: usize = 1024;
 /// Targets of one tail.
 const TAIL: usize = 128;
 /// What a long page's tail counts at the least: its adapter may hold all its targets in memory to the end.
 const LONG_TAIL: usize = 8;
 
-/// Where a page waits and is sent. Each queue has places of its own: short transactional pages, which somebody waits
-/// for, wait neither for campaigns nor for long pages of their own class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Queue {
-    Short,
-    Transactional,
-    Marketing,
-}
-
-impl Queue {
-    const ALL: [Self; 3] = [Self::Short, Self::Transactional, Self::Marketing];
-
-    fn of(lane: Class, payload_bytes: usize) -> Self {
-        match lane {
-            Class::Transactional if payload_bytes <= SHORT_BYTES => Self::Short,
-            Class::Transactional => Self::Transactional,
-            Class::Marketing => Self::Marketing,
-        }
-    }
-
+/// Each lane has places of its own.
+impl WorkLane {
     /// Pages that wait in memory or are being sent.
     fn room(self) -> usize {
         match self {
@@ -83,7 +62,7 @@ impl Queue {
 pub(super) struct Desk {
     channel: i64,
     queues: Mutex<Queues>,
-    /// Pages in memory or promised to it, by queue.
+    /// Pages in memory or promised to it, by lane.
     taken: [AtomicUsize; 3],
     /// When the store is worth asking, in Unix milliseconds.
     look_at: AtomicU64,
@@ -91,7 +70,7 @@ pub(super) struct Desk {
     /// Taken by each page of the own connection in the order of the queue, so that a phone finds its messages in the
     /// order of the calls. Given back when the recorder has the page, not when it is on disk.
     turn: Arc<tokio::sync::Mutex<()>>,
-    /// Room for tails, by queue.
+    /// Room for tails, by lane.
     tails: [Arc<Semaphore>; 3],
 }
 
@@ -99,7 +78,7 @@ pub(super) struct Desk {
 #[derive(Debug)]
 pub(super) struct Place {
     desk: Arc<Desk>,
-    queue: Queue,
+    lane: WorkLane,
     /// Its pages are recorded in their order.
     in_order: bool,
     /// Its room among the tails, once the place is left.
@@ -111,7 +90,7 @@ impl Place {
     /// in the order of the calls.
     pub(super) fn recorder<'i>(&self, inner: &'i Inner) -> &'i Recorder {
         let recorders = &inner.recorders;
-        if self.queue == Queue::Short && !self.in_order { &recorders.short } else { &recorders.rest }
+        if self.lane == WorkLane::Short && !self.in_order { &recorders.short } else { &recorders.rest }
     }
 
     /// Gives the place to the next page where there is room for a tail of so many targets. `false`: it is kept.
@@ -122,8 +101,8 @@ impl Place {
         if targets > TAIL {
             return false;
         }
-        let tails = Arc::clone(&self.desk.tails[self.queue as usize]);
-        let room = tails.try_acquire_many_owned(self.queue.tail(targets) as u32);
+        let tails = Arc::clone(&self.desk.tails[self.lane as usize]);
+        let room = tails.try_acquire_many_owned(self.lane.tail(targets) as u32);
         let is_left = room.is_ok_and(|room| self.tail.set(room).is_ok());
         if is_left {
             self.give_back();
@@ -132,8 +111,8 @@ impl Place {
     }
 
     fn give_back(&self) {
-        self.desk.free(self.queue);
-        self.desk.queues().busy[self.queue as usize] -= 1;
+        self.desk.free(self.lane);
+        self.desk.queues().busy[self.lane as usize] -= 1;
         self.desk.bell.notify_one();
     }
 }
@@ -167,29 +146,24 @@ impl Desk {
         }
     }
 
-    /// Promises room in memory for a page of this lane and size.
-    pub(super) fn reserve(&self, lane: Class, payload_bytes: usize) -> bool {
-        self.promise(Queue::of(lane, payload_bytes))
-    }
-
     /// Gives back a promise that is not used.
     pub(super) fn release(&self, item: &WorkItem) {
-        self.free(Queue::of(item.lane, item.payload.len()));
+        self.free(item.lane);
     }
 
-    fn promise(&self, queue: Queue) -> bool {
-        let one_more = |n: usize| (n < queue.room()).then_some(n + 1);
-        self.taken[queue as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
+    /// Promises room in memory for a page of this lane.
+    pub(super) fn reserve(&self, lane: WorkLane) -> bool {
+        let one_more = |n: usize| (n < lane.room()).then_some(n + 1);
+        self.taken[lane as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more).is_ok()
     }
 
-    fn free(&self, queue: Queue) {
-        self.taken[queue as usize].fetch_sub(1, Ordering::AcqRel);
+    fn free(&self, lane: WorkLane) {
+        self.taken[lane as usize].fetch_sub(1, Ordering::AcqRel);
     }
 
     /// Hands over a page for which room was promised.
     pub(super) fn hand_over(&self, item: WorkItem) {
-        let queue = Queue::of(item.lane, item.payload.len());
-        self.queues().waiting[queue as usize].push_back(item);
+        self.queues().waiting[item.lane as usize].push_back(item);
         self.bell.notify_one();
     }
 
@@ -201,16 +175,17 @@ impl Desk {
 
     /// Runs until the process stops.
     pub(super) async fn run(self: Arc<Self>, inner: Arc<Inner>) {
-        while let Some((item, queue)) = self.next(&inner).await {
+        while let Some(item) = self.next(&inner).await {
+            let lane = item.lane;
             let in_order =
                 inner.parts.channels.by_seq(self.channel).is_some_and(|channel| channel.is_direct());
             let turn = if in_order { Some(Arc::clone(&self.turn).lock_owned().await) } else { None };
-            let place = Place { desk: Arc::clone(&self), queue, in_order, tail: OnceLock::new() };
+            let place = Place { desk: Arc::clone(&self), lane, in_order, tail: OnceLock::new() };
             let inner = Arc::clone(&inner);
             let (pages, bulk) = (inner.pages.clone(), inner.parts.bulk.clone());
             let tracked = pages.track_future(async move { dispatch::page(&inner, item, &place, turn).await });
             // Stop waits for it by `pages`.
-            if queue == Queue::Short {
+            if lane == WorkLane::Short {
                 #[expect(clippy::disallowed_methods, reason = "see above")]
                 tokio::spawn(tracked);
             } else {
@@ -220,7 +195,7 @@ impl Desk {
     }
 
     /// The next page; `None` when the process stops.
-    async fn next(&self, inner: &Inner) -> Option<(WorkItem, Queue)> {
+    async fn next(&self, inner: &Inner) -> Option<WorkItem> {
         loop {
             if inner.parts.tasks.is_stopping() {
                 return None;
@@ -243,26 +218,23 @@ impl Desk {
         }
     }
 
-    fn pop(&self) -> Option<(WorkItem, Queue)> {
+    fn pop(&self) -> Option<WorkItem> {
         let mut queues = self.queues();
-        let queue = Queue::ALL.into_iter().find(|queue| {
-            queues.busy[*queue as usize] < queue.abreast() && !queues.waiting[*queue as usize].is_empty()
+        let lane = WorkLane::ALL.into_iter().find(|lane| {
+            queues.busy[*lane as usize] < lane.abreast() && !queues.waiting[*lane as usize].is_empty()
         })?;
-        let item = queues.waiting[queue as usize].pop_front()?;
-        queues.busy[queue as usize] += 1;
-        Some((item, queue))
+        let item = queues.waiting[lane as usize].pop_front()?;
+        queues.busy[lane as usize] += 1;
+        Some(item)
     }
 
-    /// Leases from the store what there is room for. A page that is not leased yet may be long, so it takes the room
-    /// of its lane until its size is known.
+    /// Leases from the store what there is room for.
     async fn fill(&self, inner: &Inner) {
         // Whoever writes new work from here on sets this again; what is in the store already is seen below.
         self.look_at.store(NEVER, Ordering::Release);
         let (mut look_again, mut is_full) = (None, true);
-        for (lane, queue) in
-            [(Class::Transactional, Queue::Transactional), (Class::Marketing, Queue::Marketing)]
-        {
-            let room = (0..queue.room() / 2).take_while(|_| self.promise(queue)).count();
+        for lane in WorkLane::ALL {
+            let room = (0..lane.room() / 2).take_while(|_| self.reserve(lane)).count();
             let leased = if room == 0 {
                 // What is due waits in the store; the desk looks again when a page of it is done.
                 Vec::new()
@@ -281,9 +253,8 @@ impl Desk {
             if room > 0 && leased.len() == room {
                 look_again = look_again.or_else(|| Some(inner.now_ms()));
             }
-            (0..room).for_each(|_| self.free(queue));
+            (leased.len()..room).for_each(|_| self.free(lane));
             for item in leased {
-                self.taken[Queue::of(item.lane, item.payload.len()) as usize].fetch_add(1, Ordering::AcqRel);
                 self.hand_over(item);
             }
         }
@@ -309,28 +280,30 @@ impl Desk {
 mod tests {
     use super::*;
 
-    fn taken(desk: &Arc<Desk>, queue: Queue) -> Place {
-        assert!(desk.promise(queue));
-        desk.queues().busy[queue as usize] += 1;
-        Place { desk: Arc::clone(desk), queue, in_order: false, tail: OnceLock::new() }
+    fn taken(desk: &Arc<Desk>, lane: WorkLane) -> Place {
+        assert!(desk.reserve(lane));
+        desk.queues().busy[lane as usize] += 1;
+        Place { desk: Arc::clone(desk), lane, in_order: false, tail: OnceLock::new() }
     }
 
     #[test]
     fn tails_have_bounds_and_give_back_what_they_take() {
-        for (queue, most) in [(Queue::Short, 1024), (Queue::Transactional, 128), (Queue::Marketing, 128)] {
+        for (lane, most) in
+            [(WorkLane::Short, 1024), (WorkLane::Transactional, 128), (WorkLane::Marketing, 128)]
+        {
             let desk = Arc::new(Desk::new(1));
             let mut tails = Vec::new();
             let kept = loop {
-                let place = taken(&desk, queue);
+                let place = taken(&desk, lane);
                 if !place.leave(1) {
                     break place;
                 }
                 assert!(place.leave(TAIL + 1), "it has left already");
                 tails.push(place);
             };
-            assert_eq!(tails.len(), most, "{queue:?}");
+            assert_eq!(tails.len(), most, "{lane:?}");
             assert_eq!(
-                (desk.queues().busy[queue as usize], desk.taken[queue as usize].load(Ordering::SeqCst)),
+                (desk.queues().busy[lane as usize], desk.taken[lane as usize].load(Ordering::SeqCst)),
                 (1, 1)
             );
             tails.pop();
@@ -338,10 +311,10 @@ mod tests {
             assert!(kept.leave(1));
             drop((tails, kept));
             assert_eq!(
-                (desk.queues().busy[queue as usize], desk.taken[queue as usize].load(Ordering::SeqCst)),
+                (desk.queues().busy[lane as usize], desk.taken[lane as usize].load(Ordering::SeqCst)),
                 (0, 0)
             );
-            assert_eq!(desk.tails[queue as usize].available_permits(), TAILS);
+            assert_eq!(desk.tails[lane as usize].available_permits(), TAILS);
         }
     }
 }

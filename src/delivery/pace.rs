@@ -34,7 +34,7 @@ const WATCH: Duration = Duration::from_secs(2);
 pub(super) fn gate(hand: &InHand<'_>, channel: &Channel) -> Arc<PageGate> {
     let inner = hand.inner;
     let facts = PageFacts {
-        class: hand.item.lane,
+        class: hand.job.record.class,
         message: hand.job.id.0 as u64,
         is_first: hand.item.attempt == 0,
         left: Duration::from_millis(hand.job.ends_at().saturating_sub(inner.now_ms())),

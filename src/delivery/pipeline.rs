@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anypush_providers::contract::Class;
 use moka::sync::Cache;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::TaskTracker;
@@ -28,7 +27,7 @@ use crate::ids::{Id, IdCodec, IdMaker};
 use crate::pacing::Seen;
 use crate::receipts::CallbackUrls;
 use crate::routing::{RouteChannel, Traits};
-use crate::store::{NewWork, Store, StoreError, WorkItem, WorkKind};
+use crate::store::{NewWork, Store, StoreError, WorkItem, WorkKind, WorkLane};
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
 
@@ -292,17 +291,18 @@ impl Inner {
         due_at: u64,
         attempt: u32,
     ) -> NewWork {
+        let payload = page.encode();
         NewWork {
             id: self.next_id(),
             kind: WorkKind::Page,
             channel,
-            lane: job.record.class,
+            lane: WorkLane::of(job.record.class, payload.len()),
             app: job.record.app,
             message: job.id,
             due_at,
             attempt,
             leased: None,
-            payload: page.encode(),
+            payload,
         }
     }
 
@@ -313,7 +313,7 @@ impl Inner {
         let mut handed = Vec::new();
         for item in work.iter_mut().filter(|item| item.kind == WorkKind::Page) {
             let desk = self.desk(item.channel);
-            if desk.reserve(item.lane, item.payload.len()) {
+            if desk.reserve(item.lane) {
                 item.leased = Some((self.parts.node, self.epoch, until));
                 handed.push((desk, item.as_item(self.epoch)));
             }
@@ -326,7 +326,7 @@ impl Inner {
         &self,
         kind: WorkKind,
         channel: i64,
-        lane: Option<Class>,
+        lane: Option<WorkLane>,
         limit: usize,
     ) -> Result<Vec<WorkItem>, StoreError> {
         let now_ms = self.now_ms();

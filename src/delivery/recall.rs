@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anypush_providers::contract::{Class, Reason};
+use anypush_providers::contract::Reason;
 
 use crate::delivery::aside;
 use crate::delivery::pipeline::{Inner, LEASE_MS, Pipeline};
@@ -16,7 +16,7 @@ use crate::delivery::record;
 use crate::delivery::state::{Delivery, Event, State};
 use crate::delivery::trail::TrailEntry;
 use crate::ids::{GIVEN_TARGETS, Id};
-use crate::store::{Changes, DeliveryFilter, NewWork, StoreError, WorkItem, WorkKind, WorkUpdate};
+use crate::store::{Changes, DeliveryFilter, NewWork, StoreError, WorkItem, WorkKind, WorkLane, WorkUpdate};
 
 /// Deliveries that one transaction covers.
 const STRIDE: usize = 1000;
@@ -45,7 +45,7 @@ impl Pipeline {
             id: inner.next_id(),
             kind: WorkKind::Recall,
             channel: 0,
-            lane: Class::Transactional,
+            lane: WorkLane::Transactional,
             app,
             message,
             due_at: now,

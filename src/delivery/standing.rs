@@ -63,12 +63,12 @@ fn is_accepted_by(row: &Delivery, channel: i64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use anypush_providers::contract::{Class, Reason};
+    use anypush_providers::contract::Reason;
 
     use super::*;
     use crate::ids::Id;
     use crate::routing::Wait;
-    use crate::store::WorkKind;
+    use crate::store::{WorkKind, WorkLane};
 
     const WAIT: Option<Wait> = Some(Wait { seconds: 20, until: State::Delivered });
 
@@ -77,7 +77,7 @@ mod tests {
             id: Id(1),
             kind: WorkKind::Page,
             channel: 2,
-            lane: Class::Marketing,
+            lane: WorkLane::Marketing,
             app: 1,
             message: Id(9),
             due_at: 0,

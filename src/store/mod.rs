@@ -26,7 +26,7 @@ pub use records::{
     NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit,
     Refusable, Registered, Registration, RegistrationKeyRecord, ReportAsk, ReportBy, ReportGroup, ReportRow,
     Round, RulesRecord, SealedSecret, SecretHome, SendAddress, Signature, StoredAddress, TargetDevice,
-    WebhookAttempt, WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkUpdate, field_names,
+    WebhookAttempt, WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkLane, WorkUpdate, field_names,
     is_unknown_field, is_version, latency_bucket,
 };
 pub use retention::Retention;

@@ -27,7 +27,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anypush_providers::contract::Class;
 use anypush_providers::kit::egress::Egress;
 use anypush_providers::kit::http::{self as kit, HttpOptions};
 use tokio::sync::Notify;
@@ -42,6 +41,7 @@ use crate::secrets::Vault;
 use crate::settings;
 use crate::store::{
     Changes, EventRow, NewWork, Store, StoreError, WebhookAttempt, WebhookChange, WebhookRecord, WorkKind,
+    WorkLane,
 };
 use crate::tasks::Tasks;
 use crate::telemetry::Metrics;
@@ -180,7 +180,7 @@ impl Inner {
             id: self.parts.ids.next(now),
             kind: WorkKind::Webhook,
             channel: webhook,
-            lane: Class::Transactional,
+            lane: WorkLane::Transactional,
             app,
             message: Id(0),
             due_at: due_at.max(now),

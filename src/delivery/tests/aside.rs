@@ -10,7 +10,9 @@ use crate::delivery::spec::Spec;
 use crate::delivery::state::{Event, State};
 use crate::delivery::{Parts, Pipeline};
 use crate::ids::Id;
-use crate::store::{Changes, Lease, NewMessage, NewWork, Store as _, WorkItem, WorkKind, WorkUpdate};
+use crate::store::{
+    Changes, Lease, NewMessage, NewWork, Store as _, WorkItem, WorkKind, WorkLane, WorkUpdate,
+};
 use crate::tasks::Tasks;
 
 /// What no version has written.
@@ -43,7 +45,7 @@ fn work(rig: &Rig, kind: WorkKind, payload: Vec<u8>) -> NewWork {
         id: rig.pipeline.inner.next_id(),
         kind,
         channel: if kind == WorkKind::Page { rig.channel.record.seq } else { 0 },
-        lane: Class::Transactional,
+        lane: WorkLane::Transactional,
         app: APP,
         message: message(),
         due_at: NOW,

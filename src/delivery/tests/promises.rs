@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anypush_providers::contract::{Class, Failure, Hint, Reason};
+use anypush_providers::contract::{Failure, Hint, Reason};
 
 use super::{APP, NOW, Rig};
 use crate::delivery::state::{Event, State};
@@ -10,7 +10,7 @@ use crate::delivery::trail::{self, Next, TrailEntry};
 use crate::delivery::{Parts, Pipeline};
 use crate::ids::Id;
 use crate::routing::ChannelState;
-use crate::store::{Changes, NewWork, PhoneEvent, Store as _, WorkKind};
+use crate::store::{Changes, NewWork, PhoneEvent, Store as _, WorkKind, WorkLane};
 use crate::tasks::Tasks;
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn a_page_that_cannot_be_read_holds_up_nobody() {
         id: Id(Id::floor_at(NOW).0 + 7),
         kind: WorkKind::Page,
         channel: rig.channel.record.seq,
-        lane: Class::Transactional,
+        lane: WorkLane::Transactional,
         app: APP,
         message: first,
         due_at: 0,

@@ -13,7 +13,7 @@ use crate::delivery::state::State;
 use crate::delivery::trail::{self, TrailEntry};
 use crate::ids::Id;
 use crate::routing::ChannelState;
-use crate::store::{Changes, NewWork, Store as _, WorkKind};
+use crate::store::{Changes, NewWork, Store as _, WorkKind, WorkLane};
 
 const fn a_day(name: &'static str, scope: QuotaScope, limit: u64) -> Quota {
     Quota {
@@ -176,7 +176,7 @@ async fn a_page_that_was_counted_before_a_crash_is_not_counted_again() {
         id: Id(Id::floor_at(NOW).0 + 7),
         kind: WorkKind::Page,
         channel: seq,
-        lane: Class::Marketing,
+        lane: WorkLane::Marketing,
         app: APP,
         message,
         due_at: 0,

@@ -6,7 +6,7 @@ use super::{APP, NOW, Rig};
 use crate::delivery::state::{Event, State, View};
 use crate::delivery::trail::{self, TrailEntry};
 use crate::ids::Id;
-use crate::store::{Changes, NewInbox, NewMessage, NewWork, Store as _, WorkKind};
+use crate::store::{Changes, NewInbox, NewMessage, NewWork, Store as _, WorkKind, WorkLane};
 
 /// Devices that have it in their inbox.
 const DEVICES: u64 = 2300;
@@ -67,7 +67,7 @@ async fn a_recall_that_a_crash_interrupted_goes_on_where_it_was_and_empties_ever
         id: Id(message().0 + 1),
         kind: WorkKind::Recall,
         channel: 0,
-        lane: Class::Transactional,
+        lane: WorkLane::Transactional,
         app: APP,
         message: message(),
         due_at: NOW,

@@ -9,6 +9,7 @@ use anypush_providers::contract::{
     Outcomes, Preview, Provider, Reason, SendContext, Tier, VendorEcho, Verdict,
 };
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::watch;
 
@@ -19,7 +20,7 @@ use crate::delivery::state::{Delivery, State};
 use crate::delivery::{Parts, Pipeline};
 use crate::direct::Hub;
 use crate::ids::Id;
-use crate::store::{DevicePut, NewAddress, Store as _, WorkKind};
+use crate::store::{DevicePut, Lease, NewAddress, Store as _, WorkKind};
 use crate::tasks::Tasks;
 
 static VENDOR: Descriptor = Descriptor {
@@ -244,6 +245,30 @@ async fn a_login_code_does_not_wait_for_a_hundred_others_whose_phones_are_silent
     world.says(Verdict::Accepted);
     world.until_idle().await;
     assert_eq!((world.times("mute-0"), world.times("ok-0")), (100, 1));
+}
+
+#[tokio::test]
+async fn login_codes_behind_a_slow_vendor_wait_on_disk_and_not_in_memory() {
+    let world = Mutes::new(some("mute", 1)).await;
+    let mute = some("mute", 1);
+    for _ in 0..16 {
+        join_all((0..100).map(|_| world.send(&mute, DeliveryMode::AtLeastOnce))).await;
+    }
+    let (channel, inner) = (world.channel.record.seq, &world.rig.pipeline.inner);
+    let (mut looks, mut looks_after) = (0, 0);
+    // The desk goes on looking into the store when the vendor has all that it takes at a time.
+    while looks < 3000 && looks_after < 30 {
+        world.rig.pipeline.nudge(channel);
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        looks += 1;
+        looks_after += usize::from(world.times("mute-0") == 1000);
+    }
+    let (now_ms, epoch) = (inner.now_ms(), inner.epoch);
+    let (until_ms, limit) = (now_ms + 1000, 10_000);
+    let free = Lease { kind: WorkKind::Page, channel, lane: None, node: 9, epoch, now_ms, until_ms, limit };
+    let free = world.rig.store.lease(free).await.unwrap().len();
+    // 1000 are with the vendor, and 128 are in memory or wait for their turn.
+    assert!((400..=600).contains(&free), "{free} of 1600 wait on disk");
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ use crate::delivery::trail::{Next, TrailEntry};
 use crate::ids::Id;
 use crate::store::{
     AppRecord, Changes, Counter, DevicePut, NewAddress, NewInbox, NewMessage, NewWork, Store, WorkKind,
+    WorkLane,
 };
 
 /// When the samples happen.
@@ -85,7 +86,7 @@ pub(in crate::store) fn work(n: i64, message: Id, channel: i64, due_at: u64) -> 
         id: id(n),
         kind: WorkKind::Page,
         channel,
-        lane: Class::Transactional,
+        lane: WorkLane::Transactional,
         app: 1,
         message,
         due_at,

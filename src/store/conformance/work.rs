@@ -1,11 +1,9 @@
 //! Work items and leases.
 
-use anypush_providers::contract::Class;
-
 use super::samples::{NOW, id, message, work};
 use crate::delivery::page::{Entry, Page};
 use crate::ids::Id;
-use crate::store::{Changes, Lease, NewWork, Store, WorkItem, WorkKind, WorkUpdate};
+use crate::store::{Changes, Lease, NewWork, Store, WorkItem, WorkKind, WorkLane, WorkUpdate};
 
 async fn add(store: &dyn Store, work: Vec<NewWork>) {
     store.commit(Changes { work, ..Changes::default() }).await.unwrap();
@@ -21,7 +19,7 @@ fn ids(items: &[WorkItem]) -> Vec<Id> {
 }
 
 pub(in crate::store) async fn due_work_is_leased_once_oldest_first(store: &dyn Store) {
-    let marketing = NewWork { lane: Class::Marketing, ..work(3, id(1), 5, NOW - 5) };
+    let marketing = NewWork { lane: WorkLane::Marketing, ..work(3, id(1), 5, NOW - 5) };
     let later = work(4, id(1), 5, NOW + 100);
     let expand = NewWork { kind: WorkKind::Expand, ..work(5, id(1), 0, NOW) };
     let elsewhere = work(6, id(1), 6, NOW - 50);
@@ -29,7 +27,7 @@ pub(in crate::store) async fn due_work_is_leased_once_oldest_first(store: &dyn S
         .await;
     let epoch = store.begin_epoch(1).await.unwrap();
     assert_eq!(store.next_due(WorkKind::Page, 5).await.unwrap(), Some(NOW - 9));
-    let one = Lease { lane: Some(Class::Transactional), limit: 1, ..ask(epoch, NOW) };
+    let one = Lease { lane: Some(WorkLane::Transactional), limit: 1, ..ask(epoch, NOW) };
     let first = store.lease(one).await.unwrap();
     assert_eq!((ids(&first), first[0].epoch, first[0].resumed), (vec![id(2)], epoch, false));
     assert_eq!(first[0].payload, [1, 2, 3]);

@@ -38,4 +38,4 @@ pub use reports::{
 pub use retention::{Aged, Forgotten};
 pub use rules::RulesRecord;
 pub use tenants::{AppRecord, CategoryRecord, ChannelRecord, KeyRecord};
-pub use work::{Lease, NewWork, WorkItem, WorkKind, WorkUpdate};
+pub use work::{Lease, NewWork, WorkItem, WorkKind, WorkLane, WorkUpdate};

@@ -34,6 +34,41 @@ impl WorkKind {
     }
 }
 
+/// Whose turn it is in: short transactional pages, which somebody waits for, stand behind neither campaigns nor long pages of
+/// their own class. A page stays in the lane that it began in. The numbers are stored: never change one, append only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum WorkLane {
+    /// Long transactional pages, and what the gateway does by itself.
+    Transactional = 0,
+    /// Marketing's pages.
+    Marketing = 1,
+    /// Short transactional pages.
+    Short = 2,
+}
+
+/// A page of about as many targets as have a turn at the gate; a login code is far below.
+const SHORT_BYTES: usize = 2048;
+
+impl WorkLane {
+    /// All, those first for whom somebody waits.
+    pub const ALL: [Self; 3] = [Self::Short, Self::Transactional, Self::Marketing];
+
+    /// The lane of a page.
+    pub fn of(class: Class, payload_bytes: usize) -> Self {
+        match class {
+            Class::Transactional if payload_bytes <= SHORT_BYTES => Self::Short,
+            Class::Transactional => Self::Transactional,
+            Class::Marketing => Self::Marketing,
+        }
+    }
+
+    /// Reads a stored number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|lane| *lane as u8 == code)
+    }
+}
+
 /// Work to add.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewWork {
@@ -44,7 +79,7 @@ pub struct NewWork {
     /// Whose turn it waits for; 0 = the gateway's own.
     pub channel: i64,
     /// Which lane.
-    pub lane: Class,
+    pub lane: WorkLane,
     /// The app.
     pub app: i64,
     /// The message.
@@ -105,7 +140,7 @@ pub struct WorkItem {
     /// The channel; 0 = the gateway's own.
     pub channel: i64,
     /// Which lane.
-    pub lane: Class,
+    pub lane: WorkLane,
     /// The app.
     pub app: i64,
     /// The message.
@@ -130,7 +165,7 @@ pub struct Lease {
     /// Of which channel (pages), else 0.
     pub channel: i64,
     /// Of which lane; `None` = any.
-    pub lane: Option<Class>,
+    pub lane: Option<WorkLane>,
     /// Who takes it.
     pub node: u8,
     /// The epoch of this life of the node.

@@ -15,7 +15,7 @@ use crate::delivery::state::{Delivery, State, View};
 use crate::ids::Id;
 use crate::store::{
     AppRecord, ChannelRecord, Counter, InboxEntry, KeyRecord, MessageRecord, RawReceipt, StoredAddress,
-    WorkItem, WorkKind,
+    WorkItem, WorkKind, WorkLane,
 };
 
 /// An error for a column that makes no sense.
@@ -248,7 +248,7 @@ pub(super) fn work(row: &SqliteRow) -> Sql<WorkItem> {
         id: id(row, 0)?,
         kind: work_kind(kind)?,
         channel: row.try_get(2)?,
-        lane: class(row.try_get(3)?),
+        lane: work_lane(row.try_get(3)?)?,
         app: row.try_get(4)?,
         message: id(row, 5)?,
         due_at: number(row, 6)?,
@@ -257,6 +257,11 @@ pub(super) fn work(row: &SqliteRow) -> Sql<WorkItem> {
         epoch: number(row, 9)?,
         payload: row.try_get(10)?,
     })
+}
+
+/// A lane of work by number.
+fn work_lane(code: i64) -> Sql<WorkLane> {
+    u8::try_from(code).ok().and_then(WorkLane::from_code).ok_or_else(|| odd("lane of work", code))
 }
 
 /// A kind of work by number.

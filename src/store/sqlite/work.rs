@@ -20,7 +20,7 @@ pub(super) async fn insert(session: &mut Session, work: &[&NewWork]) -> Sql<()> 
             row.push_bind(item.id.0)
                 .push_bind(i64::from(item.kind as u8))
                 .push_bind(item.channel)
-                .push_bind(rows::class_code(item.lane))
+                .push_bind(i64::from(item.lane as u8))
                 .push_bind(item.app)
                 .push_bind(item.message.0)
                 .push_bind(int(item.due_at))
@@ -111,17 +111,17 @@ pub(super) async fn write_number(session: &mut Session, key: &str, number: u64) 
 
 /// Leases due work, oldest first.
 pub(super) async fn lease(session: &mut Session, lease: &Lease) -> Sql<Vec<WorkItem>> {
-    // NULL as lane means any: the index is then walked once for each of the two.
+    // NULL as lane means any: the index is then walked once for each.
     let query = sqlx::query(
         "SELECT id, kind, channel, lane, app, message, due_at, attempt, owner, epoch, payload FROM work
-         WHERE kind = ?1 AND channel = ?2 AND lane IN (coalesce(?3, 0), coalesce(?3, 1))
+         WHERE kind = ?1 AND channel = ?2 AND lane IN (coalesce(?3, 0), coalesce(?3, 1), coalesce(?3, 2))
            AND due_at <= ?4 AND lease_until <= ?4
          ORDER BY due_at, id LIMIT ?5",
     );
     let query = query
         .bind(i64::from(lease.kind as u8))
         .bind(lease.channel)
-        .bind(lease.lane.map(rows::class_code))
+        .bind(lease.lane.map(|lane| i64::from(lane as u8)))
         .bind(int(lease.now_ms))
         .bind(lease.limit as i64);
     let items = session.rows(query).await?.iter().map(rows::work).collect::<Sql<Vec<_>>>()?;
@@ -192,7 +192,7 @@ pub(super) async fn hasten(
     now_ms: u64,
 ) -> Sql<()> {
     let query = sqlx::query(
-        "UPDATE work SET due_at = ?4 WHERE kind = ?1 AND channel = ?2 AND lane IN (0, 1) AND owner = 0
+        "UPDATE work SET due_at = ?4 WHERE kind = ?1 AND channel = ?2 AND lane IN (0, 1, 2) AND owner = 0
          AND due_at > ?4 AND due_at <= ?3",
     );
     let query = query.bind(i64::from(kind as u8)).bind(channel).bind(int(until_ms)).bind(int(now_ms));
@@ -225,7 +225,10 @@ pub(super) async fn next_due(session: &mut Session, kind: WorkKind, channel: i64
                 WHERE kind = ?1 AND channel = ?2 AND lane = 0 AND owner = 0 ORDER BY due_at LIMIT 1)
             UNION ALL
             SELECT * FROM (SELECT due_at FROM work
-                WHERE kind = ?1 AND channel = ?2 AND lane = 1 AND owner = 0 ORDER BY due_at LIMIT 1))",
+                WHERE kind = ?1 AND channel = ?2 AND lane = 1 AND owner = 0 ORDER BY due_at LIMIT 1)
+            UNION ALL
+            SELECT * FROM (SELECT due_at FROM work
+                WHERE kind = ?1 AND channel = ?2 AND lane = 2 AND owner = 0 ORDER BY due_at LIMIT 1))",
     );
     let row = session.row(query.bind(i64::from(kind as u8)).bind(channel)).await?;
     row.map_or(Ok(None), |row| rows::maybe(&row, 0))
