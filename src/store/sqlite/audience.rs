@@ -75,13 +75,18 @@ pub(super) async fn devices(
     Ok(records)
 }
 
-/// A device by user name.
-pub(super) async fn by_username(session: &mut Session, username: &str) -> Sql<Option<DeviceRecord>> {
-    let query = sqlx::query(concat!("SELECT ", columns!(), " FROM devices AS d WHERE d.username = ?1"));
-    let Some(row) = session.row(query.bind(username)).await? else { return Ok(None) };
-    let mut records = vec![devices::device(&row)?.0];
+/// Devices that connect themselves, by user name.
+async fn by_username(session: &mut Session, usernames: &[String]) -> Sql<Vec<(String, DeviceRecord)>> {
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM json_each(?1) AS j CROSS JOIN devices AS d ON d.username = j.value"
+    ));
+    let found = session.rows(query.bind(json(usernames))).await?;
+    let mut records =
+        found.iter().map(|row| devices::device(row).map(|(record, _)| record)).collect::<Sql<Vec<_>>>()?;
     addresses::attach(session, &mut records).await?;
-    Ok(records.pop())
+    Ok(records.into_iter().filter_map(|record| Some((record.username.clone()?, record))).collect())
 }
 
 /// The ids of devices by number.
@@ -117,6 +122,12 @@ macro_rules! targets {
 /// Devices of an app by id.
 pub(super) const TARGETS: LookUp<i64, String, TargetDevice> =
     LookUp { find: |session, app, ids| Box::pin(by_id(session, *app, ids)), by: |target| &target.id };
+
+/// Devices by user name.
+pub(super) const PHONES: LookUp<(), String, (String, DeviceRecord)> = LookUp {
+    find: |session, (), usernames| Box::pin(by_username(session, usernames)),
+    by: |(username, _)| username,
+};
 
 /// Addresses of (app, provider) by device.
 pub(super) const ADDRESSES: LookUp<(i64, String), u64, SendAddress> = LookUp {

@@ -78,7 +78,9 @@ use self::readers::{Readers, Together};
 pub(crate) use self::session::hex;
 use self::session::{Session, Sql};
 use self::writer::{Claim, Function, Inbox, Job};
-use crate::store::{AcceptAnswer, Changes, NewMessage, Result, SendAddress, StoreError, TargetDevice};
+use crate::store::{
+    AcceptAnswer, Changes, DeviceRecord, NewMessage, Result, SendAddress, StoreError, TargetDevice,
+};
 
 /// What close() waits for: the writer, then the checkpointer, which is told to stop.
 type Tasks = (JoinHandle<()>, oneshot::Sender<()>, JoinHandle<()>);
@@ -93,8 +95,10 @@ pub struct SqliteStore {
     /// Gone once it is closed.
     inbox: RwLock<Option<Inbox>>,
     readers: Readers,
-    /// Devices of an app by id, and addresses for a provider by device: what every single send and page needs.
+    /// Devices of an app by id, devices by user name, and addresses for a provider by device: what every single send, every
+    /// phone that connects and every page needs.
     targets: Together<i64, String, TargetDevice>,
+    phones: Together<(), String, (String, DeviceRecord)>,
     addresses: Together<(i64, String), u64, SendAddress>,
     statements: Arc<AtomicU64>,
     /// Who listens to events.

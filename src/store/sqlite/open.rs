@@ -209,6 +209,7 @@ impl SqliteStore {
             leave_off,
             inbox: std::sync::RwLock::new(Some(Inbox { accepts, rest })),
             targets: Together::begin(readers.clone(), audience::TARGETS),
+            phones: Together::begin(readers.clone(), audience::PHONES),
             addresses: Together::begin(readers.clone(), audience::ADDRESSES),
             readers,
             statements,

@@ -242,7 +242,7 @@ impl Store for SqliteStore {
     }
 
     async fn device_by_username(&self, username: &str) -> Result<Option<DeviceRecord>> {
-        self.read(async |s| audience::by_username(s, username).await).await
+        Ok(self.phones.ask((), &[username.to_owned()]).await?.pop().map(|(_, record)| record))
     }
 
     async fn device_ids(&self, devices: &[u64]) -> Result<Vec<(u64, String)>> {
