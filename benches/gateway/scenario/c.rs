@@ -8,8 +8,10 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::machine::{self, Look};
+use crate::probe::{self, Reached, adapter};
 use crate::report::{Good, Report};
 use crate::rounds::{Rounds, number};
+use crate::scenario::b;
 use crate::world::{Cores, World};
 use crate::{Bench, Size};
 
@@ -59,6 +61,20 @@ async fn send(world: &World, tag: &str, count: usize) -> anyhow::Result<(f64, f6
     Ok((count as f64 / took.as_secs_f64(), cpu.as_secs_f64() * 1e6 / count as f64))
 }
 
+/// What the adapter makes of batches, with nothing decided before and nothing recorded.
+async fn alone(world: &World, provider: &str, count: usize) -> anyhow::Result<Reached> {
+    let task = adapter::Task {
+        provider: provider.to_owned(),
+        config: world.channel(provider).await?,
+        tokens: world.tokens(provider, count).await?,
+        batch: 1000,
+        abreast: 4,
+        title: b::TITLE.to_owned(),
+        body: b::BODY.to_owned(),
+    };
+    probe::run("adapter", Cores::Apart.of_gateway(), &task).await
+}
+
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (count, rounds) = match bench.size {
         Size::Guard | Size::Quick => (50_000, 2),
@@ -102,8 +118,12 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     (report.target, report.good, report.verified) = (1.5, Good::AtLeast, true);
     for (name, found) in &cpu {
         let what = if *name == "all" { "CPU, all".to_owned() } else { format!("CPU, {name}") };
-        let target = if BATCHES.contains(name) { " (target ≤ 1.5)" } else { "" };
-        report.also(&what, format!("{:.2} µs a delivery{target}", found.median()));
+        report.also(&what, format!("{:.2} µs a delivery", found.median()));
+    }
+    for provider in BATCHES {
+        let alone = alone(&world, provider, of(provider)).await?;
+        let what = format!("CPU, {provider}, the adapter alone");
+        report.also(&what, format!("{:.2} µs a token (target ≤ 1.5)", alone.cpu_us()));
     }
     report.also("noise", machine::noise(&noise));
     Ok(report)

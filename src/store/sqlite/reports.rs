@@ -1,8 +1,10 @@
 //! Reports, read: counters alone, never the rows that they count.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anypush_providers::contract::Reason;
+use data_encoding::HEXUPPER;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
@@ -16,19 +18,22 @@ use crate::store::{ChannelStats, Counted, ReportAsk, ReportGroup, ReportRow};
 /// The numbers that a question asks for; those that are zero are left out.
 pub(super) async fn deliveries(session: &mut Session, ask: &ReportAsk) -> Sql<Vec<ReportRow>> {
     let mut sums: BTreeMap<(usize, u8, String), Sums> = BTreeMap::new();
-    let mut query = question("", ask);
-    let see = |row: SqliteRow| {
+    let joined = is_joined(ask);
+    let mut see = |first: usize, row: SqliteRow| {
         let class = if ask.by.class { row.try_get::<i64, _>(1)? as u8 } else { 0 };
         let label = if ask.by.label { row.try_get(2)? } else { String::new() };
-        let sums = sums.entry((rows::number(&row, 0)? as usize, class, label)).or_default();
-        let counts: Option<&[u8]> = row.try_get(3)?;
-        tally::decode(counts.unwrap_or_default(), |counter, n| {
+        let span = first + rows::number(&row, 0)? as usize;
+        let sums = sums.entry((span, class, label)).or_default();
+        tally::decode(&counts(&row, joined)?, |counter, n| {
             if is_asked(ask, counter) {
                 *sums.entry(told_apart(ask, counter)).or_insert(0) += n;
             }
         })
     };
-    session.each(query.build(), see).await?;
+    let abreast = if joined { ABREAST } else { ask.spans.len().max(1) };
+    for (nth, spans) in ask.spans.chunks(abreast).enumerate() {
+        session.each(question("", ask, spans).build(), |row| see(nth * abreast, row)).await?;
+    }
     let mut found = Vec::new();
     for ((span, class, label), sums) in sums {
         for (counter, n) in sums.into_iter().filter(|(_, n)| *n != 0) {
@@ -38,16 +43,33 @@ pub(super) async fn deliveries(session: &mut Session, ask: &ReportAsk) -> Sql<Ve
     Ok(found)
 }
 
-/// Each stretch of time is a range of the key. Where neither classes nor labels are told apart, all values of a stretch are
-/// joined to one: a row of its own costs more than what is in it. `before` stands before the statement.
-pub(super) fn question(before: &'static str, ask: &ReportAsk) -> QueryBuilder<Sqlite> {
+/// Where neither classes nor labels are told apart, all values of a stretch of time are joined to one, in hexadecimal: a row
+/// of its own costs more than what is in it.
+fn is_joined(ask: &ReportAsk) -> bool {
+    !ask.by.class && !ask.by.label
+}
+
+/// Joined values that are asked for at a time: the database hands out rows before they are taken, and a busy day is a few
+/// megabytes.
+const ABREAST: usize = 8;
+
+/// The counters of a row.
+fn counts(row: &SqliteRow, joined: bool) -> Sql<Cow<'_, [u8]>> {
+    let stored: &[u8] = row.try_get::<Option<_>, _>(3)?.unwrap_or_default();
+    if !joined {
+        return Ok(stored.into());
+    }
+    HEXUPPER.decode(stored).map(Cow::from).map_err(|error| rows::odd("counters of reports", error))
+}
+
+/// Each stretch of time is a range of the key. `before` stands before the statement.
+pub(super) fn question(before: &'static str, ask: &ReportAsk, spans: &[(u64, u64)]) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(before);
-    let joined = !ask.by.class && !ask.by.label;
+    let joined = is_joined(ask);
     if joined {
-        query
-            .push("SELECT b.key, NULL, NULL, (SELECT unhex(group_concat(hex(s.counts), '')) FROM stats AS s");
+        query.push("SELECT b.key, NULL, NULL, (SELECT group_concat(hex(s.counts), '') FROM stats AS s");
     } else {
-        query.push("SELECT b.key, s.class, s.label, s.counts FROM json_each(").push_bind(json(&ask.spans));
+        query.push("SELECT b.key, s.class, s.label, s.counts FROM json_each(").push_bind(json(spans));
         query.push(") AS b CROSS JOIN stats AS s");
     }
     query.push(" WHERE s.app = ").push_bind(ask.app);
@@ -59,7 +81,7 @@ pub(super) fn question(before: &'static str, ask: &ReportAsk) -> QueryBuilder<Sq
         query.push(" AND s.label = ").push_bind(label.clone());
     }
     if joined {
-        query.push(") FROM json_each(").push_bind(json(&ask.spans)).push(") AS b");
+        query.push(") FROM json_each(").push_bind(json(spans)).push(") AS b");
     }
     query
 }
