@@ -1,6 +1,8 @@
 //! b2: the adapter alone, from batches to outcomes that nobody records: what of the distance between the gateway and the bare loop is
 //! the adapter's and the pool's. A diagnosis, not a promise.
 
+use serde_json::Value;
+
 use crate::machine::Look;
 use crate::probe::{self, Reached, adapter};
 use crate::report::{Good, Report};
@@ -9,6 +11,24 @@ use crate::scenario::b;
 use crate::world::{Cores, World};
 use crate::{Bench, Size};
 
+/// What the adapter of a channel is to send to so many phones, a thousand in a batch.
+pub(crate) async fn task(
+    world: &World,
+    provider: &str,
+    config: &Value,
+    count: usize,
+) -> anyhow::Result<adapter::Task> {
+    Ok(adapter::Task {
+        provider: provider.to_owned(),
+        config: config.clone(),
+        tokens: world.tokens(provider, count).await?,
+        batch: 1000,
+        abreast: 4,
+        title: b::TITLE.to_owned(),
+        body: b::BODY.to_owned(),
+    })
+}
+
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (count, rounds) = match bench.size {
         Size::Guard | Size::Quick => (50_000, 3),
@@ -16,15 +36,7 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     };
     let world = World::start(bench, Cores::Apart, Vec::new()).await?;
     let config = world.channel("apns").await?;
-    let task = adapter::Task {
-        provider: "apns".to_owned(),
-        config: config.clone(),
-        tokens: world.tokens("apns", count).await?,
-        batch: 1000,
-        abreast: 4,
-        title: b::TITLE.to_owned(),
-        body: b::BODY.to_owned(),
-    };
+    let task = task(&world, "apns", &config, count).await?;
     b::ceiling(&world, &config, 20_000).await?;
     let (mut ratios, mut rates, mut bare_rates) = (Rounds::default(), Rounds::default(), Rounds::default());
     let (mut cpu, mut bare_cpu, mut noise) = (Rounds::default(), Rounds::default(), Vec::new());

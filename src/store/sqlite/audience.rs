@@ -3,6 +3,7 @@
 //! CROSS JOIN is SQLite's word for "in this order": left to itself it prefers to walk a whole app in order of number
 //! to a few look-ups and a sort.
 
+use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
 use super::addresses::{self, token_hash};
@@ -69,8 +70,13 @@ pub(super) async fn devices(
     }
     query.push(" ORDER BY d.seq LIMIT ").push_bind(limit as i64);
     let found = session.rows(query.build()).await?;
+    records(session, &found).await
+}
+
+/// Devices with all their addresses, of rows with their columns.
+async fn records(session: &mut Session, rows: &[SqliteRow]) -> Sql<Vec<DeviceRecord>> {
     let mut records =
-        found.iter().map(|row| devices::device(row).map(|(record, _)| record)).collect::<Sql<Vec<_>>>()?;
+        rows.iter().map(|row| devices::device(row).map(|(record, _)| record)).collect::<Sql<Vec<_>>>()?;
     addresses::attach(session, &mut records).await?;
     Ok(records)
 }
@@ -83,9 +89,7 @@ async fn by_username(session: &mut Session, usernames: &[String]) -> Sql<Vec<(St
         " FROM json_each(?1) AS j CROSS JOIN devices AS d ON d.username = j.value"
     ));
     let found = session.rows(query.bind(json(usernames))).await?;
-    let mut records =
-        found.iter().map(|row| devices::device(row).map(|(record, _)| record)).collect::<Sql<Vec<_>>>()?;
-    addresses::attach(session, &mut records).await?;
+    let records = records(session, &found).await?;
     Ok(records.into_iter().filter_map(|record| Some((record.username.clone()?, record))).collect())
 }
 

@@ -109,10 +109,23 @@ mod tests {
             };
             let bytes = encode(&sum(&[&some]));
             prop_assert_eq!(read(&bytes).unwrap(), sum(&[&some]));
-            let mut joined = read(&[bytes, encode(&sum(&[&more]))].concat()).unwrap();
-            joined.retain(|_, n| *n != 0);
-            prop_assert_eq!(joined, sum(&[&some, &more]));
+            let mut sums = Sums::default();
+            let add = |counter, n| *sums.entry(counter).or_insert(0) += n;
+            decode(&[bytes, encode(&sum(&[&more]))].concat(), add).unwrap();
+            sums.retain(|_, n| *n != 0);
+            prop_assert_eq!(sums.into_iter().collect::<Tally>(), sum(&[&some, &more]));
         }
+    }
+
+    #[test]
+    fn many_counters_are_summed_in_the_room_of_the_different_ones() {
+        let mut sums = Sums::default();
+        for n in 0..1_000_000_i64 {
+            let counter = Counter { channel: n % 7, platform: 1, kind: 0, code: 1, reason: 0 };
+            *sums.entry(counter).or_insert(0) += 1;
+            assert!(sums.len() <= 7);
+        }
+        assert_eq!(sums.values().sum::<i64>(), 1_000_000);
     }
 
     #[test]

@@ -155,10 +155,13 @@ fn report(bench: &Bench, deliveries: u64, found: &[Found]) -> anyhow::Result<Rep
     report.of = "what nobody notices".to_owned();
     report.ratio = report.value / report.ceiling;
     (report.target, report.good, report.verified) = (1.0, Good::AtMost, true);
+    let slow = found.iter().filter(|one| one.p99 > AT_ONCE).count();
+    let verdict = if slow == 0 { "met".to_owned() } else { format!("missed by {slow} of {}", found.len()) };
+    report.also("50 ms p99 each", verdict);
     // Where a few rows are read by their key, a scan reads no others.
     let scanned = found.iter().filter(|one| one.scan > AT_ONCE).map(Found::share).fold(0.0, f64::max);
     report.also(
-        "a scan of the rows takes",
+        "a scan of the rows, where it takes over 50 ms itself",
         format!("{} times as long at the least (target ≥ 50)", number(1.0 / scanned)),
     );
     for one in found {
