@@ -150,10 +150,12 @@ impl IdCodec {
         (self.encode_delivery(message, target) == text).then_some((message, target))
     }
 
-    /// A 128-bit key that is the same for every repeat of a delivery, for vendors that dedupe or replace.
-    pub fn delivery_key(&self, message: Id, target: u64) -> u128 {
-        let tag = self.sign(b"delivery-key", &[&message.0.to_be_bytes()[..], &target.to_be_bytes()].concat());
-        u128::from_be_bytes(tag[..16].try_into().unwrap_or_default())
+    /// The 128-bit keys of a message's deliveries by target: the same for every repeat of one, for vendors that dedupe or
+    /// replace. No two have the same, and nobody can tell those of a message of which he has seen none.
+    pub fn delivery_keys(&self, message: Id) -> impl Fn(u64) -> u128 + use<> {
+        let tag = self.sign(b"delivery-keys", &message.0.to_be_bytes());
+        let base = u128::from_be_bytes(tag[..16].try_into().unwrap_or_default());
+        move |target| base ^ u128::from(target)
     }
 
     /// A 128-bit key of one request for these targets of a page: the same when the same request is made again after a
@@ -261,6 +263,17 @@ mod tests {
             let changed = String::from_utf8(changed).unwrap();
             prop_assert_eq!(codec.open_receipt_param(channel, &changed), None);
             prop_assert_eq!(codec.open_receipt_param(channel, &text[..at]), None);
+        }
+
+        #[test]
+        fn a_deliverys_key_is_the_same_for_every_repeat_and_no_others(
+            id in 0i64.., target in 0u64..(1 << 41), other in 0u64..(1 << 41), key: [u8; 32],
+        ) {
+            let codec = IdCodec::new(&key);
+            let keys = codec.delivery_keys(Id(id));
+            prop_assert_eq!(keys(target), codec.delivery_keys(Id(id))(target));
+            prop_assert_eq!(keys(target) == keys(other), target == other);
+            prop_assert_ne!(keys(target) >> 64, codec.delivery_keys(Id(id ^ 1))(target) >> 64);
         }
 
         #[test]

@@ -49,22 +49,22 @@ struct Window {
 }
 
 impl Brakes {
-    /// Counts an outcome; `removal`: the vendor calls the address dead.
-    pub(super) fn count(&self, channel: i64, removal: bool, now_ms: u64) -> Brake {
+    /// Counts outcomes, and for how many of them the vendor calls the address dead.
+    pub(super) fn count(&self, channel: i64, sends: u64, removals: u64, now_ms: u64) -> Brake {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(channel).or_default().count(removal, now_ms / 60_000)
+        all.entry(channel).or_default().count(sends, removals, now_ms / 60_000)
     }
 }
 
 impl Window {
-    fn count(&mut self, removal: bool, minute: u64) -> Brake {
+    fn count(&mut self, sends: u64, removals: u64, minute: u64) -> Brake {
         match self.minutes.last_mut() {
-            Some((last, sends, removals)) if *last >= minute => {
-                *sends += 1;
-                *removals += u64::from(removal);
+            Some(last) if last.0 >= minute => {
+                last.1 += sends;
+                last.2 += removals;
             }
             _ => {
-                self.minutes.push((minute, 1, u64::from(removal)));
+                self.minutes.push((minute, sends, removals));
                 self.minutes.retain(|(then, ..)| then + MINUTES > minute);
             }
         }
@@ -82,11 +82,11 @@ impl Window {
 }
 
 impl Inner {
-    /// Counts an outcome of a channel towards its brake, and tells people where that turns it; whether addresses may
-    /// be retired.
-    pub(super) async fn brake(&self, channel: &Channel, dead: bool) -> bool {
+    /// Counts outcomes of a channel, and how many of them found an address dead, towards its brake, and tells people where
+    /// that turns it; whether addresses may be retired.
+    pub(super) async fn brake(&self, channel: &Channel, sends: u64, removals: u64) -> bool {
         let seq = channel.record.seq;
-        let brake = self.brakes.count(seq, dead, self.now_ms());
+        let brake = self.brakes.count(seq, sends, removals, self.now_ms());
         let info = match brake {
             Brake::Open | Brake::On => return brake.is_open(),
             Brake::Pulled => {
@@ -114,7 +114,7 @@ mod tests {
     const MINUTE: u64 = 60_000;
 
     fn send(brakes: &Brakes, n: u64, removal: bool, at: u64) -> Brake {
-        (0..n).map(|_| brakes.count(1, removal, at)).last().unwrap()
+        (0..n).map(|_| brakes.count(1, 1, u64::from(removal), at)).last().unwrap()
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
         let brakes = Brakes::default();
         assert_eq!(send(&brakes, FLOOR + 1, true, 0), Brake::Pulled);
         assert_eq!(send(&brakes, 1, true, MINUTE), Brake::On);
-        assert!(brakes.count(2, true, MINUTE).is_open(), "the other channels'");
+        assert!(brakes.count(2, 1, 1, MINUTE).is_open(), "the other channels'");
         assert_eq!(send(&brakes, 1, false, 11 * MINUTE), Brake::Released);
         assert_eq!(send(&brakes, 1, true, 11 * MINUTE), Brake::Open);
     }

@@ -172,6 +172,8 @@ pub(super) async fn end_open(
             channel: 0,
             vendor_id: None,
             at_ms,
+            platform: entry.platform,
+            decided: None,
             trail,
         });
     }

@@ -28,8 +28,7 @@ pub(super) async fn send(mut hand: InHand<'_>) -> Result<(), StoreError> {
         .partition(|entry| !now_only || hand.inner.parts.hub.is_connected(entry.target));
     let mut changes = Changes::default();
     for entry in &stay {
-        let mut event = hand.event(entry.target, State::Accepted, None);
-        event.trail = hand.story(entry);
+        let mut event = hand.event(entry, State::Accepted, None);
         event.trail.push(attempted(&hand, None));
         changes.events.push(event);
         changes.inbox.push(inbox(&hand, entry));
@@ -121,8 +120,7 @@ async fn leave_all(hand: InHand<'_>, reason: Reason) {
 
 async fn leave_these(hand: InHand<'_>, entries: Vec<Entry>, reason: Reason) {
     let leavers = entries.into_iter().map(|entry| {
-        let mut event = hand.event(entry.target, State::Pending, Some(reason));
-        event.trail = hand.story(&entry);
+        let mut event = hand.event(&entry, State::Pending, Some(reason));
         event.trail.push(attempted(&hand, Some(reason)));
         Leaver { entry, event, reason, else_retry: None }
     });

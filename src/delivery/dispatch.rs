@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use crate::delivery::collapse::Claim;
 use crate::delivery::desk::Place;
 use crate::delivery::job::Job;
-use crate::delivery::page::{Entry, Page};
+use crate::delivery::page::{Decided, Entry, Page};
 use crate::delivery::pipeline::Inner;
 use crate::delivery::record::Recorder;
 use crate::delivery::standing::{self, Standing};
@@ -41,6 +41,8 @@ pub(super) struct InHand<'a> {
     pub(super) item: &'a WorkItem,
     pub(super) job: Arc<Job>,
     pub(super) page: Page,
+    /// The page's decisions as trails tell them.
+    pub(super) decisions: Vec<Arc<[u8]>>,
     /// Targets that the channel has accepted and whose step waits for more.
     pub(super) armed: Vec<Entry>,
     /// Targets that the channel has accepted and whose vendor can be asked what became of them.
@@ -84,6 +86,7 @@ async fn begin(
         inner,
         item,
         job,
+        decisions: page.decisions.iter().map(Decided::told).collect(),
         page,
         armed: Vec::new(),
         to_ask: Vec::new(),
@@ -149,22 +152,19 @@ impl InHand<'_> {
         self.page.entries.len() as u64 <= WATCHED
     }
 
-    /// The decision that the trail does not tell yet.
-    pub(super) fn story(&self, entry: &Entry) -> Vec<TrailEntry> {
-        let decided = entry.decision.and_then(|index| self.page.decisions.get(usize::from(index)));
-        decided.cloned().into_iter().map(TrailEntry::from).collect()
-    }
-
-    /// An event through this page's channel, without its trail.
-    pub(super) fn event(&self, target: u64, state: State, reason: Option<Reason>) -> Event {
+    /// An event through this page's channel. Its trail tells the decision where it is not told yet, and nothing else.
+    pub(super) fn event(&self, entry: &Entry, state: State, reason: Option<Reason>) -> Event {
+        let decided = entry.decision.and_then(|index| self.decisions.get(usize::from(index)));
         Event {
             message: self.job.id,
-            target,
+            target: entry.target,
             state,
             reason,
             channel: self.item.channel,
             vendor_id: None,
             at_ms: self.at_ms(),
+            platform: entry.platform,
+            decided: decided.cloned(),
             trail: Vec::new(),
         }
     }
@@ -179,8 +179,7 @@ impl InHand<'_> {
     /// Ends one target of the page by the gateway's own doing. Where an earlier step of the route still has it, the
     /// store leaves it that ([`crate::delivery::state::apply`]).
     pub(super) fn ended(&self, entry: &Entry, state: State, reason: Reason) -> Event {
-        let mut event = self.event(entry.target, state, Some(reason));
-        event.trail = self.story(entry);
+        let mut event = self.event(entry, state, Some(reason));
         event.trail.push(TrailEntry::Ended { at_ms: event.at_ms, reason });
         event
     }

@@ -184,6 +184,8 @@ impl Round<'_> {
             channel: row.map_or(0, |row| row.channel),
             vendor_id: None,
             at_ms,
+            platform: entry.platform,
+            decided: None,
             trail: Vec::new(),
         };
         if let (Some(_), Some(until), Some(channel)) = (held, waited, entry.tried.last()) {

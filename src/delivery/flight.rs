@@ -4,7 +4,7 @@
 //! outcomes by a channel that closes when it ends; nobody but [`Flight::hear`] receives. A target with its address is
 //! in memory until its outcome is known, and no longer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -21,11 +21,12 @@ const AT_ONCE: usize = 256;
 
 /// A page's targets on their way. Each has a place, by which it is named here.
 pub(super) struct Flight {
-    /// Those without an outcome.
-    open: BTreeMap<usize, Open>,
+    /// By place; `None` = has its outcome.
+    open: Vec<Option<Open>>,
+    /// How many have none.
+    without: usize,
     /// Places below this were handed over; the others follow in their order.
     begun: usize,
-    all: usize,
     /// Places whose request the vendor never processed.
     refused: BTreeSet<usize>,
     batches: Vec<Running>,
@@ -58,15 +59,14 @@ pub(super) enum Heard {
 impl Flight {
     /// Nothing is handed over yet.
     pub(super) fn new(targets: Vec<(Entry, Address)>) -> Self {
-        let all = targets.len();
-        let open = targets.into_iter().map(|target| Open { target, again: 0 }).enumerate().collect();
-        Self { open, begun: 0, all, refused: BTreeSet::new(), batches: Vec::new() }
+        let open: Vec<_> = targets.into_iter().map(|target| Some(Open { target, again: 0 })).collect();
+        Self { without: open.len(), open, begun: 0, refused: BTreeSet::new(), batches: Vec::new() }
     }
 
     /// The next so many places, to be handed over or taken out. Whoever asks sees to that.
     pub(super) fn next(&mut self, count: usize) -> Vec<usize> {
         let from = self.begun;
-        self.begun = (from + count).min(self.all);
+        self.begun = (from + count).min(self.open.len());
         (from..self.begun).collect()
     }
 
@@ -74,7 +74,7 @@ impl Flight {
     pub(super) fn refused(&mut self) -> Vec<usize> {
         let places: Vec<usize> = std::mem::take(&mut self.refused).into_iter().collect();
         for place in &places {
-            if let Some(open) = self.open.get_mut(place) {
+            if let Some(Some(open)) = self.open.get_mut(*place) {
                 open.again += 1;
             }
         }
@@ -89,7 +89,7 @@ impl Flight {
 
     /// The targets at these places.
     pub(super) fn at(&self, places: &[usize]) -> Vec<&(Entry, Address)> {
-        places.iter().filter_map(|place| self.open.get(place)).map(|open| &open.target).collect()
+        places.iter().filter_map(|place| self.open_at(*place)).map(|open| &open.target).collect()
     }
 
     /// Hands a batch over.
@@ -130,7 +130,7 @@ impl Flight {
         .await;
         if let Some(end) = end {
             let Running { places, .. } = self.batches.remove(at);
-            let is_forgotten = |place: &usize| self.open.contains_key(place) && !self.refused.contains(place);
+            let is_forgotten = |place: &usize| self.waiting_at(*place).is_some();
             return Heard::Ended {
                 forgotten: places.into_iter().filter(is_forgotten).collect(),
                 panicked: end.is_err(),
@@ -144,7 +144,7 @@ impl Flight {
     /// The target at a place that waits for its outcome, and how often it was handed over again at once; `None` where it
     /// had an outcome already or is nobody of the page.
     pub(super) fn waiting_at(&self, place: usize) -> Option<(&(Entry, Address), u32)> {
-        let open = self.open.get(&place).filter(|_| !self.refused.contains(&place))?;
+        let open = self.open_at(place).filter(|_| !self.refused.contains(&place))?;
         Some((&open.target, open.again))
     }
 
@@ -156,7 +156,9 @@ impl Flight {
     /// This one has its outcome, or is somebody else's matter.
     pub(super) fn take_out(&mut self, place: usize) -> Option<Entry> {
         self.refused.remove(&place);
-        self.open.remove(&place).map(|open| open.target.0)
+        let open = self.open.get_mut(place).and_then(Option::take)?;
+        self.without -= 1;
+        Some(open.target.0)
     }
 
     /// Everything has its outcome, and everybody who could bring one has ended.
@@ -166,21 +168,25 @@ impl Flight {
 
     /// Everything was handed over.
     pub(super) fn is_all_begun(&self) -> bool {
-        self.begun == self.all
+        self.begun == self.open.len()
     }
 
     /// How many were handed over and have no outcome.
     pub(super) fn under_way(&self) -> usize {
-        self.open.len() - (self.all - self.begun)
+        self.without - (self.open.len() - self.begun)
     }
 
     /// Those who were handed over and have no outcome.
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Entry> {
-        self.open.range(..self.begun).map(|(_, open)| &open.target.0)
+        self.open[..self.begun].iter().flatten().map(|open| &open.target.0)
     }
 
     /// Those without an outcome, handed over or not.
     pub(super) fn left(&self) -> impl Iterator<Item = &Entry> {
-        self.open.values().map(|open| &open.target.0)
+        self.open.iter().flatten().map(|open| &open.target.0)
+    }
+
+    fn open_at(&self, place: usize) -> Option<&Open> {
+        self.open.get(place).and_then(Option::as_ref)
     }
 }

@@ -4,6 +4,7 @@
 //! still wait for their vendor's answer.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use anypush_providers::contract::Reason;
 
@@ -36,8 +37,7 @@ pub(super) type Retries = BTreeMap<(u32, u64), Vec<Entry>>;
 /// Gives up a channel for a whole page.
 pub(super) async fn give_up(hand: InHand<'_>, reason: Reason) -> Result<(), StoreError> {
     let leaver = |entry: &Entry| {
-        let mut event = hand.event(entry.target, State::Pending, Some(reason));
-        event.trail = hand.story(entry);
+        let event = hand.event(entry, State::Pending, Some(reason));
         Leaver { entry: entry.clone(), event, reason, else_retry: None }
     };
     let leavers = hand.page.entries.iter().map(leaver).collect();
@@ -270,7 +270,7 @@ impl Onward {
                     counted: None,
                     ..entry
                 };
-                self.plan.add(Aim::at(&step, hand.page.held), entry, planner.decided(&decision));
+                self.plan.add(Aim::at(&step, hand.page.held), entry, Arc::new(planner.decided(&decision)));
             }
             (None, _, Some((attempt, seconds))) => {
                 say_next(&mut event, Next::Retry(seconds * 1000));

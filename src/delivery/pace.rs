@@ -89,8 +89,7 @@ async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) 
         return Ok(());
     }
     let leaver = |entry: &Entry| {
-        let mut event = hand.event(entry.target, State::Pending, Some(Reason::VendorUnavailable));
-        event.trail = hand.story(entry);
+        let event = hand.event(entry, State::Pending, Some(Reason::VendorUnavailable));
         let else_retry = Some((hand.item.attempt, LOOK_AGAIN));
         onward::Leaver { entry: entry.clone(), event, reason: Reason::VendorUnavailable, else_retry }
     };
@@ -100,6 +99,7 @@ async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) 
         item: hand.item,
         job: Arc::clone(&hand.job),
         page: std::mem::take(&mut hand.page),
+        decisions: std::mem::take(&mut hand.decisions),
         armed: std::mem::take(&mut hand.armed),
         to_ask: std::mem::take(&mut hand.to_ask),
         rest_until: 0,

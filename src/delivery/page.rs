@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::state::State;
+use crate::delivery::state::{KnownPlatform, State};
 use crate::delivery::trail::Skip;
 use crate::routing::Wait;
 
@@ -48,6 +48,8 @@ pub struct Decided {
 pub struct Entry {
     /// Device number, or [`crate::ids::GIVEN_TARGETS`] + index. Stored as the difference to the one before.
     pub target: u64,
+    /// What it is counted under.
+    pub platform: KnownPlatform,
     /// The address as it was when the route was decided; 0 for targets given in the call.
     pub address_version: u32,
     /// Which step of the route this is.
@@ -63,7 +65,7 @@ pub struct Entry {
 }
 
 /// First byte of every stored page: the version of its form.
-const FORM: u8 = 1;
+const FORM: u8 = 2;
 
 impl Page {
     /// Most targets of a page.
@@ -131,6 +133,6 @@ mod tests {
         let entries =
             (0..1000).map(|i| Entry { target: 500_000 + i * 3, address_version: 1, ..Entry::default() });
         let page = Page { entries: entries.collect(), ..Page::default() };
-        assert!(page.encode().len() <= 8_000, "{}", page.encode().len());
+        assert!(page.encode().len() <= 8_000 + 16, "{}", page.encode().len());
     }
 }

@@ -1,6 +1,7 @@
 //! From targets to pages: each target's route is decided, and those with the same first channel share pages.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
 
 use anypush_providers::contract::Reason;
 
@@ -8,8 +9,8 @@ use crate::delivery::job::Job;
 use crate::delivery::page::{Decided, Entry, Page};
 use crate::delivery::pipeline::Inner;
 use crate::delivery::spec::GivenAddress;
-use crate::delivery::state::{Event, State};
-use crate::delivery::trail::TrailEntry;
+use crate::delivery::state::{Event, KnownPlatform, State};
+use crate::delivery::trail::{self, TrailEntry};
 use crate::direct::Hub;
 use crate::ids::{GIVEN_TARGETS, Id};
 use crate::routing::{
@@ -23,7 +24,7 @@ pub(super) struct Plan {
     /// How many targets it covers.
     pub(super) targeted: u64,
     /// Entries by what their next step is.
-    steps: BTreeMap<Aim, Vec<(Entry, Option<Decided>)>>,
+    steps: BTreeMap<Aim, Vec<(Entry, Option<Arc<Decided>>)>>,
     /// Entries about which is decided again at a later time.
     deferred: BTreeMap<(u64, Option<Wait>), Vec<Entry>>,
     /// Targets that end here.
@@ -32,7 +33,19 @@ pub(super) struct Plan {
     pub(super) given: Vec<(Id, u64, NewTarget)>,
     /// Every decision, in order, for a dry run to tell; kept where it is asked for.
     pub(super) seen: Option<Vec<Seen>>,
+    /// What was decided about the first devices of each kind.
+    known: Vec<(RouteDevice, Arc<Made>)>,
 }
+
+/// A decision, and as the trail will tell it. Devices that are alike share it.
+#[derive(Debug)]
+struct Made {
+    decision: Decision,
+    decided: Arc<Decided>,
+}
+
+/// Most kinds of devices that a plan remembers: an audience has few.
+const KINDS: usize = 16;
 
 /// What was decided about a target.
 #[derive(Debug, Clone)]
@@ -70,10 +83,23 @@ pub(super) struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    /// Plans devices.
+    /// Plans devices. About those that routing cannot tell from one another is decided once.
     pub(super) fn devices(&self, devices: &[TargetDevice], plan: &mut Plan) {
         for device in devices {
-            self.target(device.seq, &self.route_device(device), plan);
+            let device = self.seen(device);
+            let made = match plan.known.iter().find(|(known, _)| device.is_like(known)) {
+                Some((_, made)) => Arc::clone(made),
+                None => {
+                    let route_device = device.route_device();
+                    let made = Arc::new(self.make(&route_device));
+                    if plan.known.len() < KINDS {
+                        plan.known.push((route_device, Arc::clone(&made)));
+                    }
+                    made
+                }
+            };
+            let platform = KnownPlatform::new(device.device.platform);
+            self.target(device.device.seq, platform, &made, plan);
         }
     }
 
@@ -114,7 +140,7 @@ impl Planner<'_> {
                     params: address.params.clone(),
                 };
                 let device = RouteDevice { enabled: true, addresses: vec![route], ..RouteDevice::default() };
-                self.target(target, &device, plan);
+                self.target(target, KnownPlatform::default(), &self.make(&device), plan);
             } else {
                 plan.targeted += 1;
                 plan.see(target, || Err(Reason::DuplicateAddress));
@@ -139,21 +165,14 @@ impl Planner<'_> {
 
     /// A device as routing sees it.
     pub(super) fn route_device(&self, device: &TargetDevice) -> RouteDevice {
-        RouteDevice {
-            connects: device.connects,
+        self.seen(device).route_device()
+    }
+
+    fn seen<'d>(&'d self, device: &'d TargetDevice) -> SeenDevice<'d> {
+        SeenDevice {
+            device,
             connected: device.connects && self.hub.is_connected(device.seq),
-            enabled: device.enabled,
-            addresses: device
-                .addresses
-                .iter()
-                .map(|(provider, version, kind, params)| RouteAddress {
-                    provider: provider.clone(),
-                    version: *version,
-                    kind: kind.clone(),
-                    params: params.clone(),
-                })
-                .collect(),
-            traits: self.traits.get(&device.seq).cloned().unwrap_or_default(),
+            traits: self.traits.get(&device.seq),
         }
     }
 
@@ -171,26 +190,32 @@ impl Planner<'_> {
         }
     }
 
-    fn target(&self, target: u64, device: &RouteDevice, plan: &mut Plan) {
+    fn make(&self, device: &RouteDevice) -> Made {
         let decision = self.again(device, &[]);
-        let decided = self.decided(&decision);
+        Made { decided: Arc::new(self.decided(&decision)), decision }
+    }
+
+    fn target(&self, target: u64, platform: KnownPlatform, made: &Made, plan: &mut Plan) {
+        let Made { decision, decided } = made;
         plan.targeted += 1;
         plan.see(target, || Ok(decision.clone()));
-        match decision.route {
+        let entry = Entry { target, platform, ..Entry::default() };
+        match &decision.route {
             Route::Send(steps) => {
                 let first = &steps[0];
-                let entry = Entry { target, address_version: first.address_version, ..Entry::default() };
-                plan.add(Aim::at(first, None), entry, decided);
+                let entry = Entry { address_version: first.address_version, ..entry };
+                plan.add(Aim::at(first, None), entry, Arc::clone(decided));
             }
-            Route::Suppress(reason) => plan.events.push(self.suppressed(target, reason, Some(decided))),
-            Route::Defer { until_ms } => plan.defer(until_ms, None, Entry { target, ..Entry::default() }),
+            Route::Suppress(reason) => {
+                let event = self.suppressed(target, *reason, Some(decided));
+                plan.events.push(Event { platform, ..event });
+            }
+            Route::Defer { until_ms } => plan.defer(*until_ms, None, entry),
         }
     }
 
-    fn suppressed(&self, target: u64, reason: Reason, decided: Option<Decided>) -> Event {
+    fn suppressed(&self, target: u64, reason: Reason, decided: Option<&Decided>) -> Event {
         let at_ms = self.job.at_ms(self.now_ms);
-        let mut trail: Vec<_> = decided.into_iter().map(TrailEntry::from).collect();
-        trail.push(TrailEntry::Ended { at_ms, reason });
         Event {
             message: self.job.id,
             target,
@@ -199,8 +224,48 @@ impl Planner<'_> {
             channel: 0,
             vendor_id: None,
             at_ms,
-            trail,
+            platform: KnownPlatform::default(),
+            decided: decided.map(Decided::told),
+            trail: vec![TrailEntry::Ended { at_ms, reason }],
         }
+    }
+}
+
+/// A device with what else routing looks at.
+struct SeenDevice<'d> {
+    device: &'d TargetDevice,
+    connected: bool,
+    traits: Option<&'d Traits>,
+}
+
+impl SeenDevice<'_> {
+    fn route_device(&self) -> RouteDevice {
+        let address = |(provider, version, kind, params): &(String, u32, String, _)| RouteAddress {
+            provider: provider.clone(),
+            version: *version,
+            kind: kind.clone(),
+            params: Clone::clone(params),
+        };
+        RouteDevice {
+            connects: self.device.connects,
+            connected: self.connected,
+            enabled: self.device.enabled,
+            addresses: self.device.addresses.iter().map(address).collect(),
+            traits: self.traits.cloned().unwrap_or_default(),
+        }
+    }
+
+    /// Whether its route is the same: it differs in nothing that [`Self::route_device`] brings.
+    fn is_like(&self, other: &RouteDevice) -> bool {
+        let RouteDevice { connects, connected, enabled, addresses, traits } = other;
+        let same = |(ours, theirs): (&(String, u32, String, BTreeMap<_, _>), &RouteAddress)| {
+            let RouteAddress { provider, version, kind, params } = theirs;
+            (&ours.0, &ours.1, &ours.2, &ours.3) == (provider, version, kind, params)
+        };
+        (self.device.connects, self.connected, self.device.enabled) == (*connects, *connected, *enabled)
+            && self.device.addresses.len() == addresses.len()
+            && self.device.addresses.iter().zip(addresses).all(same)
+            && self.traits.map_or_else(|| *traits == Traits::default(), |ours| ours == traits)
     }
 }
 
@@ -217,7 +282,7 @@ impl Plan {
     }
 
     /// Adds an entry for a step.
-    pub(super) fn add(&mut self, aim: Aim, entry: Entry, decided: Decided) {
+    pub(super) fn add(&mut self, aim: Aim, entry: Entry, decided: Arc<Decided>) {
         self.steps.entry(aim).or_default().push((entry, Some(decided)));
     }
 
@@ -257,22 +322,32 @@ impl Plan {
         let mut pages = Vec::new();
         for (Aim { channel, wait, held }, mut entries) in std::mem::take(&mut self.steps) {
             entries.sort_by_key(|(entry, _)| entry.target);
-            for chunk in entries.chunks(Page::MAX) {
-                let mut page = Page { wait, began_ms, held, ..Page::default() };
-                for (entry, decided) in chunk {
-                    let decision = decided.as_ref().map(|decided| {
-                        let known = page.decisions.iter().position(|d| d == decided);
+            let mut entries = entries.into_iter().peekable();
+            while entries.peek().is_some() {
+                let mut decisions: Vec<Arc<Decided>> = Vec::new();
+                let of_page = entries.by_ref().take(Page::MAX).map(|(entry, decided)| {
+                    let decision = decided.map(|decided| {
+                        let known = decisions.iter().position(|d| Arc::ptr_eq(d, &decided) || *d == decided);
                         known.unwrap_or_else(|| {
-                            page.decisions.push(decided.clone());
-                            page.decisions.len() - 1
+                            decisions.push(decided);
+                            decisions.len() - 1
                         }) as u16
                     });
-                    page.entries.push(Entry { decision, ..entry.clone() });
-                }
-                pages.push((channel, page));
+                    Entry { decision, ..entry }
+                });
+                let entries = of_page.collect();
+                let decisions = decisions.into_iter().map(Arc::unwrap_or_clone).collect();
+                pages.push((channel, Page { decisions, entries, wait, began_ms, held, ..Page::default() }));
             }
         }
         pages
+    }
+}
+
+impl Decided {
+    /// As a trail tells it, encoded.
+    pub(super) fn told(&self) -> Arc<[u8]> {
+        trail::encode([&self.clone().into()]).into()
     }
 }
 
@@ -286,7 +361,6 @@ impl From<Decided> for TrailEntry {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::Arc;
 
     use anypush_providers::contract::{Address, Capabilities, Class, Content, Notification, Tier, Token};
     use proptest::prelude::*;

@@ -154,8 +154,7 @@ fn leaver(hand: &InHand<'_>, channel: &Channel, entry: Entry, words: &str) -> Le
     let provider = channel.record.provider.clone();
     let labels = OutcomeLabels { provider, outcome: reason.as_str() };
     hand.inner.parts.metrics.outcomes.get_or_create(&labels).inc();
-    let mut event = hand.event(entry.target, State::Pending, Some(reason));
-    event.trail = hand.story(&entry);
+    let mut event = hand.event(&entry, State::Pending, Some(reason));
     event.trail.push(TrailEntry::Attempted {
         at_ms: event.at_ms,
         channel: hand.item.channel,

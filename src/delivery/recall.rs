@@ -13,7 +13,7 @@ use anypush_providers::contract::Reason;
 use crate::delivery::aside;
 use crate::delivery::pipeline::{Inner, LEASE_MS, Pipeline};
 use crate::delivery::record;
-use crate::delivery::state::{Delivery, Event, State};
+use crate::delivery::state::{Delivery, Event, KnownPlatform, State};
 use crate::delivery::trail::TrailEntry;
 use crate::ids::{GIVEN_TARGETS, Id};
 use crate::store::{Changes, DeliveryFilter, NewWork, StoreError, WorkItem, WorkKind, WorkLane, WorkUpdate};
@@ -167,6 +167,8 @@ fn event(inner: &Inner, row: &Delivery, told: bool, at_ms: u64) -> Option<Event>
         channel: row.channel,
         vendor_id: None,
         at_ms,
+        platform: KnownPlatform::default(),
+        decided: None,
         trail: vec![TrailEntry::Recalled { at_ms, told }],
     })
 }

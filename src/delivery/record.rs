@@ -217,9 +217,10 @@ impl Batch {
 
 /// Writes until it is written. `false`: the database is broken, and going on would only lose more.
 async fn write(store: &dyn Store, changes: Changes) -> bool {
+    let changes = Arc::new(changes);
     let mut wait = Duration::from_millis(50);
     loop {
-        match store.commit(changes.clone()).await {
+        match store.commit_shared(Arc::clone(&changes)).await {
             Ok(()) => return true,
             Err(StoreError::Broken(cause)) => {
                 tracing::error!("outcomes cannot be recorded, the gateway stops: {cause}");

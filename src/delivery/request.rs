@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anypush_providers::contract::{Address, Batch, Gate, MessageRef, SendContext, Target};
+use anypush_providers::contract::{Address, Batch, Gate, MessageRef, ReceiptKey, SendContext, Target};
 
 use crate::channels::Channel;
 use crate::delivery::job::Job;
@@ -24,10 +24,17 @@ pub(super) fn batch(
     let left = Duration::from_millis(job.record.deadline_at.saturating_sub(inner.now_ms()));
     let unit = capabilities.ttl_unit.as_millis().max(1) as u64;
     let ttl = Duration::from_millis(left.min(capabilities.max_ttl).as_millis() as u64 / unit * unit);
+    let key = codec.delivery_keys(job.id);
+    let param = |entry: &Entry| Arc::from(codec.receipt_param(channel.record.seq, job.id, entry.target));
+    let of_message = targets.first().map(|(entry, _)| param(entry));
     let target = |(entry, address): &&(Entry, Address)| Target {
         address: address.clone(),
-        key: codec.delivery_key(job.id, entry.target),
-        receipt_param: Some(codec.receipt_param(channel.record.seq, job.id, entry.target)),
+        key: key(entry.target),
+        receipt_param: match capabilities.receipt_key {
+            ReceiptKey::None | ReceiptKey::VendorId => None,
+            ReceiptKey::Param => Some(param(entry)),
+            ReceiptKey::Token => of_message.clone(),
+        },
         variables: entry.variables.clone().map(Arc::new),
     };
     Batch {

@@ -48,8 +48,7 @@ pub(super) async fn send(
     let class = quota::class(&hand, channel, &provider);
     let mut leavers = quota::ask(&mut hand, channel, class, &mut targets, &kept).await?;
     for entry in std::mem::take(&mut targets.without_address) {
-        let mut event = hand.event(entry.target, State::Pending, Some(Reason::InvalidToken));
-        event.trail = hand.story(&entry);
+        let event = hand.event(&entry, State::Pending, Some(Reason::InvalidToken));
         leavers.push(onward::Leaver { entry, event, reason: Reason::InvalidToken, else_retry: None });
     }
     let once = mode(&hand, channel) == DeliveryMode::AtMostOnce;
@@ -64,6 +63,7 @@ pub(super) async fn send(
         leavers,
         retries: BTreeMap::new(),
         unsent: kept,
+        accepted: 0,
     };
     page.run(Flight::new(targets.into_found())).await;
     let Sending { leavers, retries, unsent, .. } = page;
@@ -132,6 +132,8 @@ struct Sending<'a, 'b> {
     retries: BTreeMap<(u32, u64), Vec<Entry>>,
     /// Targets that were not sent, because the process stops or the gate let nothing through: they stay in this page.
     unsent: Vec<Entry>,
+    /// How many were accepted and are not counted yet.
+    accepted: u64,
 }
 
 /// What is done with a target that has an outcome.
@@ -293,7 +295,8 @@ impl Sending<'_, '_> {
         }
     }
 
-    async fn flush(&self, changes: &mut Changes) {
+    async fn flush(&mut self, changes: &mut Changes) {
+        self.count_accepted().await;
         if !changes.events.is_empty() || !changes.addresses.is_empty() || !changes.quota_back.is_empty() {
             self.hand.recorder().push(std::mem::take(changes), self.hand.urgent()).await;
         }
@@ -311,20 +314,11 @@ impl Sending<'_, '_> {
             self.unsent.push(entry.clone());
             return Fate::Gone;
         }
-        let metrics = &self.hand.inner.parts.metrics;
-        let provider = self.channel.record.provider.clone();
-        let name = match &outcome.verdict {
-            Verdict::Accepted => "accepted",
-            Verdict::Failed(failure) => failure.reason.as_str(),
-        };
-        metrics.outcomes.get_or_create(&OutcomeLabels { provider: provider.clone(), outcome: name }).inc();
-        let dead =
-            matches!(&outcome.verdict, Verdict::Failed(failure) if failure.reason == Reason::InvalidToken);
-        let retire = self.hand.inner.brake(self.channel, dead).await;
         match &outcome.verdict {
             Verdict::Accepted => {
-                let event = self.hand.event(entry.target, State::Accepted, None);
-                changes.events.push(self.tell(entry, event, &outcome, Next::Nothing));
+                self.accepted += 1;
+                let event = self.hand.event(entry, State::Accepted, None);
+                changes.events.push(self.tell(event, &outcome, Next::Nothing));
                 if self.hand.page.wait.is_some() {
                     self.hand.armed.push(entry.clone());
                 }
@@ -337,7 +331,14 @@ impl Sending<'_, '_> {
                 Fate::Gone
             }
             Verdict::Failed(failure) => {
+                // The brake asks for shares: it must know of those before.
+                self.count_accepted().await;
+                self.count(failure.reason.as_str(), 1);
+                let dead = failure.reason == Reason::InvalidToken;
+                let retire = self.hand.inner.brake(self.channel, 1, u64::from(dead)).await;
+                let metrics = &self.hand.inner.parts.metrics;
                 if failure.reason == Reason::Unclassified {
+                    let provider = self.channel.record.provider.clone();
                     let code: String = outcome.vendor.code.iter().flat_map(|c| c.chars()).take(64).collect();
                     metrics.unclassified.get_or_create(&VendorCode { provider, code }).inc();
                 }
@@ -352,6 +353,21 @@ impl Sending<'_, '_> {
                 }
                 fate
             }
+        }
+    }
+
+    fn count(&self, outcome: &'static str, n: u64) {
+        let provider = self.channel.record.provider.clone();
+        let labels = OutcomeLabels { provider, outcome };
+        self.hand.inner.parts.metrics.outcomes.get_or_create(&labels).inc_by(n);
+    }
+
+    /// Counts those who were accepted, together: what is done for each of a thousand is to be little.
+    async fn count_accepted(&mut self) {
+        let n = std::mem::take(&mut self.accepted);
+        if n > 0 {
+            self.count("accepted", n);
+            self.hand.inner.brake(self.channel, n, 0).await;
         }
     }
 
@@ -394,17 +410,17 @@ impl Sending<'_, '_> {
             self.channel_state(ChannelState::AuthFailed, Some(words)).await;
         }
         let retry = |wait: Duration| (attempt, wait.as_millis().div_ceil(1000) as u64);
-        let pending = self.hand.event(entry.target, State::Pending, Some(failure.reason));
+        let pending = self.hand.event(entry, State::Pending, Some(failure.reason));
         match judgement.step {
             Step::Retry(wait) if !self.hand.is_step_over(wait) => {
                 let next = Next::Retry(retry(wait).1 * 1000);
-                changes.events.push(self.tell(entry, pending, outcome, next));
+                changes.events.push(self.tell(pending, outcome, next));
                 let told = Entry { decision: None, ..entry.clone() };
                 self.retries.entry(retry(wait)).or_default().push(told);
             }
             Step::Unknown => {
-                let event = self.hand.event(entry.target, State::Unknown, Some(failure.reason));
-                changes.events.push(self.tell(entry, event, outcome, Next::Nothing));
+                let event = self.hand.event(entry, State::Unknown, Some(failure.reason));
+                changes.events.push(self.tell(event, outcome, Next::Nothing));
             }
             // A try that would come after the step's own time makes way too.
             Step::Again | Step::Next | Step::NextOrRetry(_) | Step::Retry(_) => {
@@ -416,7 +432,7 @@ impl Sending<'_, '_> {
                 // What was given back is counted anew where this channel is tried again.
                 let left = Entry { counted: entry.counted.filter(|_| back.is_empty()), ..entry.clone() };
                 changes.quota_back.extend(back);
-                let event = self.tell(entry, pending, outcome, Next::Nothing);
+                let event = self.tell(pending, outcome, Next::Nothing);
                 let leaver = onward::Leaver { entry: left, event, reason: failure.reason, else_retry };
                 self.leavers.push(leaver);
             }
@@ -425,13 +441,12 @@ impl Sending<'_, '_> {
     }
 
     /// Adds what the trail says of an attempt.
-    fn tell(&self, entry: &Entry, mut event: Event, outcome: &Outcome, next: Next) -> Event {
+    fn tell(&self, mut event: Event, outcome: &Outcome, next: Next) -> Event {
         let reason = match &outcome.verdict {
             Verdict::Accepted => None,
             Verdict::Failed(failure) => Some(failure.reason),
         };
         event.vendor_id.clone_from(&outcome.vendor.id);
-        event.trail = self.hand.story(entry);
         event.trail.push(TrailEntry::Attempted {
             at_ms: event.at_ms,
             channel: self.hand.item.channel,

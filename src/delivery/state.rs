@@ -1,5 +1,7 @@
 //! States of a delivery, and the one rule that moves them: a receipt or outcome never lowers the rank.
 
+use std::sync::Arc;
+
 use anypush_providers::contract::Reason;
 use serde::{Deserialize, Serialize};
 
@@ -127,8 +129,28 @@ pub struct Event {
     pub vendor_id: Option<String>,
     /// Milliseconds since the message's creation.
     pub at_ms: u64,
+    /// What a new delivery is counted under.
+    pub platform: KnownPlatform,
+    /// What the trail gets first: the decision, encoded once for all of a page that share it.
+    pub decided: Option<Arc<[u8]>>,
     /// What the trail gets, in order.
     pub trail: Vec<TrailEntry>,
+}
+
+/// Which platform a device is of, as it was when its route was decided: whoever records need not look it up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownPlatform(u8);
+
+impl KnownPlatform {
+    /// The number that reports have it under; 0 = it says none.
+    pub fn new(code: u8) -> Self {
+        Self(code.saturating_add(1))
+    }
+
+    /// The number; `None` where it must be looked up.
+    pub fn code(self) -> Option<u8> {
+        self.0.checked_sub(1)
+    }
 }
 
 /// A failure that comes after a channel had accepted.
@@ -217,7 +239,8 @@ pub fn apply(row: Option<Delivery>, event: &Event) -> (Delivery, Vec<(CounterKey
         let lost = ends && !rises && !spared;
         // What had ended, or was seen, before: this did not end it.
         let told = event.trail.iter().filter(|entry| !lost || !matches!(entry, TrailEntry::Ended { .. }));
-        row.trail.extend(trail::encode(told));
+        row.trail.extend_from_slice(event.decided.as_deref().unwrap_or_default());
+        trail::append(&mut row.trail, told);
     }
     for step in reached_by(event.state) {
         let slot = &mut row.reached_ms[usize::from(step.code()) - 1];
@@ -280,7 +303,18 @@ mod tests {
 
     fn event(state: State, at_ms: u64) -> Event {
         let reason = (state.rank() == 2).then_some(Reason::Expired);
-        Event { message: Id(1), target: 2, state, reason, channel: 3, vendor_id: None, at_ms, trail: vec![] }
+        Event {
+            message: Id(1),
+            target: 2,
+            state,
+            reason,
+            channel: 3,
+            vendor_id: None,
+            at_ms,
+            platform: KnownPlatform::default(),
+            decided: None,
+            trail: vec![],
+        }
     }
 
     fn count(counters: &mut BTreeMap<CounterKey, i64>, moves: Vec<(CounterKey, i64)>) {

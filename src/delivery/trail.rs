@@ -166,19 +166,24 @@ pub fn is_dismissed(trail: &[u8]) -> bool {
 /// Encodes entries, to be appended to a row's trail.
 pub fn encode<'a>(entries: impl IntoIterator<Item = &'a TrailEntry>) -> Vec<u8> {
     let mut out = Vec::new();
+    append(&mut out, entries);
+    out
+}
+
+/// Appends entries to a row's trail.
+pub fn append<'a>(trail: &mut Vec<u8>, entries: impl IntoIterator<Item = &'a TrailEntry>) {
     for entry in entries {
         // Serialising plain data into memory cannot fail; a trail without one entry is better than no record.
         if let Ok(bytes) = postcard::to_allocvec(entry) {
             let mut length = bytes.len();
             while length >= 0x80 {
-                out.push((length as u8 & 0x7f) | 0x80);
+                trail.push((length as u8 & 0x7f) | 0x80);
                 length >>= 7;
             }
-            out.push(length as u8);
-            out.extend(bytes);
+            trail.push(length as u8);
+            trail.extend(bytes);
         }
     }
-    out
 }
 
 /// Reads a trail. Stops at the first entry that it does not understand: a newer version wrote it.

@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::{DAY_MS, Parts, ROWS};
 use crate::clock::Clock;
-use crate::delivery::state::{Event, State};
+use crate::delivery::state::{Event, KnownPlatform, State};
 use crate::ids::Id;
 use crate::settings::Settings;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
@@ -59,6 +59,8 @@ async fn over(store: &dyn Store, n: u64, targets: u64) {
         channel: 0,
         vendor_id: None,
         at_ms: 1,
+        platform: KnownPlatform::default(),
+        decided: None,
         trail: Vec::new(),
     };
     let expanded = vec![(id(n), targets, Some(NOW))];

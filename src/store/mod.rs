@@ -14,6 +14,8 @@ mod retention;
 pub mod sqlite;
 mod users;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use tokio::sync::watch;
 
@@ -253,7 +255,11 @@ pub trait Store: Retention + Users + Send + Sync {
     /// Cancelled messages that [`Self::withdraw`] would still find entries of: a cancel was interrupted.
     async fn half_cancelled(&self) -> Result<Vec<Id>>;
     /// Applies changes in one transaction. Shares its commit with others that wait.
-    async fn commit(&self, changes: Changes) -> Result<()>;
+    async fn commit(&self, changes: Changes) -> Result<()> {
+        self.commit_shared(Arc::new(changes)).await
+    }
+    /// The same, for who may have to say it again: nothing is copied.
+    async fn commit_shared(&self, changes: Arc<Changes>) -> Result<()>;
     /// A message by id.
     async fn message(&self, id: Id) -> Result<Option<MessageRecord>>;
     /// An app's messages before `before`, newest first.

@@ -426,9 +426,10 @@ impl Runner {
 
     /// Writes until it is written.
     async fn commit(&self, changes: Changes) -> Result<()> {
+        let changes = Arc::new(changes);
         let mut wait = Duration::from_millis(50);
         loop {
-            match self.inner.parts.store.commit(changes.clone()).await {
+            match self.inner.parts.store.commit_shared(Arc::clone(&changes)).await {
                 Err(StoreError::Busy(_) | StoreError::Full) => {}
                 done => return done,
             }

@@ -17,7 +17,7 @@ use super::sign::Secrets;
 use super::{Parts, Webhooks};
 use crate::channels::Channels;
 use crate::clock::Clock;
-use crate::delivery::state::{Event, State};
+use crate::delivery::state::{Event, KnownPlatform, State};
 use crate::events::{EventKind, Teller};
 use crate::ids::{Id, IdCodec, IdMaker, Kind};
 use crate::secrets::Vault;
@@ -170,6 +170,8 @@ impl World {
             channel: 1,
             vendor_id: None,
             at_ms: 3,
+            platform: KnownPlatform::default(),
+            decided: None,
             trail: vec![],
         };
         let events = (0..targets).map(event).collect();

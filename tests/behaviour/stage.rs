@@ -175,7 +175,7 @@ impl Stage {
                 params: self.params.clone(),
             },
             key: 0x5eed + index as u128,
-            receipt_param: Some(param(index)),
+            receipt_param: Some(param(index).into()),
             variables: None,
         };
         Batch {

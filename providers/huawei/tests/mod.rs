@@ -98,7 +98,7 @@ fn partial(msg: &Value) -> Reply {
 
 fn target(token: &str, key: u128) -> Target {
     let address = Address { kind: "token".to_owned(), token: Token::new(token), params: BTreeMap::new() };
-    Target { address, key, receipt_param: Some(format!("param-{key}")), variables: None }
+    Target { address, key, receipt_param: Some(format!("param-{key}").into()), variables: None }
 }
 
 fn batch(content: Content, tokens: &[&str]) -> Batch {

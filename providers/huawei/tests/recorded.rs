@@ -66,7 +66,7 @@ fn say_again(recorded: &Value) -> Batch {
     let ttl = android["ttl"].as_str().unwrap().strip_suffix('s').unwrap();
     batch.ttl = Duration::from_secs(ttl.parse().unwrap());
     for target in &mut batch.targets {
-        target.receipt_param = android["bi_tag"].as_str().map(ToOwned::to_owned);
+        target.receipt_param = android["bi_tag"].as_str().map(Into::into);
     }
     batch
 }

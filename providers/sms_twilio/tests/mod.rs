@@ -84,7 +84,7 @@ fn queued() -> Reply {
 
 fn target(number: &str, key: u128) -> Target {
     let address = Address { kind: "phone".to_owned(), token: Token::new(number), params: BTreeMap::new() };
-    Target { address, key, receipt_param: Some(format!("param-{key}")), variables: None }
+    Target { address, key, receipt_param: Some(format!("param-{key}").into()), variables: None }
 }
 
 fn batch(content: Value, numbers: &[&str]) -> Batch {

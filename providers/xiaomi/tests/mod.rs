@@ -87,7 +87,7 @@ fn refused(code: i64, reason: &str) -> Reply {
 
 fn target(token: &str, key: u128) -> Target {
     let address = Address { kind: "regid".to_owned(), token: Token::new(token), params: BTreeMap::new() };
-    Target { address, key, receipt_param: Some(format!("param-{key}")), variables: None }
+    Target { address, key, receipt_param: Some(format!("param-{key}").into()), variables: None }
 }
 
 fn in_region(token: &str, key: u128, region: &str) -> Target {

@@ -59,7 +59,7 @@ fn say_again(form: &BTreeMap<String, String>) -> Batch {
     batch.ttl = Duration::from_millis(ttl);
     for target in &mut batch.targets {
         // One parameter for all, so that they share a request.
-        target.receipt_param = Some("rcp".to_owned());
+        target.receipt_param = Some("rcp".into());
     }
     batch
 }

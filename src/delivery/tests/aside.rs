@@ -7,7 +7,7 @@ use anypush_providers::contract::{Class, Reason};
 use super::{APP, NOW, Rig};
 use crate::delivery::page::{Entry, Page};
 use crate::delivery::spec::Spec;
-use crate::delivery::state::{Event, State};
+use crate::delivery::state::{Event, KnownPlatform, State};
 use crate::delivery::{Parts, Pipeline};
 use crate::ids::Id;
 use crate::store::{
@@ -160,6 +160,8 @@ async fn a_message_that_cannot_be_read_still_ends_by_its_time_to_live() {
         channel: own,
         vendor_id: None,
         at_ms: 1,
+        platform: KnownPlatform::default(),
+        decided: None,
         trail: Vec::new(),
     };
     left(&rig, r#"{"content": "of a newer kind"}"#, work, vec![accepted]).await;

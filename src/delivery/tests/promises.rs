@@ -5,7 +5,7 @@ use std::time::Duration;
 use anypush_providers::contract::{Failure, Hint, Reason};
 
 use super::{APP, NOW, Rig};
-use crate::delivery::state::{Event, State};
+use crate::delivery::state::{Event, KnownPlatform, State};
 use crate::delivery::trail::{self, Next, TrailEntry};
 use crate::delivery::{Parts, Pipeline};
 use crate::ids::Id;
@@ -93,6 +93,8 @@ async fn a_page_that_is_taken_up_again_sends_only_what_is_not_recorded() {
         channel: seq,
         vendor_id: None,
         at_ms: 1,
+        platform: KnownPlatform::default(),
+        decided: None,
         trail: vec![],
     };
     rig.store.commit(Changes { events: vec![event], ..Changes::default() }).await.unwrap();

@@ -3,7 +3,7 @@
 use anypush_providers::contract::Class;
 
 use super::{APP, NOW, Rig};
-use crate::delivery::state::{Event, State, View};
+use crate::delivery::state::{Event, KnownPlatform, State, View};
 use crate::delivery::trail::{self, TrailEntry};
 use crate::ids::Id;
 use crate::store::{Changes, NewInbox, NewMessage, NewWork, Store as _, WorkKind, WorkLane};
@@ -27,6 +27,8 @@ async fn a_recall_that_a_crash_interrupted_goes_on_where_it_was_and_empties_ever
         channel,
         vendor_id: None,
         at_ms: 1,
+        platform: KnownPlatform::default(),
+        decided: None,
         trail: Vec::new(),
     };
     let entry = |device| NewInbox {

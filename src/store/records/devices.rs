@@ -146,6 +146,8 @@ pub struct TargetDevice {
     pub enabled: bool,
     /// Whether it may connect itself.
     pub connects: bool,
+    /// The number that reports have its platform under; 0 = none.
+    pub platform: u8,
     /// Active addresses: (provider, version, kind, params).
     pub addresses: Vec<(String, u32, String, BTreeMap<String, String>)>,
 }

@@ -9,9 +9,9 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 use super::addresses::{self, token_hash};
 use super::devices::{self, columns};
 use super::readers::LookUp;
-use super::rows;
 use super::session::{Session, Sql, int, json};
 use super::walk::Walk;
+use super::{rows, stats};
 use crate::delivery::expression::Expression;
 use crate::store::{DeviceFilter, DeviceRecord, Round, SendAddress, TargetDevice};
 
@@ -102,16 +102,26 @@ pub(super) async fn ids(session: &mut Session, devices: &[u64]) -> Sql<Vec<(u64,
     found.iter().map(|row| Ok((rows::number(row, 0)?, row.try_get(1)?))).collect()
 }
 
-/// An active address of a device, or that it has none, as [`Session::array`] brings it: number, id, enabled, connects, user;
-/// provider, version, kind, parameters.
-type TargetRow =
-    (u64, String, u8, u8, Option<String>, Option<String>, Option<u32>, Option<String>, Option<String>);
+/// An active address of a device, or that it has none, as [`Session::array`] brings it: number, id, enabled, connects,
+/// platform, user; provider, version, kind, parameters.
+type TargetRow = (
+    u64,
+    String,
+    u8,
+    u8,
+    Option<String>,
+    Option<String>,
+    Option<String>,
+    Option<u32>,
+    Option<String>,
+    Option<String>,
+);
 
 /// Devices by the rows of `j`, with their active addresses.
 macro_rules! targets {
     ($of:literal, $by:literal) => {
         concat!(
-            "SELECT json_group_array(json_array(d.seq, d.id, d.enabled, d.username IS NOT NULL, d.user_id,
+            "SELECT json_group_array(json_array(d.seq, d.id, d.enabled, d.username IS NOT NULL, d.platform, d.user_id,
                 a.provider, a.version, a.kind, a.params))
              FROM ",
             $of,
@@ -195,10 +205,19 @@ fn targets(mut found: Vec<TargetRow>) -> Sql<Vec<TargetDevice>> {
     found.sort_unstable();
     found.dedup();
     let mut targets: Vec<TargetDevice> = Vec::with_capacity(found.len());
-    for (seq, id, enabled, connects, user_id, provider, version, kind, params) in found {
+    for (seq, id, enabled, connects, platform, user_id, provider, version, kind, params) in found {
         if targets.last().is_none_or(|last| last.seq != seq) {
             let (enabled, connects) = (enabled != 0, connects != 0);
-            targets.push(TargetDevice { seq, id, enabled, connects, user_id, addresses: Vec::new() });
+            let platform = platform.map_or(0, |name| stats::platform_code(&name));
+            targets.push(TargetDevice {
+                seq,
+                id,
+                enabled,
+                connects,
+                platform,
+                user_id,
+                addresses: Vec::new(),
+            });
         }
         if let (Some(target), Some(provider), Some(version), Some(kind), Some(params)) =
             (targets.last_mut(), provider, version, kind, params)

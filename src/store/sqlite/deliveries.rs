@@ -10,12 +10,15 @@ use super::rows;
 use super::session::{Session, Sql, int, json};
 use super::stats::{self, Moves};
 use super::writer::PhoneSays;
-use crate::delivery::state::{self, CounterKey, Delivery, Event, LateFailure, State, View};
+use crate::delivery::state::{self, CounterKey, Delivery, Event, KnownPlatform, LateFailure, State, View};
 use crate::delivery::trail::{self, TrailEntry};
 use crate::direct;
 use crate::events::Fact;
 use crate::ids::Id;
 use crate::store::VendorReceipt;
+
+/// Rows that are looked through rather than looked for.
+const FEW: usize = 64;
 
 /// A delivery's key.
 pub(super) type Pair = (Id, u64);
@@ -126,13 +129,15 @@ pub(super) async fn apply(
     happenings.extend(batch.sets.iter().flat_map(|set| &set.receipts).map(returned));
     let mut changed = vec![0; batch.phones.len()];
     let mut pairs: BTreeSet<Pair> = happenings.iter().map(|happening| happening.pair).collect();
-    pairs.extend(batch.sets.iter().flat_map(|set| &set.events).map(|event| (event.message, event.target)));
+    let events = || batch.sets.iter().flat_map(|set| &set.events);
+    pairs.extend(events().map(|event| (event.message, event.target)));
     pairs.extend(batch.sets.iter().flat_map(|set| &set.late).map(|late| (late.message, late.target)));
     if pairs.is_empty() {
         return Ok((changed, Moves::default()));
     }
-    let mut book = open(session, &pairs, news).await?;
-    for event in batch.sets.iter().flat_map(|set| &set.events) {
+    let known = events().filter_map(|event| Some(((event.message, event.target), event.platform.code()?)));
+    let mut book = open(session, &pairs, known.collect(), news).await?;
+    for event in events() {
         let pair = (event.message, event.target);
         if refused.pairs.contains(&pair) && event.state == State::Accepted {
             let event = refusal(event, refused.going.contains(&pair));
@@ -167,19 +172,23 @@ pub(super) async fn apply(
     Ok((changed, book.moves))
 }
 
-/// The rows of a group, and the platforms of all its deliveries: kept in the row, or for a new one the device's.
-async fn open<'n>(session: &mut Session, pairs: &BTreeSet<Pair>, news: &'n mut News) -> Sql<Book<'n>> {
-    let (mut rows, mut platforms) = (BTreeMap::new(), HashMap::new());
+/// The rows of a group, and the platforms of all its deliveries: kept in the row, or for a new one the device's, which
+/// whoever decided its route may have told.
+async fn open<'n>(
+    session: &mut Session,
+    pairs: &BTreeSet<Pair>,
+    mut platforms: HashMap<Pair, u8>,
+    news: &'n mut News,
+) -> Sql<Book<'n>> {
+    let mut rows = BTreeMap::new();
     for (row, platform) in recorded(session, pairs).await? {
         let pair = (row.message, row.target);
         platforms.insert(pair, platform);
         rows.insert(pair, Some(row));
     }
-    let is_new = |pair: &&Pair| !rows.contains_key(*pair);
-    let devices = pairs.iter().filter(is_new).map(|(_, target)| *target).collect();
-    let known = self::platforms(session, &devices).await?;
-    let new = pairs.iter().filter(is_new).filter_map(|pair| Some((*pair, *known.get(&pair.1)?)));
-    platforms.extend(new);
+    let not_known: Vec<Pair> = pairs.iter().filter(|pair| !platforms.contains_key(*pair)).copied().collect();
+    let found = self::platforms(session, &not_known.iter().map(|(_, target)| *target).collect()).await?;
+    platforms.extend(not_known.into_iter().filter_map(|pair| Some((pair, *found.get(&pair.1)?))));
     Ok(Book { rows, touched: BTreeSet::new(), platforms, moves: Moves::default(), news })
 }
 
@@ -276,7 +285,18 @@ fn happen(book: &mut Book<'_>, happening: &Happening, (created_at, own): (u64, i
         }
     };
     let trail = vec![entry];
-    let moved = book.apply(&Event { message, target, state, reason, channel, vendor_id: None, at_ms, trail });
+    let moved = book.apply(&Event {
+        message,
+        target,
+        state,
+        reason,
+        channel,
+        vendor_id: None,
+        at_ms,
+        platform: KnownPlatform::default(),
+        decided: None,
+        trail,
+    });
     moved || matches!(happening.what, What::Dismissed(_))
 }
 
@@ -298,6 +318,12 @@ pub(super) async fn recorded(session: &mut Session, pairs: &BTreeSet<Pair>) -> S
     for (message, target) in pairs {
         asked.entry(message.0).or_default().push(*target);
     }
+    for (message, targets) in &mut asked {
+        if targets.len() > FEW {
+            leave_out_new(session, *message, targets).await?;
+        }
+    }
+    asked.retain(|_, targets| !targets.is_empty());
     if asked.is_empty() {
         return Ok(Vec::new());
     }
@@ -309,6 +335,22 @@ pub(super) async fn recorded(session: &mut Session, pairs: &BTreeSet<Pair>) -> S
     );
     let found = session.array(query.bind(json(&asked))).await?;
     found.into_iter().map(rows::packed_delivery).collect()
+}
+
+/// Of the targets of a message, in order, keeps those that have a row, where a short look at the rows between the first and
+/// the last shows it: the outcomes of a page mostly are the first of their deliveries.
+async fn leave_out_new(session: &mut Session, message: i64, targets: &mut Vec<u64>) -> Sql<()> {
+    let [first, .., last] = targets.as_slice() else { return Ok(()) };
+    let query = sqlx::query(
+        "SELECT json_group_array(target) FROM (
+            SELECT target FROM deliveries WHERE message = ?1 AND target BETWEEN ?2 AND ?3 LIMIT ?4)",
+    );
+    let query = query.bind(message).bind(int(*first)).bind(int(*last)).bind(FEW as i64);
+    let between: Vec<u64> = session.array(query).await?;
+    if between.len() < FEW {
+        targets.retain(|target| between.contains(target));
+    }
+    Ok(())
 }
 
 /// The platforms of devices, as numbers.

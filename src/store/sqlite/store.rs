@@ -350,8 +350,8 @@ impl Store for SqliteStore {
         self.read(async |s| work::half_cancelled(s).await).await
     }
 
-    async fn commit(&self, changes: Changes) -> Result<()> {
-        self.send(|inbox| inbox.rest, |reply| Job::Commit(Box::new(changes), reply)).await
+    async fn commit_shared(&self, changes: Arc<Changes>) -> Result<()> {
+        self.send(|inbox| inbox.rest, |reply| Job::Commit(changes, reply)).await
     }
 
     async fn message(&self, id: Id) -> Result<Option<MessageRecord>> {

@@ -53,7 +53,7 @@ pub(super) enum Job {
     /// A message and its first changes, unless its caller takes it back first.
     Accept(Box<(NewMessage, Changes)>, Claim, Reply<AcceptAnswer>),
     /// Changes.
-    Commit(Box<Changes>, Reply<()>),
+    Commit(Arc<Changes>, Reply<()>),
     /// What a phone acknowledges, and when.
     Acknowledge(u64, Ack, u64, Reply<u64>),
     /// What a phone reports, and when.
