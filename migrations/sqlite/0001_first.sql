@@ -223,7 +223,8 @@ CREATE TABLE addresses (
 ) STRICT, WITHOUT ROWID;
 -- One owner per token. The hash is the first 16 bytes of SHA-256: half the size of a token in the index.
 CREATE UNIQUE INDEX addresses_by_token ON addresses (app, provider, kind, token_hash);
-CREATE INDEX addresses_by_device ON addresses (device);
+-- With all that the expansion of an audience reads: it looks at nothing else of an address.
+CREATE INDEX addresses_by_device ON addresses (device, state, kind, params);
 
 -- What backends asked to send. `id` is time-ordered: purge and listing are ranges.
 CREATE TABLE messages (

@@ -125,7 +125,7 @@ macro_rules! targets {
                 a.provider, a.version, a.kind, a.params))
              FROM ",
             $of,
-            " AS j CROSS JOIN devices AS d ON d.app = ?1 AND ",
+            " AS j CROSS JOIN devices AS d ON ",
             $by,
             "
              LEFT JOIN addresses AS a ON a.device = d.seq AND a.state = 0"
@@ -151,7 +151,7 @@ pub(super) const ADDRESSES: LookUp<(i64, String), u64, SendAddress> = LookUp {
 
 /// Devices by id.
 pub(super) async fn by_id(session: &mut Session, app: i64, ids: &[String]) -> Sql<Vec<TargetDevice>> {
-    let query = sqlx::query(targets!("json_each(?2)", "d.id = j.value"));
+    let query = sqlx::query(targets!("json_each(?2)", "d.app = ?1 AND d.id = j.value"));
     targets(session.array(query.bind(app).bind(json(ids))).await?)
 }
 
@@ -167,8 +167,50 @@ pub(super) async fn known_users(session: &mut Session, app: i64, users: &[String
 
 /// Devices by number.
 pub(super) async fn by_number(session: &mut Session, app: i64, devices: &[u64]) -> Sql<Vec<TargetDevice>> {
-    let query = sqlx::query(targets!("json_each(?2)", "d.seq = j.value"));
-    targets(session.array(query.bind(app).bind(json(devices))).await?)
+    let asked = Numbers::new(devices);
+    let query = match asked.range {
+        Some((first, last)) => sqlx::query(targets!(
+            "(SELECT ?2 AS first, ?3 AS last)",
+            "+d.app = ?1 AND d.seq BETWEEN j.first AND j.last"
+        ))
+        .bind(app)
+        .bind(first)
+        .bind(last),
+        None => sqlx::query(targets!("json_each(?2)", "+d.app = ?1 AND d.seq = j.value"))
+            .bind(app)
+            .bind(json(devices)),
+    };
+    let mut found: Vec<TargetRow> = session.array(query).await?;
+    found.retain(|row| asked.has(row.0));
+    targets(found)
+}
+
+/// Numbers of devices that are asked for.
+struct Numbers {
+    sorted: Vec<u64>,
+    /// Where they lie close together, the first and the last: their rows are read as one range, not looked for one by one.
+    range: Option<(i64, i64)>,
+}
+
+impl Numbers {
+    /// Fewer are looked for.
+    const MANY: usize = 64;
+
+    fn new(devices: &[u64]) -> Self {
+        let mut sorted = devices.to_vec();
+        sorted.sort_unstable();
+        let range = match sorted.as_slice() {
+            [first, .., last] if devices.len() >= Self::MANY && last - first < 2 * devices.len() as u64 => {
+                Some((int(*first), int(*last)))
+            }
+            _ => None,
+        };
+        Self { sorted, range }
+    }
+
+    fn has(&self, device: u64) -> bool {
+        self.range.is_none() || self.sorted.binary_search(&device).is_ok()
+    }
 }
 
 /// Devices that fit an expression, by number. Looks at so many numbers at the most: where hardly anybody fits, a caller
@@ -235,12 +277,26 @@ pub(super) async fn send_addresses(
     provider: &str,
     devices: &[u64],
 ) -> Sql<Vec<SendAddress>> {
-    let query = sqlx::query(
-        "SELECT json_group_array(json_array(device, version, kind, token, params)) FROM addresses
-         WHERE app = ?1 AND provider = ?2 AND device IN (SELECT value FROM json_each(?3)) AND state = 0",
-    );
-    let mut found: Vec<(u64, u32, String, String, String)> =
-        session.array(query.bind(app).bind(provider).bind(json(devices))).await?;
+    let asked = Numbers::new(devices);
+    let query = match asked.range {
+        Some((first, last)) => sqlx::query(
+            "SELECT json_group_array(json_array(device, version, kind, token, params)) FROM addresses
+             WHERE app = ?1 AND provider = ?2 AND device BETWEEN ?3 AND ?4 AND state = 0",
+        )
+        .bind(app)
+        .bind(provider)
+        .bind(first)
+        .bind(last),
+        None => sqlx::query(
+            "SELECT json_group_array(json_array(device, version, kind, token, params)) FROM addresses
+             WHERE app = ?1 AND provider = ?2 AND device IN (SELECT value FROM json_each(?3)) AND state = 0",
+        )
+        .bind(app)
+        .bind(provider)
+        .bind(json(devices)),
+    };
+    let mut found: Vec<(u64, u32, String, String, String)> = session.array(query).await?;
+    found.retain(|(device, ..)| asked.has(*device));
     found.sort_unstable();
     let address = |(device, version, kind, token, params): (u64, u32, String, String, String)| {
         Ok(SendAddress { device, version, kind, token, params: rows::params(&params)? })

@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 
 use sqlx::Row as _;
 use sqlx::query::Query;
-use sqlx::sqlite::{Sqlite, SqliteArguments, SqliteRow};
+use sqlx::sqlite::{Sqlite, SqliteArguments};
 
 use super::attrs::Bind;
 use super::session::{Session, Sql, int, json};
@@ -21,35 +21,54 @@ use crate::store::records::attributes::{is_version, key, stored_name};
 /// Rows of a leaf's first and of its largest read. What is only looked into now and then reads little.
 const CHUNK: (usize, usize) = (64, 4096);
 
+/// Devices as one JSON array: see [`Session::array`].
+macro_rules! devices {
+    ($sql:literal) => {
+        concat!("SELECT json_group_array(device) FROM (", $sql, ")")
+    };
+}
+
 /// Everybody.
-pub(super) const ALL: &str =
-    "SELECT seq FROM devices WHERE app = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq LIMIT ?4";
+pub(super) const ALL: &str = devices!(
+    "SELECT seq AS device FROM devices WHERE app = ?1 AND seq >= ?2 AND seq < ?3 ORDER BY seq LIMIT ?4"
+);
 /// Who has a tag.
-pub(super) const TAG: &str = "SELECT device FROM device_tags
-     WHERE app = ?1 AND tag = ?5 AND device >= ?2 AND device < ?3 ORDER BY device LIMIT ?4";
+pub(super) const TAG: &str = devices!(
+    "SELECT device FROM device_tags
+     WHERE app = ?1 AND tag = ?5 AND device >= ?2 AND device < ?3 ORDER BY device LIMIT ?4"
+);
 /// Who has an attribute.
-pub(super) const EXISTS: &str = "SELECT device FROM device_attrs
-     WHERE app = ?1 AND name = ?5 AND device >= ?2 AND device < ?3 ORDER BY device LIMIT ?4";
+pub(super) const EXISTS: &str = devices!(
+    "SELECT device FROM device_attrs
+     WHERE app = ?1 AND name = ?5 AND device >= ?2 AND device < ?3 ORDER BY device LIMIT ?4"
+);
 /// Whose attribute is this.
-pub(super) const EQUALS: &str = "SELECT device FROM device_attrs INDEXED BY device_attrs_by_value
-     WHERE app = ?1 AND name = ?5 AND value = ?6 AND device >= ?2 AND device < ?3 ORDER BY device LIMIT ?4";
+pub(super) const EQUALS: &str = devices!(
+    "SELECT device FROM device_attrs INDEXED BY device_attrs_by_value
+     WHERE app = ?1 AND name = ?5 AND value = ?6 AND device >= ?2 AND device < ?3 ORDER BY device LIMIT ?4"
+);
 /// Whose attribute lies between. In order of device, not of value: the plus signs keep the other index out of it.
-pub(super) const BETWEEN: &str = "SELECT device FROM device_attrs
+pub(super) const BETWEEN: &str = devices!(
+    "SELECT device FROM device_attrs
      WHERE app = ?1 AND name = ?5 AND device >= ?2 AND device < ?3
         AND (+value > ?6 OR (?7 AND +value = ?6)) AND (+value < ?8 OR (?9 AND +value = ?8))
-     ORDER BY device LIMIT ?4";
+     ORDER BY device LIMIT ?4"
+);
 /// Whose attribute begins so.
-pub(super) const STARTS: &str = "SELECT device FROM device_attrs
+pub(super) const STARTS: &str = devices!(
+    "SELECT device FROM device_attrs
      WHERE app = ?1 AND name = ?5 AND device >= ?2 AND device < ?3
         AND typeof(value) = 'text' AND substr(value, 1, length(?6)) = ?6
-     ORDER BY device LIMIT ?4";
+     ORDER BY device LIMIT ?4"
+);
 /// Who was last in a cell, and where.
 pub(super) const CELL: &str = "SELECT device, lat, lon FROM device_places
      WHERE app = ?1 AND cell = ?5 AND device >= ?2 AND device < ?3 ORDER BY device LIMIT ?4";
 /// Whose devices they are. A few thousand look-ups and a sort for each read: users are given, at most ten thousand.
-pub(super) const USERS: &str =
-    "SELECT d.seq FROM (SELECT DISTINCT value FROM json_each(?5)) AS j CROSS JOIN devices AS d
-     ON d.app = ?1 AND d.user_id = j.value AND d.seq >= ?2 AND d.seq < ?3 ORDER BY d.seq LIMIT ?4";
+pub(super) const USERS: &str = devices!(
+    "SELECT d.seq AS device FROM (SELECT DISTINCT value FROM json_each(?5)) AS j CROSS JOIN devices AS d
+     ON d.app = ?1 AND d.user_id = j.value AND d.seq >= ?2 AND d.seq < ?3 ORDER BY d.seq LIMIT ?4"
+);
 
 /// Devices of one indexed range.
 #[derive(Debug)]
@@ -176,16 +195,26 @@ impl Leaf {
     async fn read(&mut self, session: &mut Session, app: i64, until: u64) -> Sql<()> {
         let query = self.range.query();
         let query = query.bind(app).bind(int(self.read_to)).bind(int(until)).bind(self.chunk as i64);
-        let found = session.rows(self.range.bind(query)).await?;
-        self.is_over = found.len() < self.chunk;
-        self.chunk = (self.chunk * 4).min(CHUNK.1);
-        for row in &found {
-            let device = rows::number(row, 0)?;
-            self.read_to = device + 1;
-            if self.range.holds(row)? {
-                self.ahead.push_back(device);
+        let query = self.range.bind(query);
+        let (found, last) = match &self.range {
+            Range::Cell(_, circle) => {
+                let found = session.rows(query).await?;
+                for row in &found {
+                    if circle.holds(row.try_get(1)?, row.try_get(2)?) {
+                        self.ahead.push_back(rows::number(row, 0)?);
+                    }
+                }
+                (found.len(), found.last().map(|row| rows::number(row, 0)).transpose()?)
             }
-        }
+            _ => {
+                let found: Vec<u64> = session.array(query).await?;
+                self.ahead.extend(&found);
+                (found.len(), found.last().copied())
+            }
+        };
+        self.is_over = found < self.chunk;
+        self.chunk = (self.chunk * 4).min(CHUNK.1);
+        self.read_to = last.map_or(self.read_to, |device| device + 1);
         Ok(())
     }
 }
@@ -226,14 +255,6 @@ impl Range {
             }
             Self::Starts(name, begin) => query.bind(name).bind(begin),
             Self::Cell(cell, _) => query.bind(cell),
-        }
-    }
-
-    /// Whether a row that was found is in it.
-    fn holds(&self, row: &SqliteRow) -> Sql<bool> {
-        match self {
-            Self::Cell(_, circle) => Ok(circle.holds(row.try_get(1)?, row.try_get(2)?)),
-            _ => Ok(true),
         }
     }
 }

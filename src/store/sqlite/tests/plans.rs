@@ -26,8 +26,10 @@ async fn every_part_of_an_audience_is_a_range_of_an_index_in_order_of_device() {
         let explained: &'static str = Box::leak(format!("EXPLAIN QUERY PLAN {sql}").into_boxed_str());
         let rows = sqlx::query(explained.into_sql_str()).fetch_all(&mut connection).await.unwrap();
         let steps: Vec<String> = rows.iter().map(|row| row.get(3)).collect();
-        assert_eq!(steps.len(), 1, "one step, without a sort: {steps:?}\n{sql}");
-        assert!(steps[0].starts_with("SEARCH") && steps[0].contains(&index), "{steps:?} is not {index}");
+        let is_outer = |step: &&String| step.starts_with("CO-ROUTINE") || step.starts_with("SCAN (subquery");
+        let inner: Vec<_> = steps.iter().filter(|step| !is_outer(step)).collect();
+        assert_eq!(inner.len(), 1, "one step, without a sort: {steps:?}\n{sql}");
+        assert!(inner[0].starts_with("SEARCH") && inner[0].contains(&index), "{steps:?} is not {index}");
     }
     store.close().await;
 }
