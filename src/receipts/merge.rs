@@ -4,7 +4,7 @@
 //! share a transaction. A row is deleted in the transaction that merges it. A row of which a receipt came before its
 //! outcome was recorded stays, and is read again a little later, whole: what it has told already changes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -139,16 +139,15 @@ impl Worker {
         for (channel, items) in by_channel.into_values() {
             let resolved = resolve::resolve(&self.inner.parts, &channel, items).await?;
             let mut count = Count::of(&resolved, |row| !self.waiting.contains_key(&row));
-            let recorded = self.recorded(&resolved.found).await?;
+            let standing = self.standing(&resolved.found).await?;
             for found in resolved.found {
                 let Some(plan) = plans.get_mut(&found.row) else { continue };
-                let row = recorded.get(&(found.receipt.message, found.receipt.target));
-                if is_early(&found, row) {
+                if standing.is_early(&found) {
                     plan.early += 1;
                     count.early += usize::from(!self.waiting.contains_key(&found.row));
                     count.orphans += usize::from(plan.late);
                 } else {
-                    let known = row.is_some_and(|row| knows_failure(row, &found));
+                    let known = standing.knows_failure(&found);
                     ready.push(Ready { channel: Arc::clone(&channel), found, known });
                 }
             }
@@ -217,13 +216,21 @@ impl Worker {
         Ok(merged)
     }
 
-    /// The recorded deliveries of these receipts, in one read.
-    async fn recorded(&self, found: &[Found]) -> Result<HashMap<(Id, u64), Delivery>, StoreError> {
-        let mut pairs: Vec<_> = found.iter().map(|f| (f.receipt.message, f.receipt.target)).collect();
-        pairs.sort_unstable();
-        pairs.dedup();
-        let rows = self.inner.parts.store.recorded(&pairs).await?;
-        Ok(rows.into_iter().map(|row| ((row.message, row.target), row)).collect())
+    /// What is recorded of what these receipts are about: the rows of those that report a failure; of all others, which
+    /// are nearly all, only whether there is one.
+    async fn standing(&self, found: &[Found]) -> Result<Standing, StoreError> {
+        let (failures, others): (Vec<&Found>, Vec<&Found>) =
+            found.iter().partition(|found| found.is_failure());
+        let pairs = |found: Vec<&Found>| found.into_iter().map(Found::pair).collect::<Vec<_>>();
+        let mut standing = Standing::default();
+        if !others.is_empty() {
+            standing.missing.extend(self.inner.parts.store.unrecorded(&pairs(others)).await?);
+        }
+        if !failures.is_empty() {
+            let rows = self.inner.parts.store.recorded(&pairs(failures)).await?;
+            standing.failing.extend(rows.into_iter().map(|row| ((row.message, row.target), row)));
+        }
+        Ok(standing)
     }
 
     /// What a callback reports, read once more. `None`: it cannot be read now.
@@ -254,7 +261,7 @@ pub(super) async fn changes_of(
     let (mut merged, mut failures) = (HashMap::new(), Vec::new());
     for Ready { channel, found, known } in ready {
         *merged.entry(channel.record.seq).or_default() += 1;
-        if !matches!(found.receipt.event, ReceiptEvent::Failed { .. }) {
+        if !found.is_failure() {
             changes.receipts.push(found.receipt);
         } else if !known {
             if let Some(verdict) = verdict(&channel, &found)
@@ -300,17 +307,32 @@ impl Count {
     }
 }
 
-/// Whether a receipt came before what it is about was recorded. A failure between two tries is about one that is not
-/// recorded yet, or is settled by the next: it must not end a delivery that is still on its way.
-fn is_early(found: &Found, row: Option<&Delivery>) -> bool {
-    let failed = matches!(found.receipt.event, ReceiptEvent::Failed { .. });
-    row.is_none_or(|row| failed && row.state == State::Pending && !knows_failure(row, found))
+/// What is recorded of what receipts are about.
+#[derive(Default)]
+struct Standing {
+    /// Of those that report a failure.
+    failing: HashMap<(Id, u64), Delivery>,
+    /// Of the others: what has no row.
+    missing: HashSet<(Id, u64)>,
 }
 
-/// Whether a receipt is a failure that was merged before: the delivery may be on its way through another channel since.
-fn knows_failure(row: &Delivery, found: &Found) -> bool {
-    matches!(found.receipt.event, ReceiptEvent::Failed { .. })
-        && trail::is_failed_later(&row.trail, found.receipt.channel)
+impl Standing {
+    /// Whether a receipt came before what it is about was recorded. A failure between two tries is about one that is not
+    /// recorded yet, or is settled by the next: it must not end a delivery that is still on its way.
+    fn is_early(&self, found: &Found) -> bool {
+        if !found.is_failure() {
+            return self.missing.contains(&found.pair());
+        }
+        let row = self.failing.get(&found.pair());
+        row.is_none_or(|row| row.state == State::Pending && !self.knows_failure(found))
+    }
+
+    /// Whether a receipt is a failure that was merged before: the delivery may be on its way through another channel
+    /// since.
+    fn knows_failure(&self, found: &Found) -> bool {
+        let row = self.failing.get(&found.pair()).filter(|_| found.is_failure());
+        row.is_some_and(|row| trail::is_failed_later(&row.trail, found.receipt.channel))
+    }
 }
 
 /// What a failure says about the address, where the receipt names the token of the delivery's own.

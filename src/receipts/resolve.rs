@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use anypush_providers::contract::{Receipt, ReceiptKey};
+use anypush_providers::contract::{Receipt, ReceiptEvent, ReceiptKey};
 
 use super::Parts;
 use crate::channels::Channel;
@@ -33,6 +33,18 @@ pub(super) struct Found {
     pub(super) receipt: VendorReceipt,
     /// The version of the target's address, where the receipt names its token.
     pub(super) version: Option<u32>,
+}
+
+impl Found {
+    /// The delivery.
+    pub(super) fn pair(&self) -> (Id, u64) {
+        (self.receipt.message, self.receipt.target)
+    }
+
+    /// Whether it reports that the delivery failed after all.
+    pub(super) fn is_failure(&self) -> bool {
+        matches!(self.receipt.event, ReceiptEvent::Failed { .. })
+    }
 }
 
 /// What became of a channel's receipts.

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::sync::watch;
 
-pub use receipts::{RawReceipt, VendorReceipt};
+pub use receipts::{Journal, RawReceipt, VendorReceipt};
 pub use records::{
     AcceptAnswer, Ack, AddressVerdict, Aged, AppRecord, Audit, AuditChain, AuditFilter, AuditRow,
     CategoryRecord, Changes, ChannelRecord, ChannelStats, Counted, Counter, DataKeyRecord, DeliveryFilter,
@@ -71,7 +71,7 @@ pub type Result<T> = std::result::Result<T, StoreError>;
 
 /// Everything that must last. Lists are sorted by key and take `after` (exclusive) and a limit.
 #[async_trait]
-pub trait Store: Retention + Users + Send + Sync {
+pub trait Store: Journal + Retention + Users + Send + Sync {
     // --- the installation ---
 
     /// A fact about the installation, made with `default` where it is not there yet.
@@ -282,8 +282,6 @@ pub trait Store: Retention + Users + Send + Sync {
     ) -> Result<Vec<Delivery>>;
     /// The recorded deliveries of these targets.
     async fn deliveries_of(&self, message: Id, targets: &[u64]) -> Result<Vec<Delivery>>;
-    /// The recorded deliveries among these (message, target).
-    async fn recorded(&self, pairs: &[(Id, u64)]) -> Result<Vec<Delivery>>;
     /// Those of these devices to which a newer message of the same collapse key was handed over, or is being tried.
     async fn newer_of_key(&self, app: i64, collapse: i64, than: Id, devices: &[u64]) -> Result<Vec<u64>>;
     /// The pages of a message that wait in work items: where its pending targets are.
@@ -385,13 +383,4 @@ pub trait Store: Retention + Users + Send + Sync {
     /// What the phone reports about messages that reached it by any channel; what it reports need not wait in its
     /// inbox any more. Unknown deliveries and repeats leave no trace. Returns how many were news.
     async fn phone_events(&self, device: u64, events: Vec<PhoneEvent>, now_ms: u64) -> Result<u64>;
-
-    // --- receipts ---
-
-    /// Appends callbacks to the journal. Shares its commit with others that wait.
-    async fn journal_receipts(&self, receipts: Vec<RawReceipt>) -> Result<()>;
-    /// The journal after a row, in order: as many rows as `limit` and a few megabytes allow.
-    async fn journal_after(&self, seq: i64, limit: usize) -> Result<Vec<RawReceipt>>;
-    /// How many rows the journal has.
-    async fn journal_rows(&self) -> Result<u64>;
 }

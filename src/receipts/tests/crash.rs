@@ -18,7 +18,7 @@ use crate::delivery::trail::{self, TrailEntry};
 use crate::ids::Id;
 use crate::routing::StepSpec;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
-use crate::store::{Changes, DevicePut, NewAddress, NewMessage, Store as _};
+use crate::store::{Changes, DevicePut, Journal as _, NewAddress, NewMessage, Store as _};
 
 const SIGABRT: i32 = 6;
 const DIRECTORY: &str = "ANYPUSH_TEST_DIRECTORY";

@@ -64,6 +64,7 @@ pub(in crate::store) async fn a_vendors_word_moves_rows_and_counters_and_ends_it
     store.commit(changes.clone()).await.unwrap();
     assert_eq!(store.journal_rows().await.unwrap(), 0);
     let row = store.recorded(&[(id(1), 7), (id(1), 8)]).await.unwrap();
+    assert_eq!(store.unrecorded(&[(id(1), 7), (id(1), 8)]).await.unwrap(), [(id(1), 8)]);
     assert_eq!((row.len(), row[0].state, row[0].reached_ms[2]), (1, State::Displayed, Some(50)));
     assert_eq!(trail::decode(&row[0].trail).len(), 3, "each once, behind the attempt");
     let counters = store.counters(id(1)).await.unwrap();
@@ -79,6 +80,7 @@ pub(in crate::store) async fn a_vendors_word_about_nothing_recorded_leaves_no_tr
     let receipts = vec![said(1, 7, 1, ReceiptEvent::Delivered), said(2, 7, 1, ReceiptEvent::Clicked)];
     store.commit(Changes { receipts, ..Changes::default() }).await.unwrap();
     assert!(store.recorded(&[(id(1), 7), (id(2), 7)]).await.unwrap().is_empty());
+    assert_eq!(store.unrecorded(&[(id(1), 7), (id(2), 7)]).await.unwrap(), [(id(1), 7), (id(2), 7)]);
     assert!(store.counters(id(1)).await.unwrap().is_empty());
 }
 

@@ -312,12 +312,30 @@ fn is_news(row: &Delivery, what: &What) -> bool {
     }
 }
 
+/// Targets by message, as statements take them.
+fn by_message(pairs: &BTreeSet<Pair>) -> BTreeMap<i64, Vec<u64>> {
+    let mut targets: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
+    for (message, target) in pairs {
+        targets.entry(message.0).or_default().push(*target);
+    }
+    targets
+}
+
+/// Those of these pairs that have no row.
+pub(super) async fn unrecorded(session: &mut Session, pairs: &BTreeSet<Pair>) -> Sql<Vec<Pair>> {
+    let query = sqlx::query(
+        "SELECT json_group_array(json_array(CAST(m.key AS INTEGER), t.value))
+         FROM json_each(?1) AS m CROSS JOIN json_each(m.value) AS t
+         WHERE NOT EXISTS (SELECT 1 FROM deliveries AS d
+            WHERE d.message = CAST(m.key AS INTEGER) AND d.target = t.value)",
+    );
+    let found: Vec<(i64, u64)> = session.array(query.bind(json(&by_message(pairs)))).await?;
+    Ok(found.into_iter().map(|(message, target)| (Id(message), target)).collect())
+}
+
 /// The recorded rows of these pairs, with the platforms that they are counted under.
 pub(super) async fn recorded(session: &mut Session, pairs: &BTreeSet<Pair>) -> Sql<Vec<(Delivery, u8)>> {
-    let mut asked: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
-    for (message, target) in pairs {
-        asked.entry(message.0).or_default().push(*target);
-    }
+    let mut asked = by_message(pairs);
     for (message, targets) in &mut asked {
         if targets.len() > FEW {
             leave_out_new(session, *message, targets).await?;

@@ -1,14 +1,44 @@
 //! The journal of callbacks: appended before they are answered, read in order, deleted as they are merged.
 
+use async_trait::async_trait;
 use sqlx::Row as _;
 
 use super::changes::Batch;
-use super::rows;
 use super::session::{Session, Sql, int, json};
-use crate::store::RawReceipt;
+use super::writer::Job;
+use super::{SqliteStore, deliveries, rows};
+use crate::delivery::state::Delivery;
+use crate::ids::Id;
+use crate::store::{Journal, RawReceipt, Result};
 
 /// Most bytes of bodies that one read brings into memory.
 const BYTES: u64 = 4 * 1024 * 1024;
+
+#[async_trait]
+impl Journal for SqliteStore {
+    async fn journal_receipts(&self, receipts: Vec<RawReceipt>) -> Result<()> {
+        self.send(|inbox| inbox.rest, |reply| Job::Journal(receipts, reply)).await
+    }
+
+    async fn journal_after(&self, seq: i64, limit: usize) -> Result<Vec<RawReceipt>> {
+        self.read(async |s| after(s, seq, limit).await).await
+    }
+
+    async fn journal_rows(&self) -> Result<u64> {
+        self.read(count).await
+    }
+
+    async fn recorded(&self, pairs: &[(Id, u64)]) -> Result<Vec<Delivery>> {
+        let pairs = pairs.iter().copied().collect();
+        let found = self.read(async |s| deliveries::recorded(s, &pairs).await).await?;
+        Ok(found.into_iter().map(|(row, _)| row).collect())
+    }
+
+    async fn unrecorded(&self, pairs: &[(Id, u64)]) -> Result<Vec<(Id, u64)>> {
+        let pairs = pairs.iter().copied().collect();
+        self.read(async |s| deliveries::unrecorded(s, &pairs).await).await
+    }
+}
 
 /// Appends callbacks, in one statement.
 pub(super) async fn append(session: &mut Session, receipts: &[&RawReceipt]) -> Sql<()> {

@@ -7,8 +7,8 @@ use tokio::sync::watch;
 
 use super::writer::Job;
 use super::{
-    SqliteStore, accept, addresses, admin, audience, audit, categories, data_keys, deliveries, devices,
-    erase, events, inbox, journal, quotas, reads, registration, reports, rules, webhooks, work,
+    SqliteStore, accept, addresses, admin, audience, audit, categories, data_keys, devices, erase, events,
+    inbox, quotas, reads, registration, reports, rules, webhooks, work,
 };
 use crate::delivery::expression::Expression;
 use crate::delivery::page::Page;
@@ -19,7 +19,7 @@ use crate::store::{
     AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord,
     ChannelStats, Counter, DataKeyRecord, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord,
     EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageFilter, MessageRecord,
-    NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, RawReceipt, Registered, Registration,
+    NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, Registered, Registration,
     RegistrationKeyRecord, ReportAsk, ReportRow, Result, Round, RulesRecord, SealedSecret, SendAddress,
     Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind,
 };
@@ -386,12 +386,6 @@ impl Store for SqliteStore {
         self.read(async |s| reads::deliveries_of(s, message, targets).await).await
     }
 
-    async fn recorded(&self, pairs: &[(Id, u64)]) -> Result<Vec<Delivery>> {
-        let pairs = pairs.iter().copied().collect();
-        let found = self.read(async |s| deliveries::recorded(s, &pairs).await).await?;
-        Ok(found.into_iter().map(|(row, _)| row).collect())
-    }
-
     async fn newer_of_key(&self, app: i64, collapse: i64, than: Id, devices: &[u64]) -> Result<Vec<u64>> {
         self.read(async |s| reads::newer_of_key(s, app, collapse, than, devices).await).await
     }
@@ -582,17 +576,5 @@ impl Store for SqliteStore {
 
     async fn phone_events(&self, device: u64, events: Vec<PhoneEvent>, now_ms: u64) -> Result<u64> {
         self.send(|inbox| inbox.rest, |reply| Job::Report(device, events, now_ms, reply)).await
-    }
-
-    async fn journal_receipts(&self, receipts: Vec<RawReceipt>) -> Result<()> {
-        self.send(|inbox| inbox.rest, |reply| Job::Journal(receipts, reply)).await
-    }
-
-    async fn journal_after(&self, seq: i64, limit: usize) -> Result<Vec<RawReceipt>> {
-        self.read(async |s| journal::after(s, seq, limit).await).await
-    }
-
-    async fn journal_rows(&self) -> Result<u64> {
-        self.read(journal::count).await
     }
 }
