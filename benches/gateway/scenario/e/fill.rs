@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context as _;
-use anypush::delivery::state::{CounterKey, Delivery, Event, State, apply};
+use anypush::delivery::state::{CounterKey, Delivery, Event, KnownPlatform, State, apply};
 use anypush::delivery::trail::{Next, TrailEntry};
 use anypush::ids::{Id, IdMaker};
 use anypush::store::sqlite::stats::periods;
@@ -212,6 +212,8 @@ fn outcome(
         channel: if tried { channel } else { 0 },
         vendor_id,
         at_ms,
+        platform: KnownPlatform::default(),
+        decided: None,
         trail,
     }
 }
