@@ -288,14 +288,15 @@ CREATE TABLE deliveries (
     reason       INTEGER,
     -- 0: no channel took it
     channel      INTEGER NOT NULL DEFAULT 0,
-    vendor_id    TEXT,
+    -- the vendor's own: src/store/sqlite/vendor_id.rs
+    vendor_id    BLOB,
     updated_ms   INTEGER NOT NULL,
     accepted_ms  INTEGER,
     delivered_ms INTEGER,
     displayed_ms INTEGER,
     clicked_ms   INTEGER,
     trail        BLOB,
-    -- what it is counted under: the device's when the row was made; 0 not known
+    -- what it is counted under: the device's when its route was decided; 0 not known
     platform     INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (message, target)
 ) STRICT, WITHOUT ROWID;

@@ -110,7 +110,7 @@ async fn read(task: &Task) -> anyhow::Result<Vec<Delivered>> {
         sqlx::query_scalar("SELECT value FROM meta WHERE key = 'id key'").fetch_one(&mut db).await?;
     let codec = IdCodec::new(key.as_slice().try_into().context("a key has 32 bytes")?);
     let rows: Vec<(String, Option<String>, i64, i64)> = sqlx::query_as(
-        "SELECT a.token, d.vendor_id, d.channel, d.target FROM deliveries AS d
+        "SELECT a.token, CAST(substr(d.vendor_id, 2) AS TEXT), d.channel, d.target FROM deliveries AS d
          CROSS JOIN addresses AS a ON a.device = d.target WHERE d.message = ?1",
     )
     .bind(task.message)

@@ -9,6 +9,7 @@ use super::events::News;
 use super::rows;
 use super::session::{Session, Sql, int, json};
 use super::stats::{self, Moves};
+use super::vendor_id;
 use super::writer::PhoneSays;
 use crate::delivery::state::{self, CounterKey, Delivery, Event, KnownPlatform, LateFailure, State, View};
 use crate::delivery::trail::{self, TrailEntry};
@@ -346,7 +347,7 @@ pub(super) async fn recorded(session: &mut Session, pairs: &BTreeSet<Pair>) -> S
         return Ok(Vec::new());
     }
     let query = sqlx::query(
-        "SELECT json_group_array(json_array(d.message, d.target, d.state, d.reason, d.channel, d.vendor_id, d.updated_ms,
+        "SELECT json_group_array(json_array(d.message, d.target, d.state, d.reason, d.channel, hex(d.vendor_id), d.updated_ms,
             json_array(d.accepted_ms, d.delivered_ms, d.displayed_ms, d.clicked_ms), hex(d.trail), d.platform))
          FROM json_each(?1) AS m CROSS JOIN json_each(m.value) AS t
             CROSS JOIN deliveries AS d ON d.message = CAST(m.key AS INTEGER) AND d.target = t.value",
@@ -418,7 +419,7 @@ async fn write(session: &mut Session, book: &Book<'_>) -> Sql<()> {
                 .push_bind(i64::from(row.state.code()))
                 .push_bind(rows::reason_code(row.reason))
                 .push_bind(row.channel)
-                .push_bind(row.vendor_id.as_deref())
+                .push_bind(row.vendor_id.as_deref().map(vendor_id::pack))
                 .push_bind(int(row.updated_ms))
                 .push_bind(time(row.reached_ms[0]))
                 .push_bind(time(row.reached_ms[1]))

@@ -11,6 +11,7 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use super::session::Sql;
+use super::vendor_id;
 use crate::delivery::state::{Delivery, State, View};
 use crate::ids::Id;
 use crate::store::{
@@ -83,15 +84,15 @@ pub(super) fn delivery(row: &SqliteRow) -> Sql<Delivery> {
         state: state(row.try_get(2)?)?,
         reason: reason_code.map(reason).transpose()?,
         channel: row.try_get(4)?,
-        vendor_id: row.try_get(5)?,
+        vendor_id: row.try_get::<Option<&[u8]>, _>(5)?.and_then(vendor_id::unpack),
         updated_ms: number(row, 6)?,
         reached_ms: [maybe(row, 7)?, maybe(row, 8)?, maybe(row, 9)?, maybe(row, 10)?],
         trail: row.try_get::<Option<Vec<u8>>, _>(11)?.unwrap_or_default(),
     })
 }
 
-/// A delivery and its platform as [`Session::array`] brings them: the columns of [`delivery`], the trail in hexadecimal,
-/// the platform.
+/// A delivery and its platform as [`Session::array`] brings them: the columns of [`delivery`], the vendor's id and the
+/// trail in hexadecimal, the platform.
 ///
 /// [`Session::array`]: super::session::Session::array
 #[derive(Deserialize)]
@@ -122,14 +123,17 @@ pub(super) fn packed_delivery(packed: PackedDelivery) -> Sql<(Delivery, u8)> {
         trail,
         platform,
     ) = packed;
-    let trail = HEXUPPER.decode(trail.unwrap_or_default().as_bytes()).map_err(|error| odd("trail", error))?;
+    let bytes =
+        |what: &'static str, hex: &str| HEXUPPER.decode(hex.as_bytes()).map_err(|error| odd(what, error));
+    let trail = bytes("trail", &trail.unwrap_or_default())?;
+    let vendor_id = vendor_id.map(|id| bytes("vendor_id", &id)).transpose()?;
     let delivery = Delivery {
         message: Id(message),
         target,
         state: self::state(state)?,
         reason: reason.map(self::reason).transpose()?,
         channel,
-        vendor_id,
+        vendor_id: vendor_id.as_deref().and_then(vendor_id::unpack),
         updated_ms,
         reached_ms,
         trail,

@@ -166,7 +166,7 @@ impl Ask {
                 sqlx::query(sql).fetch_all(db).await?.iter().map(line).collect()
             }
             Kind::Device => {
-                let sql = "SELECT state, vendor_id FROM deliveries NOT INDEXED WHERE +target = ?1
+                let sql = "SELECT state, CAST(substr(vendor_id, 2) AS TEXT) FROM deliveries NOT INDEXED WHERE +target = ?1
                      ORDER BY +message DESC LIMIT 100";
                 let found = sqlx::query(sql).bind(year.first_device as i64).fetch_all(db).await?;
                 let line = |(nth, row): (usize, &SqliteRow)| {

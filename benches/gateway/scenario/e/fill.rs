@@ -328,7 +328,8 @@ async fn insert(db: &mut SqliteConnection, deliveries: &[(Delivery, u8)]) -> any
         row.push_bind(delivery.message.0).push_bind(delivery.target as i64);
         row.push_bind(i64::from(delivery.state.code()));
         row.push_bind(delivery.reason.map(|reason| i64::from(reason.code()))).push_bind(delivery.channel);
-        row.push_bind(delivery.vendor_id.clone()).push_bind(delivery.updated_ms as i64);
+        let vendor_id = delivery.vendor_id.as_ref().map(|id| [&[0], id.as_bytes()].concat());
+        row.push_bind(vendor_id).push_bind(delivery.updated_ms as i64);
         for reached in delivery.reached_ms {
             row.push_bind(reached.map(|ms| ms as i64));
         }
