@@ -15,6 +15,8 @@ const COUNTER_BITS: u32 = 14;
 const COUNTER_MAX: u64 = (1 << COUNTER_BITS) - 1;
 /// Targets at or above this are rows of `message_targets`, below it devices.
 pub const GIVEN_TARGETS: u64 = 1 << 40;
+/// In the place of a target: the message as a whole.
+pub const NOBODY: u64 = u64::MAX;
 
 /// An internal id: 41 bits of milliseconds, 8 of node, 14 of counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -151,7 +153,8 @@ impl IdCodec {
     }
 
     /// The 128-bit keys of a message's deliveries by target: the same for every repeat of one, for vendors that dedupe or
-    /// replace. No two have the same, and nobody can tell those of a message of which he has seen none.
+    /// replace. No two of a message have the same, nor, but by chance in 2^64, of all; and nobody can tell those of a message of
+    /// which he has seen none.
     pub fn delivery_keys(&self, message: Id) -> impl Fn(u64) -> u128 + use<> {
         let tag = self.sign(b"delivery-keys", &message.0.to_be_bytes());
         let base = u128::from_be_bytes(tag[..16].try_into().unwrap_or_default());

@@ -58,7 +58,8 @@ pub struct Target {
     /// The same for every repeat of this delivery: where a vendor dedupes or replaces per target, this is the key.
     pub key: u128,
     /// What a vendor may echo in a receipt: self-authenticating, at most 32 characters of `[A-Za-z0-9_-]`. Where receipts
-    /// are found by their token ([`super::ReceiptKey::Token`]) it names the message, and all of a batch have the same.
+    /// are found by their token ([`super::ReceiptKey::Token`]) it names the message, and all of a batch have the same; where
+    /// they are found by the vendor's id, or there are none, there is none.
     pub receipt_param: Option<Arc<str>>,
     /// Values for this target alone, by name.
     pub variables: Option<Arc<BTreeMap<String, String>>>,

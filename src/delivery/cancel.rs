@@ -12,10 +12,10 @@ use async_trait::async_trait;
 
 use crate::delivery::aside;
 use crate::delivery::job::Job;
-use crate::delivery::page::Page;
+use crate::delivery::page::{Decided, Page};
 use crate::delivery::pipeline::{Inner, Pipeline};
 use crate::delivery::record;
-use crate::delivery::state::{Event, State, View};
+use crate::delivery::state::{Delivery, Event, State, View};
 use crate::delivery::trail::TrailEntry;
 use crate::ids::{Id, Kind};
 use crate::store::{Lease, StoreError, WorkItem, WorkKind};
@@ -148,22 +148,18 @@ pub(super) async fn end_open(
 ) -> Result<(), StoreError> {
     let targets: Vec<_> = page.entries.iter().map(|entry| entry.target).collect();
     let rows = inner.parts.store.deliveries_of(message, &targets).await?;
-    let rows: HashMap<u64, State> = rows.into_iter().map(|row| (row.target, row.state)).collect();
+    let rows: HashMap<u64, &Delivery> = rows.iter().map(|row| (row.target, row)).collect();
     let mut changes = record::done(item.id);
     for entry in &page.entries {
-        let row = rows.get(&entry.target);
-        if row.is_some_and(|state| *state != State::Pending) {
+        let row = rows.get(&entry.target).copied();
+        if row.is_some_and(|row| row.state != State::Pending) {
             continue;
         }
-        let decided =
-            entry.decision.filter(|_| row.is_none()).and_then(|i| page.decisions.get(usize::from(i)));
-        let mut trail: Vec<_> = decided.cloned().into_iter().map(TrailEntry::from).collect();
         let (state, reason) = if page.intent.contains(&entry.target) {
             (State::Unknown, Reason::VendorUnavailable)
         } else {
             end
         };
-        trail.push(TrailEntry::Ended { at_ms, reason });
         changes.events.push(Event {
             message,
             target: entry.target,
@@ -173,8 +169,8 @@ pub(super) async fn end_open(
             vendor_id: None,
             at_ms,
             platform: entry.platform,
-            decided: None,
-            trail,
+            decided: page.untold(entry, row).map(Decided::told),
+            trail: vec![TrailEntry::Ended { at_ms, reason }],
         });
     }
     inner.recorders.rest.push_and_wait(changes, true).await;

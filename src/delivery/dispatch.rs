@@ -210,14 +210,12 @@ impl InHand<'_> {
             {
                 self.to_ask.push(entry.clone());
             }
+            entry.decision = entry.decision.filter(|_| self.page.untold(&entry, row).is_some());
             match standing::of(row, self.item, &self.page, begun) {
                 Standing::Over => {}
                 Standing::Accepted => self.armed.push(entry),
                 Standing::Lost => lost.push(entry),
-                Standing::Open => {
-                    entry.decision = entry.decision.filter(|_| row.is_none());
-                    self.page.entries.push(entry);
-                }
+                Standing::Open => self.page.entries.push(entry),
             }
         }
         if !lost.is_empty() {

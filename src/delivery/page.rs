@@ -1,13 +1,13 @@
 //! A page: up to 1000 targets of one message that go to one channel, inside one work item.
 //!
-//! Stored sorted by target, target numbers as differences: three to eight bytes a target.
+//! Stored sorted by target, target numbers as differences: eight or nine bytes a target that has no past.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::delivery::state::{KnownPlatform, State};
-use crate::delivery::trail::Skip;
+use crate::delivery::state::{Delivery, KnownPlatform, State};
+use crate::delivery::trail::{self, Skip};
 use crate::routing::Wait;
 
 /// Targets of one message for one channel, sorted by target.
@@ -70,6 +70,13 @@ const FORM: u8 = 2;
 impl Page {
     /// Most targets of a page.
     pub const MAX: usize = 1000;
+
+    /// The decision that put an entry here, where the trail of its delivery does not tell it yet.
+    pub fn untold(&self, entry: &Entry, row: Option<&Delivery>) -> Option<&Decided> {
+        let decided = entry.decision.and_then(|index| self.decisions.get(usize::from(index)))?;
+        let is_told = row.is_some_and(|row| trail::tells(&row.trail, &decided.clone().into()));
+        (!is_told).then_some(decided)
+    }
 
     /// Other targets in the same step of their route, their decisions told.
     #[must_use]

@@ -33,7 +33,7 @@ pub(super) struct Plan {
     pub(super) given: Vec<(Id, u64, NewTarget)>,
     /// Every decision, in order, for a dry run to tell; kept where it is asked for.
     pub(super) seen: Option<Vec<Seen>>,
-    /// What was decided about the first devices of each kind.
+    /// What was decided about the devices of each kind that came last; good for one planner.
     known: Vec<(RouteDevice, Arc<Made>)>,
 }
 
@@ -92,8 +92,11 @@ impl Planner<'_> {
                 None => {
                     let route_device = device.route_device();
                     let made = Arc::new(self.make(&route_device));
+                    let known = (route_device, Arc::clone(&made));
                     if plan.known.len() < KINDS {
-                        plan.known.push((route_device, Arc::clone(&made)));
+                        plan.known.push(known);
+                    } else {
+                        plan.known[plan.targeted as usize % KINDS] = known;
                     }
                     made
                 }
@@ -140,7 +143,7 @@ impl Planner<'_> {
                     params: address.params.clone(),
                 };
                 let device = RouteDevice { enabled: true, addresses: vec![route], ..RouteDevice::default() };
-                self.target(target, KnownPlatform::default(), &self.make(&device), plan);
+                self.target(target, KnownPlatform::new(0), &self.make(&device), plan);
             } else {
                 plan.targeted += 1;
                 plan.see(target, || Err(Reason::DuplicateAddress));
@@ -224,7 +227,7 @@ impl Planner<'_> {
             channel: 0,
             vendor_id: None,
             at_ms,
-            platform: KnownPlatform::default(),
+            platform: KnownPlatform::new(0),
             decided: decided.map(Decided::told),
             trail: vec![TrailEntry::Ended { at_ms, reason }],
         }
@@ -402,7 +405,10 @@ mod tests {
             tier,
             capabilities: Capabilities { notification: true, data: true, ..Capabilities::NONE },
             state: ChannelState::Ok,
-            serves: Arc::new(|_| Ok(())),
+            serves: Arc::new(|address| match address.params.get("project") {
+                Some(project) if project != "ours" => Err(format!("belongs to {project}")),
+                _ => Ok(()),
+            }),
         };
         vec![channel(1, "direct", Tier::Direct), channel(2, "globe", Tier::Global)]
     }
@@ -423,7 +429,45 @@ mod tests {
         TargetDevice { seq, enabled: true, connects: kind == 0, addresses, ..TargetDevice::default() }
     }
 
+    /// A device that differs from others in all that routing looks at.
+    fn any_device() -> impl Strategy<Value = TargetDevice> {
+        let kinds = prop::sample::select(vec!["token", "call"]);
+        let params = prop::option::of(prop::sample::select(vec!["ours", "theirs"]));
+        let address =
+            (prop::bool::ANY, 1u32..4, kinds, params).prop_map(|(globe, version, kind, project)| {
+                let provider = if globe { "globe" } else { "mill" };
+                let params = project.map(|project| ("project".to_owned(), project.to_owned()));
+                (provider.to_owned(), version, kind.to_owned(), params.into_iter().collect())
+            });
+        let addresses = prop::collection::vec(address, 0..3);
+        (prop::bool::weighted(0.9), prop::bool::ANY, addresses).prop_map(|(enabled, connects, addresses)| {
+            TargetDevice { enabled, connects, addresses, ..TargetDevice::default() }
+        })
+    }
+
     proptest! {
+        #[test]
+        fn devices_that_are_alike_get_what_each_would_get_alone(
+            kinds in prop::collection::vec(any_device(), 1..30),
+            order in prop::collection::vec((0usize..30, prop::option::of("[a-c]")), 1..200),
+        ) {
+            let (job, channels, hub) = (job(), channels(), Hub::default());
+            let devices: Vec<_> = order.iter().enumerate().map(|(at, (kind, _))| {
+                TargetDevice { seq: at as u64, ..kinds[kind % kinds.len()].clone() }
+            }).collect();
+            let traits = order.iter().enumerate().filter_map(|(at, (_, country))| {
+                country.clone().map(|country| (at as u64, Traits { country: Some(country), ..Traits::default() }))
+            }).collect();
+            let planner =
+                Planner { job: &job, channels: &channels, hub: &hub, now_ms: 1500, own_wait_seconds: 20, traits };
+            let mut plan = Plan::watched();
+            planner.devices(&devices, &mut plan);
+            for (seen, device) in plan.seen.unwrap().into_iter().zip(&devices) {
+                let alone = planner.again(&planner.route_device(device), &[]);
+                prop_assert_eq!((seen.target, seen.decision), (device.seq, Ok(alone)));
+            }
+        }
+
         #[test]
         fn every_target_is_in_one_page_or_ends_with_a_reason(kinds in prop::collection::vec(0u8..3, 0..2500)) {
             let devices: Vec<_> = kinds.iter().enumerate().map(|(i, kind)| device(i as u64 * 7, *kind)).collect();

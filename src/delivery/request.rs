@@ -9,7 +9,7 @@ use crate::channels::Channel;
 use crate::delivery::job::Job;
 use crate::delivery::page::Entry;
 use crate::delivery::pipeline::Inner;
-use crate::ids::Id;
+use crate::ids::{Id, NOBODY};
 
 /// A batch of targets of one page. `page` is the same for every repeat of it; `attempt` is 1 for the first try.
 pub(super) fn batch(
@@ -25,14 +25,18 @@ pub(super) fn batch(
     let unit = capabilities.ttl_unit.as_millis().max(1) as u64;
     let ttl = Duration::from_millis(left.min(capabilities.max_ttl).as_millis() as u64 / unit * unit);
     let key = codec.delivery_keys(job.id);
-    let param = |entry: &Entry| Arc::from(codec.receipt_param(channel.record.seq, job.id, entry.target));
-    let of_message = targets.first().map(|(entry, _)| param(entry));
+    let param = |target| Some(Arc::from(codec.receipt_param(channel.record.seq, job.id, target)));
+    let of_message = match targets {
+        [(only, _)] => param(only.target),
+        // What is said of one of many without its token is said of nobody.
+        _ => param(NOBODY),
+    };
     let target = |(entry, address): &&(Entry, Address)| Target {
         address: address.clone(),
         key: key(entry.target),
         receipt_param: match capabilities.receipt_key {
             ReceiptKey::None | ReceiptKey::VendorId => None,
-            ReceiptKey::Param => Some(param(entry)),
+            ReceiptKey::Param => param(entry.target),
             ReceiptKey::Token => of_message.clone(),
         },
         variables: entry.variables.clone().map(Arc::new),

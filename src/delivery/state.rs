@@ -133,7 +133,7 @@ pub struct Event {
     pub platform: KnownPlatform,
     /// What the trail gets first: the decision, encoded once for all of a page that share it.
     pub decided: Option<Arc<[u8]>>,
-    /// What the trail gets, in order.
+    /// What the trail gets behind it, in order.
     pub trail: Vec<TrailEntry>,
 }
 

@@ -151,6 +151,11 @@ pub enum SkipReason {
     NoSecret,
 }
 
+/// Whether it tells this.
+pub fn tells(trail: &[u8], entry: &TrailEntry) -> bool {
+    decode(trail).contains(entry)
+}
+
 /// Whether a channel is said to have failed it after all.
 pub fn is_failed_later(trail: &[u8], by: i64) -> bool {
     decode(trail)

@@ -11,7 +11,7 @@ use anypush_providers::contract::{Receipt, ReceiptEvent, ReceiptKey};
 
 use super::Parts;
 use crate::channels::Channel;
-use crate::ids::{GIVEN_TARGETS, Id};
+use crate::ids::{GIVEN_TARGETS, Id, NOBODY};
 use crate::store::{StoreError, VendorReceipt};
 
 /// How many of a device's latest deliveries are looked through for a vendor's id.
@@ -88,6 +88,7 @@ pub(super) async fn resolve(
             (Some((message, _)), None) if by_token && item.receipt.token.is_some() => {
                 given.entry(message).or_default().push(item);
             }
+            (Some((_, NOBODY)), _) => resolved.unresolved.push(item.row),
             (Some(pair), _) => resolved.add(channel, item, pair, owner),
         }
     }

@@ -411,3 +411,33 @@ pub(in crate::store) async fn only_active_addresses_of_the_provider_are_sent_to(
         [("apns", 3), ("fcm", 2)]
     );
 }
+
+pub(in crate::store) async fn neighbours_are_found_as_each_alone_would_be(store: &dyn Store) {
+    app(store, "shop").await;
+    app(store, "news").await;
+    let phone = |i: u64| DevicePut {
+        addresses: if i.is_multiple_of(5) { Vec::new() } else { vec![address("fcm", &format!("t{i}"))] },
+        ..tagged(&format!("d{i}"), if i.is_multiple_of(7) { &[] } else { &["in"] })
+    };
+    let mut devices = Vec::new();
+    for i in 0..150 {
+        let made =
+            store.put_devices(1 + i64::from(i % 11 == 3), vec![phone(i)], NOW).await.unwrap().remove(0);
+        if i.is_multiple_of(13) && !i.is_multiple_of(5) {
+            retire(store, &made, 1).await;
+        }
+        devices.push(made.seq);
+    }
+    let mut asked: Vec<u64> = devices.iter().copied().filter(|seq| !seq.is_multiple_of(4)).collect();
+    asked.extend([asked[3], asked[40], u64::MAX >> 1]);
+    for together in [&asked[..asked.len() - 1], &asked] {
+        let (mut targets, mut addresses) = (Vec::new(), Vec::new());
+        for seq in devices.iter().filter(|seq| !seq.is_multiple_of(4)) {
+            targets.extend(store.targets_by_number(1, &[*seq]).await.unwrap());
+            addresses.extend(store.send_addresses(1, "fcm", &[*seq]).await.unwrap());
+        }
+        assert!(targets.len() > 90 && addresses.len() > 70);
+        assert_eq!(store.targets_by_number(1, together).await.unwrap(), targets);
+        assert_eq!(store.send_addresses(1, "fcm", together).await.unwrap(), addresses);
+    }
+}

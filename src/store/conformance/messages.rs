@@ -117,6 +117,31 @@ pub(in crate::store) async fn events_become_rows_and_counters(store: &dyn Store)
     assert_eq!(trail::decode(&row.trail).len(), 2);
 }
 
+pub(in crate::store) async fn what_is_recorded_is_found_however_much_of_it_lies_between_what_is_new(
+    store: &dyn Store,
+) {
+    for (message_id, between) in [0, 1, 62, 63, 64, 65, 200].into_iter().enumerate() {
+        let message_id = message_id as i64 + 1;
+        store.accept(message(1, message_id), Changes::default()).await.unwrap();
+        let recorded: Vec<u64> = (1..=between).map(|n| n * 2).collect();
+        let at_first = recorded.iter().map(|target| event(id(message_id), *target, State::Accepted, 5));
+        store.commit(events(at_first.collect())).await.unwrap();
+        // Every third number: some have a row, and some of the rows between are not among them.
+        let shown: Vec<u64> = (0..150).map(|n| n * 3).collect();
+        let then = shown.iter().map(|target| event(id(message_id), *target, State::Displayed, 9));
+        store.commit(events(then.collect())).await.unwrap();
+        let counters = store.counters(id(message_id)).await.unwrap();
+        let left = recorded.iter().filter(|target| !shown.contains(target)).count() as u64;
+        assert_eq!(count(&counters, View::Now, State::Displayed), 150, "{between} between");
+        assert_eq!(count(&counters, View::Now, State::Accepted), left, "{between} between");
+        assert_eq!(count(&counters, View::Reached, State::Accepted), 150 + left, "{between} between");
+        for row in store.deliveries_of(id(message_id), &shown).await.unwrap() {
+            let times = 1 + usize::from(recorded.contains(&row.target));
+            assert_eq!(trail::decode(&row.trail).len(), times);
+        }
+    }
+}
+
 pub(in crate::store) async fn a_receipt_never_lowers_the_rank_and_its_trail_grows(store: &dyn Store) {
     store.accept(message(1, 1), Changes::default()).await.unwrap();
     for state in [State::Clicked, State::Accepted, State::Failed, State::Delivered] {

@@ -72,6 +72,7 @@ macro_rules! conformance_tests {
                 an_audience_is_walked_by_number_without_gap_or_double,
                 callers_who_ask_at_the_same_time_each_get_what_they_would_alone,
                 an_audience_that_changes_while_it_is_walked_names_nobody_twice,
+                neighbours_are_found_as_each_alone_would_be,
                 only_active_addresses_of_the_provider_are_sent_to;
             erase:
                 what_was_said_to_erased_devices_alone_is_forgotten,
@@ -87,6 +88,7 @@ macro_rules! conformance_tests {
                 a_used_key_is_found_without_a_message_to_store,
                 messages_are_listed_newest_first_by_app_and_label,
                 events_become_rows_and_counters,
+                what_is_recorded_is_found_however_much_of_it_lies_between_what_is_new,
                 a_receipt_never_lowers_the_rank_and_its_trail_grows,
                 several_events_of_one_delivery_in_one_set_are_applied_in_order,
                 deliveries_are_listed_by_filter_and_by_target,
@@ -111,6 +113,7 @@ macro_rules! conformance_tests {
             reports:
                 a_report_is_of_the_messages_of_its_time_whenever_they_change,
                 a_delivery_keeps_the_platform_that_its_device_had,
+                a_delivery_is_counted_under_the_platform_that_its_route_was_decided_for,
                 labels_beyond_the_first_hundred_of_a_day_are_counted_together;
             retention:
                 what_is_over_and_too_old_goes_whole_and_all_else_stays,

@@ -3,7 +3,7 @@
 use anypush_providers::contract::Class;
 
 use super::samples::{NOW, app, device, event, events, id, message};
-use crate::delivery::state::{State, View};
+use crate::delivery::state::{Event, KnownPlatform, State, View};
 use crate::store::{
     Changes, Counted, DevicePut, NewMessage, OTHER_LABELS, QUARTER_MS, ReportAsk, ReportBy, ReportRow, Store,
 };
@@ -96,4 +96,28 @@ pub(in crate::store) async fn labels_beyond_the_first_hundred_of_a_day_are_count
     assert_eq!(labels.len(), 101);
     let one = ReportAsk { label: Some("label 7".into()), ..everything(shop) };
     assert_eq!(sum(&store.report(&one).await.unwrap(), ACCEPTED), 1);
+}
+
+pub(in crate::store) async fn a_delivery_is_counted_under_the_platform_that_its_route_was_decided_for(
+    store: &dyn Store,
+) {
+    let shop = app(store, "shop").await.seq;
+    let phone = DevicePut { platform: Some("ios".into()), ..device("d", Vec::new()) };
+    let seq = store.put_devices(shop, vec![phone], NOW).await.unwrap()[0].seq;
+    let expanded = vec![(id(1), 2, Some(NOW))];
+    store.accept(message(shop, 1), Changes { expanded, ..Changes::default() }).await.unwrap();
+    let told = |target, state, platform| Event { platform, ..event(id(1), target, state, 5) };
+    let first = [
+        told(seq, State::Accepted, KnownPlatform::new(1)),
+        // The device is gone meanwhile.
+        told(seq + 1, State::Accepted, KnownPlatform::new(1)),
+    ];
+    store.commit(events(first.to_vec())).await.unwrap();
+    // What it was counted under first stays.
+    store.commit(events(vec![told(seq, State::Clicked, KnownPlatform::new(2))])).await.unwrap();
+    let by = ReportBy { platform: true, ..ReportBy::default() };
+    let rows = store.report(&ReportAsk { by, ..everything(shop) }).await.unwrap();
+    let platforms: Vec<_> =
+        rows.iter().filter(|row| row.counted != Counted::Targeted).map(|row| row.group.platform).collect();
+    assert!(!platforms.is_empty() && platforms.iter().all(|platform| *platform == 1), "{rows:?}");
 }
