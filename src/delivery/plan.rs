@@ -24,7 +24,7 @@ pub(super) struct Plan {
     /// How many targets it covers.
     pub(super) targeted: u64,
     /// Entries by what their next step is.
-    steps: BTreeMap<Aim, Vec<(Entry, Option<Arc<Decided>>)>>,
+    steps: BTreeMap<Aim, Vec<Planned>>,
     /// Entries about which is decided again at a later time.
     deferred: BTreeMap<(u64, Option<Wait>), Vec<Entry>>,
     /// Targets that end here.
@@ -36,6 +36,9 @@ pub(super) struct Plan {
     /// What was decided about the devices of each kind that came last; good for one planner.
     known: Vec<(RouteDevice, Arc<Made>)>,
 }
+
+/// An entry, with the decision that the trail is to tell.
+type Planned = (Entry, Option<Arc<Decided>>);
 
 /// A decision, and as the trail will tell it. Devices that are alike share it.
 #[derive(Debug)]
@@ -87,20 +90,7 @@ impl Planner<'_> {
     pub(super) fn devices(&self, devices: &[TargetDevice], plan: &mut Plan) {
         for device in devices {
             let device = self.seen(device);
-            let made = match plan.known.iter().find(|(known, _)| device.is_like(known)) {
-                Some((_, made)) => Arc::clone(made),
-                None => {
-                    let route_device = device.route_device();
-                    let made = Arc::new(self.make(&route_device));
-                    let known = (route_device, Arc::clone(&made));
-                    if plan.known.len() < KINDS {
-                        plan.known.push(known);
-                    } else {
-                        plan.known[plan.targeted as usize % KINDS] = known;
-                    }
-                    made
-                }
-            };
+            let made = self.made(&device, plan);
             let platform = KnownPlatform::new(device.device.platform);
             self.target(device.device.seq, platform, &made, plan);
         }
@@ -191,6 +181,22 @@ impl Planner<'_> {
             skipped: decision.skipped.clone(),
             rule: decision.rule.clone(),
         }
+    }
+
+    /// What was decided about a device that is like this one, or is now.
+    fn made(&self, device: &SeenDevice<'_>, plan: &mut Plan) -> Arc<Made> {
+        if let Some((_, made)) = plan.known.iter().find(|(known, _)| device.is_like(known)) {
+            return Arc::clone(made);
+        }
+        let route_device = device.route_device();
+        let made = Arc::new(self.make(&route_device));
+        let known = (route_device, Arc::clone(&made));
+        if plan.known.len() < KINDS {
+            plan.known.push(known);
+        } else {
+            plan.known[plan.targeted as usize % KINDS] = known;
+        }
+        made
     }
 
     fn make(&self, device: &RouteDevice) -> Made {

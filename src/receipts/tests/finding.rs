@@ -8,7 +8,7 @@ use serde_json::json;
 use super::World;
 use crate::delivery::state::{Delivery, State};
 use crate::delivery::trail::{self, TrailEntry};
-use crate::ids::GIVEN_TARGETS;
+use crate::ids::{GIVEN_TARGETS, NOBODY};
 use crate::store::{Changes, DeviceFilter, NewTarget};
 
 #[tokio::test]
@@ -215,6 +215,28 @@ async fn a_failure_after_acceptance_goes_on_to_the_next_channel_in_the_transacti
     assert_eq!(world.store.journal_rows().await.unwrap(), 0, "a repeat waits for nothing");
     let told = trail::decode(&world.row(message, device).await.unwrap().trail);
     assert_eq!(told.iter().filter(|entry| matches!(entry, TrailEntry::FailedLater { .. })).count(), 1);
+}
+
+#[tokio::test]
+async fn what_a_receipt_says_of_one_of_many_without_its_token_is_said_of_nobody() {
+    let mut world = World::new().await;
+    let batch = world.batch.clone();
+    let message = world.message(2).await;
+    let devices = world.devices(&["t0", "t1"]).await;
+    for device in &devices {
+        world.record(&batch, message, *device, State::Accepted).await;
+    }
+    let of_all = world.param(&batch, message, NOBODY);
+    world.call(&batch, json!([{"event": "delivered", "param": of_all}])).await;
+    world.merge().await;
+    for device in &devices {
+        assert_eq!(world.row(message, *device).await.unwrap().state, State::Accepted);
+    }
+    assert_eq!(world.store.journal_rows().await.unwrap(), 0, "it waits for nothing");
+    world.call(&batch, json!([{"event": "delivered", "param": of_all, "token": "t1"}])).await;
+    world.merge().await;
+    assert_eq!(world.row(message, devices[0]).await.unwrap().state, State::Accepted);
+    assert_eq!(world.row(message, devices[1]).await.unwrap().state, State::Delivered);
 }
 
 #[tokio::test]

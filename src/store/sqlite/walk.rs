@@ -196,21 +196,18 @@ impl Leaf {
         let query = self.range.query();
         let query = query.bind(app).bind(int(self.read_to)).bind(int(until)).bind(self.chunk as i64);
         let query = self.range.bind(query);
-        let (found, last) = match &self.range {
-            Range::Cell(_, circle) => {
-                let found = session.rows(query).await?;
-                for row in &found {
-                    if circle.holds(row.try_get(1)?, row.try_get(2)?) {
-                        self.ahead.push_back(rows::number(row, 0)?);
-                    }
+        let (found, last) = if let Range::Cell(_, circle) = &self.range {
+            let found = session.rows(query).await?;
+            for row in &found {
+                if circle.holds(row.try_get(1)?, row.try_get(2)?) {
+                    self.ahead.push_back(rows::number(row, 0)?);
                 }
-                (found.len(), found.last().map(|row| rows::number(row, 0)).transpose()?)
             }
-            _ => {
-                let found: Vec<u64> = session.array(query).await?;
-                self.ahead.extend(&found);
-                (found.len(), found.last().copied())
-            }
+            (found.len(), found.last().map(|row| rows::number(row, 0)).transpose()?)
+        } else {
+            let found: Vec<u64> = session.array(query).await?;
+            self.ahead.extend(&found);
+            (found.len(), found.last().copied())
         };
         self.is_over = found < self.chunk;
         self.chunk = (self.chunk * 4).min(CHUNK.1);
