@@ -161,16 +161,11 @@ pub(super) async fn end_open(
             end
         };
         changes.events.push(Event {
-            message,
-            target: entry.target,
-            state,
             reason: Some(reason),
-            channel: 0,
-            vendor_id: None,
-            at_ms,
             platform: entry.platform,
             decided: page.untold(entry, row).map(Decided::told),
             trail: vec![TrailEntry::Ended { at_ms, reason }],
+            ..Event::new((message, entry.target), state, 0, at_ms)
         });
     }
     inner.recorders.rest.push_and_wait(changes, true).await;

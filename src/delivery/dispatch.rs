@@ -156,16 +156,10 @@ impl InHand<'_> {
     pub(super) fn event(&self, entry: &Entry, state: State, reason: Option<Reason>) -> Event {
         let decided = entry.decision.and_then(|index| self.decisions.get(usize::from(index)));
         Event {
-            message: self.job.id,
-            target: entry.target,
-            state,
             reason,
-            channel: self.item.channel,
-            vendor_id: None,
-            at_ms: self.at_ms(),
             platform: entry.platform,
             decided: decided.cloned(),
-            trail: Vec::new(),
+            ..Event::new((self.job.id, entry.target), state, self.item.channel, self.at_ms())
         }
     }
 

@@ -177,16 +177,9 @@ impl Round<'_> {
         let held = row.filter(|row| row.state != State::Pending).and(waited.or(self.held));
         let at_ms = self.job.at_ms(planner.now_ms);
         let mut event = Event {
-            message: self.job.id,
-            target: entry.target,
-            state: State::Pending,
             reason: row.and_then(|row| row.reason),
-            channel: row.map_or(0, |row| row.channel),
-            vendor_id: None,
-            at_ms,
             platform: entry.platform,
-            decided: None,
-            trail: Vec::new(),
+            ..Event::new((self.job.id, entry.target), State::Pending, row.map_or(0, |row| row.channel), at_ms)
         };
         if let (Some(_), Some(until), Some(channel)) = (held, waited, entry.tried.last()) {
             event.trail.push(TrailEntry::Waited { at_ms, channel: *channel, until });

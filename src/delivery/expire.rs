@@ -9,7 +9,7 @@ use crate::delivery::aside;
 use crate::delivery::page::Page;
 use crate::delivery::pipeline::Inner;
 use crate::delivery::record;
-use crate::delivery::state::{Event, KnownPlatform, State};
+use crate::delivery::state::{Event, State};
 use crate::delivery::trail::TrailEntry;
 use crate::store::{Changes, StoreError, WorkItem, WorkKind, WorkUpdate};
 
@@ -102,16 +102,9 @@ async fn expire(inner: &Arc<Inner>, item: &WorkItem) -> Result<Option<Changes>, 
             continue;
         }
         changes.events.push(Event {
-            message: item.message,
-            target: delivery.target,
-            state: State::Expired,
             reason: Some(Reason::Expired),
-            channel: delivery.channel,
-            vendor_id: None,
-            at_ms,
-            platform: KnownPlatform::default(),
-            decided: None,
             trail: vec![TrailEntry::Ended { at_ms, reason: Reason::Expired }],
+            ..Event::new((item.message, delivery.target), State::Expired, delivery.channel, at_ms)
         });
     }
     Ok(Some(changes))

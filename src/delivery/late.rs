@@ -17,7 +17,7 @@ use crate::channels::Channel;
 use crate::delivery::job::Job;
 use crate::delivery::page::{Entry, Page};
 use crate::delivery::pipeline::{Inner, Pipeline};
-use crate::delivery::state::{Delivery, Event, KnownPlatform, LateFailure, State};
+use crate::delivery::state::{Delivery, Event, LateFailure, State};
 use crate::delivery::trail::{self, TrailEntry};
 use crate::ids::Id;
 use crate::store::{Changes, NewWork, StoreError, VendorReceipt, WorkKind};
@@ -141,16 +141,5 @@ fn let_go(mut failure: LateFailure) -> Event {
 /// The end of a delivery that no further step can take.
 fn ended(failure: LateFailure, state: State) -> Event {
     let LateFailure { message, target, channel, reason, at_ms, trail } = failure;
-    Event {
-        message,
-        target,
-        state,
-        reason: Some(reason),
-        channel,
-        vendor_id: None,
-        at_ms,
-        platform: KnownPlatform::default(),
-        decided: None,
-        trail,
-    }
+    Event { reason: Some(reason), trail, ..Event::new((message, target), state, channel, at_ms) }
 }

@@ -226,16 +226,11 @@ impl Planner<'_> {
     fn suppressed(&self, target: u64, reason: Reason, decided: Option<&Decided>) -> Event {
         let at_ms = self.job.at_ms(self.now_ms);
         Event {
-            message: self.job.id,
-            target,
-            state: State::Suppressed,
             reason: Some(reason),
-            channel: 0,
-            vendor_id: None,
-            at_ms,
             platform: KnownPlatform::new(0),
             decided: decided.map(Decided::told),
             trail: vec![TrailEntry::Ended { at_ms, reason }],
+            ..Event::new((self.job.id, target), State::Suppressed, 0, at_ms)
         }
     }
 }

@@ -25,7 +25,6 @@ use crate::delivery::targets::Targets;
 use crate::delivery::trail::{Next, TrailEntry};
 use crate::quotas::{self, Counted, Period};
 use crate::store::{QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit, StoreError};
-use crate::telemetry::OutcomeLabels;
 
 /// How long a quota counts as used up where neither the vendor nor its sheet says when it begins anew: an account that
 /// has run out of money is asked again after this time.
@@ -151,9 +150,7 @@ pub(super) async fn ask(
 
 fn leaver(hand: &InHand<'_>, channel: &Channel, entry: Entry, words: &str) -> Leaver {
     let reason = Reason::QuotaExceeded;
-    let provider = channel.record.provider.clone();
-    let labels = OutcomeLabels { provider, outcome: reason.as_str() };
-    hand.inner.parts.metrics.outcomes.get_or_create(&labels).inc();
+    hand.inner.parts.metrics.outcome(&channel.record.provider, reason.as_str(), 1);
     let mut event = hand.event(&entry, State::Pending, Some(reason));
     event.trail.push(TrailEntry::Attempted {
         at_ms: event.at_ms,

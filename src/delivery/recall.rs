@@ -13,7 +13,7 @@ use anypush_providers::contract::Reason;
 use crate::delivery::aside;
 use crate::delivery::pipeline::{Inner, LEASE_MS, Pipeline};
 use crate::delivery::record;
-use crate::delivery::state::{Delivery, Event, KnownPlatform, State};
+use crate::delivery::state::{Delivery, Event, State};
 use crate::delivery::trail::TrailEntry;
 use crate::ids::{GIVEN_TARGETS, Id};
 use crate::store::{Changes, DeliveryFilter, NewWork, StoreError, WorkItem, WorkKind, WorkLane, WorkUpdate};
@@ -160,15 +160,13 @@ fn event(inner: &Inner, row: &Delivery, told: bool, at_ms: u64) -> Option<Event>
     let own = inner.parts.channels.by_seq(row.channel).is_some_and(|channel| channel.is_direct());
     let withdrawn = own && row.state == State::Accepted;
     (withdrawn || told).then(|| Event {
-        message: row.message,
-        target: row.target,
-        state: if withdrawn { State::Cancelled } else { row.state },
         reason: if withdrawn { Some(Reason::Cancelled) } else { row.reason },
-        channel: row.channel,
-        vendor_id: None,
-        at_ms,
-        platform: KnownPlatform::default(),
-        decided: None,
         trail: vec![TrailEntry::Recalled { at_ms, told }],
+        ..Event::new(
+            (row.message, row.target),
+            if withdrawn { State::Cancelled } else { row.state },
+            row.channel,
+            at_ms,
+        )
     })
 }

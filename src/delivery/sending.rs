@@ -24,7 +24,7 @@ use crate::failpoint::failpoint;
 use crate::ids::GIVEN_TARGETS;
 use crate::routing::ChannelState;
 use crate::store::{AddressVerdict, Changes, StoreError, WorkUpdate};
-use crate::telemetry::{OutcomeLabels, VendorCode};
+use crate::telemetry::VendorCode;
 
 /// Targets whose requests may be under way at once where none may be repeated: what a crash can leave unknown of a
 /// page. Small against every vendor's window.
@@ -333,10 +333,10 @@ impl Sending<'_, '_> {
             Verdict::Failed(failure) => {
                 // The brake asks for shares: it must know of those before.
                 self.count_accepted().await;
-                self.count(failure.reason.as_str(), 1);
+                let metrics = &self.hand.inner.parts.metrics;
+                metrics.outcome(&self.channel.record.provider, failure.reason.as_str(), 1);
                 let dead = failure.reason == Reason::InvalidToken;
                 let retire = self.hand.inner.brake(self.channel, 1, u64::from(dead)).await;
-                let metrics = &self.hand.inner.parts.metrics;
                 if failure.reason == Reason::Unclassified {
                     let provider = self.channel.record.provider.clone();
                     let code: String = outcome.vendor.code.iter().flat_map(|c| c.chars()).take(64).collect();
@@ -356,17 +356,11 @@ impl Sending<'_, '_> {
         }
     }
 
-    fn count(&self, outcome: &'static str, n: u64) {
-        let provider = self.channel.record.provider.clone();
-        let labels = OutcomeLabels { provider, outcome };
-        self.hand.inner.parts.metrics.outcomes.get_or_create(&labels).inc_by(n);
-    }
-
     /// Counts those who were accepted, together: what is done for each of a thousand is to be little.
     async fn count_accepted(&mut self) {
         let n = std::mem::take(&mut self.accepted);
         if n > 0 {
-            self.count("accepted", n);
+            self.hand.inner.parts.metrics.outcome(&self.channel.record.provider, "accepted", n);
             self.hand.inner.brake(self.channel, n, 0).await;
         }
     }

@@ -137,6 +137,25 @@ pub struct Event {
     pub trail: Vec<TrailEntry>,
 }
 
+impl Event {
+    /// A delivery gets to a state through a channel (0 = none), `at_ms` after its message's creation; nothing is told of it
+    /// yet.
+    pub fn new((message, target): (Id, u64), state: State, channel: i64, at_ms: u64) -> Self {
+        Self {
+            message,
+            target,
+            state,
+            reason: None,
+            channel,
+            vendor_id: None,
+            at_ms,
+            platform: KnownPlatform::default(),
+            decided: None,
+            trail: Vec::new(),
+        }
+    }
+}
+
 /// Which platform a device is of, as it was when its route was decided: whoever records need not look it up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KnownPlatform(u8);
@@ -303,18 +322,7 @@ mod tests {
 
     fn event(state: State, at_ms: u64) -> Event {
         let reason = (state.rank() == 2).then_some(Reason::Expired);
-        Event {
-            message: Id(1),
-            target: 2,
-            state,
-            reason,
-            channel: 3,
-            vendor_id: None,
-            at_ms,
-            platform: KnownPlatform::default(),
-            decided: None,
-            trail: vec![],
-        }
+        Event { reason, ..Event::new((Id(1), 2), state, 3, at_ms) }
     }
 
     fn count(counters: &mut BTreeMap<CounterKey, i64>, moves: Vec<(CounterKey, i64)>) {

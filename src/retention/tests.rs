@@ -6,7 +6,7 @@ use tempfile::TempDir;
 
 use super::{DAY_MS, Parts, ROWS};
 use crate::clock::Clock;
-use crate::delivery::state::{Event, KnownPlatform, State};
+use crate::delivery::state::{Event, State};
 use crate::ids::Id;
 use crate::settings::Settings;
 use crate::store::sqlite::{SqliteOptions, SqliteStore};
@@ -52,16 +52,8 @@ async fn over(store: &dyn Store, n: u64, targets: u64) {
         idempotency: None,
     };
     let ended = |target| Event {
-        message: id(n),
-        target,
-        state: State::Failed,
         reason: Some(anypush_providers::contract::Reason::NoRoute),
-        channel: 0,
-        vendor_id: None,
-        at_ms: 1,
-        platform: KnownPlatform::default(),
-        decided: None,
-        trail: Vec::new(),
+        ..Event::new((id(n), target), State::Failed, 0, 1)
     };
     let expanded = vec![(id(n), targets, Some(NOW))];
     let events = (0..targets).map(ended).collect();

@@ -138,6 +138,12 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Counts targets of a provider that have this outcome: `accepted`, or the reason.
+    pub fn outcome(&self, provider: &str, outcome: &'static str, n: u64) {
+        let labels = OutcomeLabels { provider: provider.to_owned(), outcome };
+        self.outcomes.get_or_create(&labels).inc_by(n);
+    }
+
     /// The text form that Prometheus reads. `gauges` (name, help, value) are read at this moment, and so are `families`
     /// of them (name, help, values by labels).
     pub fn render(&self, gauges: &[(&str, &str, u64)], families: &[LabelledGauge<'_>]) -> String {

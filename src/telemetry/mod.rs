@@ -4,6 +4,6 @@ pub mod log;
 mod metrics;
 
 pub use metrics::{
-    ForgottenLabels, LabelledGauge, Metrics, OutcomeLabels, RateLimitLabels, ReceiptLabels, RefusalLabels,
-    VendorCode, WebhookLabels,
+    ForgottenLabels, LabelledGauge, Metrics, RateLimitLabels, ReceiptLabels, RefusalLabels, VendorCode,
+    WebhookLabels,
 };

@@ -17,7 +17,7 @@ use super::sign::Secrets;
 use super::{Parts, Webhooks};
 use crate::channels::Channels;
 use crate::clock::Clock;
-use crate::delivery::state::{Event, KnownPlatform, State};
+use crate::delivery::state::{Event, State};
 use crate::events::{EventKind, Teller};
 use crate::ids::{Id, IdCodec, IdMaker, Kind};
 use crate::secrets::Vault;
@@ -162,18 +162,7 @@ impl World {
             idempotency: None,
         };
         let expanded = vec![(id, targets, Some(NOW))];
-        let event = |target| Event {
-            message: id,
-            target,
-            state: State::Accepted,
-            reason: None,
-            channel: 1,
-            vendor_id: None,
-            at_ms: 3,
-            platform: KnownPlatform::default(),
-            decided: None,
-            trail: vec![],
-        };
+        let event = |target| Event::new((id, target), State::Accepted, 1, 3);
         let events = (0..targets).map(event).collect();
         self.store.accept(message, Changes { events, expanded, ..Changes::default() }).await.unwrap();
         id

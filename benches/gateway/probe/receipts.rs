@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use anypush::ids::{Id, IdCodec};
+use anypush::store::sqlite::vendor_id;
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -109,16 +110,16 @@ async fn read(task: &Task) -> anyhow::Result<Vec<Delivered>> {
     let key: Vec<u8> =
         sqlx::query_scalar("SELECT value FROM meta WHERE key = 'id key'").fetch_one(&mut db).await?;
     let codec = IdCodec::new(key.as_slice().try_into().context("a key has 32 bytes")?);
-    let rows: Vec<(String, Option<String>, i64, i64)> = sqlx::query_as(
-        "SELECT a.token, CAST(substr(d.vendor_id, 2) AS TEXT), d.channel, d.target FROM deliveries AS d
+    let rows: Vec<(String, Option<Vec<u8>>, i64, i64)> = sqlx::query_as(
+        "SELECT a.token, d.vendor_id, d.channel, d.target FROM deliveries AS d
          CROSS JOIN addresses AS a ON a.device = d.target WHERE d.message = ?1",
     )
     .bind(task.message)
     .fetch_all(&mut db)
     .await?;
-    let delivered = |(token, vendor_id, channel, target): (String, Option<String>, i64, i64)| Delivered {
+    let delivered = |(token, id, channel, target): (String, Option<Vec<u8>>, i64, i64)| Delivered {
         token,
-        request_id: vendor_id.unwrap_or_default(),
+        request_id: id.as_deref().and_then(vendor_id::unpack).unwrap_or_default(),
         bi_tag: codec.receipt_param(channel, Id(task.message), target as u64),
     };
     let mut all: Vec<_> = rows.into_iter().map(delivered).collect();

@@ -7,7 +7,7 @@ use anypush_providers::contract::{Class, Reason};
 use super::{APP, NOW, Rig};
 use crate::delivery::page::{Entry, Page};
 use crate::delivery::spec::Spec;
-use crate::delivery::state::{Event, KnownPlatform, State};
+use crate::delivery::state::{Event, State};
 use crate::delivery::{Parts, Pipeline};
 use crate::ids::Id;
 use crate::store::{
@@ -152,18 +152,7 @@ async fn a_message_that_cannot_be_read_still_ends_by_its_time_to_live() {
         NewWork { due_at: NOW + 3_600_000, ..work(&rig, WorkKind::Expire, page(targets[2])) },
     ];
     let own = rig.channels.by_name(APP, "direct").unwrap().record.seq;
-    let accepted = Event {
-        message: message(),
-        target: targets[2],
-        state: State::Accepted,
-        reason: None,
-        channel: own,
-        vendor_id: None,
-        at_ms: 1,
-        platform: KnownPlatform::default(),
-        decided: None,
-        trail: Vec::new(),
-    };
+    let accepted = Event::new((message(), targets[2]), State::Accepted, own, 1);
     left(&rig, r#"{"content": "of a newer kind"}"#, work, vec![accepted]).await;
     until_aside(&rig, 2).await;
     assert!(rig.store.deliveries_of(message(), &targets[..2]).await.unwrap().is_empty());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anypush_providers::contract::{Failure, Hint, Reason};
 
 use super::{APP, NOW, Rig};
-use crate::delivery::state::{Event, KnownPlatform, State};
+use crate::delivery::state::{Event, State};
 use crate::delivery::trail::{self, Next, TrailEntry};
 use crate::delivery::{Parts, Pipeline};
 use crate::ids::Id;
@@ -85,18 +85,7 @@ async fn a_page_that_is_taken_up_again_sends_only_what_is_not_recorded() {
     rig.channels.set_state(seq, ChannelState::Paused, None).await.unwrap();
     let message = rig.send(&["a", "b"], 3600).await;
     rig.waits(message, true).await;
-    let event = Event {
-        message,
-        target: targets[0],
-        state: State::Accepted,
-        reason: None,
-        channel: seq,
-        vendor_id: None,
-        at_ms: 1,
-        platform: KnownPlatform::default(),
-        decided: None,
-        trail: vec![],
-    };
+    let event = Event::new((message, targets[0]), State::Accepted, seq, 1);
     rig.store.commit(Changes { events: vec![event], ..Changes::default() }).await.unwrap();
     rig.channels.set_state(seq, ChannelState::Ok, None).await.unwrap();
     rig.clock.advance(Duration::from_mins(1));

@@ -3,7 +3,7 @@
 use anypush_providers::contract::Class;
 
 use super::{APP, NOW, Rig};
-use crate::delivery::state::{Event, KnownPlatform, State, View};
+use crate::delivery::state::{Event, State, View};
 use crate::delivery::trail::{self, TrailEntry};
 use crate::ids::Id;
 use crate::store::{Changes, NewInbox, NewMessage, NewWork, Store as _, WorkKind, WorkLane};
@@ -19,18 +19,7 @@ fn message() -> Id {
 async fn a_recall_that_a_crash_interrupted_goes_on_where_it_was_and_empties_every_inbox() {
     let rig = Rig::new().await;
     let direct = rig.channels.of_app(APP).iter().find(|channel| channel.is_direct()).unwrap().record.seq;
-    let event = |target, state, channel| Event {
-        message: message(),
-        target,
-        state,
-        reason: None,
-        channel,
-        vendor_id: None,
-        at_ms: 1,
-        platform: KnownPlatform::default(),
-        decided: None,
-        trail: Vec::new(),
-    };
+    let event = |target, state, channel| Event::new((message(), target), state, channel, 1);
     let entry = |device| NewInbox {
         device,
         message: message(),

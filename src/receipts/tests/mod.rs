@@ -25,7 +25,7 @@ use super::{Parts, Receipts, intake};
 use crate::channels::{Channel, Channels};
 use crate::clock::{Clock, at_unix_ms};
 use crate::delivery::spec::Spec;
-use crate::delivery::state::{Delivery, Event, KnownPlatform, State};
+use crate::delivery::state::{Delivery, Event, State};
 use crate::delivery::{self, Pipeline};
 use crate::direct::Hub;
 use crate::ids::{Id, IdCodec, IdMaker};
@@ -261,16 +261,9 @@ impl World {
     pub(super) async fn record(&self, channel: &Channel, message: Id, target: u64, state: State) {
         let reason = (state == State::Pending).then_some(Reason::VendorUnavailable);
         let event = Event {
-            message,
-            target,
-            state,
             reason,
-            channel: channel.record.seq,
             vendor_id: Some(format!("v-{target}")),
-            at_ms: 3,
-            platform: KnownPlatform::default(),
-            decided: None,
-            trail: Vec::new(),
+            ..Event::new((message, target), state, channel.record.seq, 3)
         };
         self.store.commit(Changes { events: vec![event], ..Changes::default() }).await.unwrap();
     }

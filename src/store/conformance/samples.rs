@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anypush_providers::contract::{Class, Reason};
 
-use crate::delivery::state::{Event, KnownPlatform, State, View};
+use crate::delivery::state::{Event, State, View};
 use crate::delivery::trail::{Next, TrailEntry};
 use crate::ids::Id;
 use crate::store::{
@@ -66,16 +66,10 @@ pub(in crate::store) fn event(message: Id, target: u64, state: State, at_ms: u64
         next: Next::Nothing,
     };
     Event {
-        message,
-        target,
-        state,
         reason,
-        channel: 1,
         vendor_id: Some(format!("v-{target}")),
-        at_ms,
-        platform: KnownPlatform::default(),
-        decided: None,
         trail: vec![entry],
+        ..Event::new((message, target), state, 1, at_ms)
     }
 }
 

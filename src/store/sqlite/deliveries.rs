@@ -11,7 +11,7 @@ use super::session::{Session, Sql, int, json};
 use super::stats::{self, Moves};
 use super::vendor_id;
 use super::writer::PhoneSays;
-use crate::delivery::state::{self, CounterKey, Delivery, Event, KnownPlatform, LateFailure, State, View};
+use crate::delivery::state::{self, CounterKey, Delivery, Event, LateFailure, State, View};
 use crate::delivery::trail::{self, TrailEntry};
 use crate::direct;
 use crate::events::Fact;
@@ -286,18 +286,7 @@ fn happen(book: &mut Book<'_>, happening: &Happening, (created_at, own): (u64, i
         }
     };
     let trail = vec![entry];
-    let moved = book.apply(&Event {
-        message,
-        target,
-        state,
-        reason,
-        channel,
-        vendor_id: None,
-        at_ms,
-        platform: KnownPlatform::default(),
-        decided: None,
-        trail,
-    });
+    let moved = book.apply(&Event { reason, trail, ..Event::new((message, target), state, channel, at_ms) });
     moved || matches!(happening.what, What::Dismissed(_))
 }
 

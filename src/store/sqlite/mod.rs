@@ -50,7 +50,7 @@ pub mod stats;
 mod store;
 pub mod tally;
 mod users;
-mod vendor_id;
+pub mod vendor_id;
 mod walk;
 mod webhooks;
 mod work;

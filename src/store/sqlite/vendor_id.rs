@@ -8,34 +8,31 @@ const LOWER_UUID: u8 = 1;
 const UPPER_UUID: u8 = 2;
 
 /// The stored form.
-pub(super) fn pack(id: &str) -> Vec<u8> {
-    let as_uuid = |form: u8| Uuid::try_parse(id).ok().filter(|uuid| written(uuid, form) == id);
-    for form in [LOWER_UUID, UPPER_UUID] {
-        if let Some(uuid) = as_uuid(form) {
-            return [&[form], uuid.as_bytes().as_slice()].concat();
+pub fn pack(id: &str) -> Vec<u8> {
+    if let Ok(uuid) = Uuid::try_parse(id) {
+        for form in [LOWER_UUID, UPPER_UUID] {
+            if written(uuid, form, &mut Uuid::encode_buffer()) == id {
+                return [&[form], uuid.as_bytes().as_slice()].concat();
+            }
         }
     }
     [&[TEXT], id.as_bytes()].concat()
 }
 
 /// The id; `None` where it is damaged or newer than this program.
-pub(super) fn unpack(stored: &[u8]) -> Option<String> {
+pub fn unpack(stored: &[u8]) -> Option<String> {
     match stored.split_first()? {
         (&TEXT, id) => String::from_utf8(id.to_vec()).ok(),
-        (form @ (&LOWER_UUID | &UPPER_UUID), id) => Some(written(&Uuid::from_slice(id).ok()?, *form)),
+        (form @ (&LOWER_UUID | &UPPER_UUID), id) => {
+            Some(written(Uuid::from_slice(id).ok()?, *form, &mut Uuid::encode_buffer()).to_owned())
+        }
         _ => None,
     }
 }
 
-fn written(uuid: &Uuid, form: u8) -> String {
-    let mut buffer = Uuid::encode_buffer();
-    let hyphenated = uuid.hyphenated();
-    let text = if form == UPPER_UUID {
-        hyphenated.encode_upper(&mut buffer)
-    } else {
-        hyphenated.encode_lower(&mut buffer)
-    };
-    text.to_owned()
+fn written(uuid: Uuid, form: u8, buffer: &mut [u8]) -> &str {
+    let uuid = uuid.hyphenated();
+    if form == UPPER_UUID { uuid.encode_upper(buffer) } else { uuid.encode_lower(buffer) }
 }
 
 #[cfg(test)]

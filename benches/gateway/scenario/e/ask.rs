@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, ensure};
 use anypush::delivery::state::State;
+use anypush::store::sqlite::vendor_id;
 use anypush_providers::contract::Reason;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -166,11 +167,11 @@ impl Ask {
                 sqlx::query(sql).fetch_all(db).await?.iter().map(line).collect()
             }
             Kind::Device => {
-                let sql = "SELECT state, CAST(substr(vendor_id, 2) AS TEXT) FROM deliveries NOT INDEXED WHERE +target = ?1
+                let sql = "SELECT state, vendor_id FROM deliveries NOT INDEXED WHERE +target = ?1
                      ORDER BY +message DESC LIMIT 100";
                 let found = sqlx::query(sql).bind(year.first_device as i64).fetch_all(db).await?;
                 let line = |(nth, row): (usize, &SqliteRow)| {
-                    let vendor = row.try_get::<Option<String>, _>(1)?;
+                    let vendor = row.try_get::<Option<&[u8]>, _>(1)?.and_then(vendor_id::unpack);
                     let vendor = vendor.map_or_else(|| "null".to_owned(), |id| format!("\"{id}\""));
                     Ok((format!("{nth}|\"{}\"|{vendor}", state(row, 0)?), 1))
                 };

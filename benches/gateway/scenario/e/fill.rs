@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Context as _;
-use anypush::delivery::state::{CounterKey, Delivery, Event, KnownPlatform, State, apply};
+use anypush::delivery::state::{CounterKey, Delivery, Event, State, apply};
 use anypush::delivery::trail::{Next, TrailEntry};
 use anypush::ids::{Id, IdMaker};
 use anypush::store::sqlite::stats::periods;
 use anypush::store::sqlite::tally::{Counter, Tally, encode};
+use anypush::store::sqlite::vendor_id;
 use anypush::store::{PLATFORMS, QUARTER_MS, latency_bucket};
 use anypush_providers::contract::{Reason, Witness};
 use sqlx::query_builder::Separated;
@@ -205,16 +206,10 @@ fn outcome(
     }
     let vendor_id = (state == State::Accepted).then(|| format!("{chance:016x}"));
     Event {
-        message,
-        target,
-        state,
         reason,
-        channel: if tried { channel } else { 0 },
         vendor_id,
-        at_ms,
-        platform: KnownPlatform::default(),
-        decided: None,
         trail,
+        ..Event::new((message, target), state, if tried { channel } else { 0 }, at_ms)
     }
 }
 
@@ -328,7 +323,7 @@ async fn insert(db: &mut SqliteConnection, deliveries: &[(Delivery, u8)]) -> any
         row.push_bind(delivery.message.0).push_bind(delivery.target as i64);
         row.push_bind(i64::from(delivery.state.code()));
         row.push_bind(delivery.reason.map(|reason| i64::from(reason.code()))).push_bind(delivery.channel);
-        let vendor_id = delivery.vendor_id.as_ref().map(|id| [&[0], id.as_bytes()].concat());
+        let vendor_id = delivery.vendor_id.as_ref().map(|id| vendor_id::pack(id));
         row.push_bind(vendor_id).push_bind(delivery.updated_ms as i64);
         for reached in delivery.reached_ms {
             row.push_bind(reached.map(|ms| ms as i64));
