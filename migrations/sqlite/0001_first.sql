@@ -316,16 +316,19 @@ CREATE TABLE message_stats (
 ) STRICT, WITHOUT ROWID;
 
 -- The same counters for reports, under the quarter of an hour in which the message was made (milliseconds / 900,000):
--- every time zone begins its hours and days at one. `label` is '' where there is none, and '(other)' beyond those of
--- `report_labels`. `counts` is all of them in one value (src/store/sqlite/tally.rs): by channel, platform, kind, code and
--- reason; kind 0 and 1 as above, kind 2: targets, whatever became of them.
+-- every time zone begins its hours and days at one. Each is counted three times, by the quarter, the hour and the day since
+-- 1970 (grain 0, 1, 2): so a year is its days, or hours and a few quarters for each where a day begins at another time.
+-- `label` is '' where there is none, and '(other)' beyond those of `report_labels`. `counts` is all of them in one value
+-- (src/store/sqlite/tally.rs): by channel, platform, kind, code and reason; kind 0 and 1 as above, kind 2: targets,
+-- whatever became of them.
 CREATE TABLE stats (
     app      INTEGER NOT NULL,
-    quarter  INTEGER NOT NULL,
+    grain    INTEGER NOT NULL,
+    period   INTEGER NOT NULL,
     class    INTEGER NOT NULL,
     label    TEXT    NOT NULL,
     counts   BLOB    NOT NULL,
-    PRIMARY KEY (app, quarter, class, label)
+    PRIMARY KEY (app, grain, period, class, label)
 ) STRICT, WITHOUT ROWID;
 
 -- The labels that reports tell apart: the first hundred of an app and day (milliseconds / 86,400,000). A label is in before

@@ -112,6 +112,7 @@ macro_rules! conformance_tests {
                 a_webhook_is_changed_disabled_and_enabled_with_its_work;
             reports:
                 a_report_is_of_the_messages_of_its_time_whenever_they_change,
+                a_stretch_of_time_counts_its_own_quarters_and_no_other,
                 a_delivery_keeps_the_platform_that_its_device_had,
                 a_delivery_is_counted_under_the_platform_that_its_route_was_decided_for,
                 labels_beyond_the_first_hundred_of_a_day_are_counted_together;

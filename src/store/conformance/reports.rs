@@ -4,6 +4,7 @@ use anypush_providers::contract::Class;
 
 use super::samples::{NOW, app, device, event, events, id, message};
 use crate::delivery::state::{Event, KnownPlatform, State, View};
+use crate::ids::Id;
 use crate::store::{
     Changes, Counted, DevicePut, NewMessage, OTHER_LABELS, QUARTER_MS, ReportAsk, ReportBy, ReportRow, Store,
 };
@@ -54,6 +55,40 @@ pub(in crate::store) async fn a_report_is_of_the_messages_of_its_time_whenever_t
     let stats = store.channel_stats(&[1, 2], (0, u64::from(u32::MAX))).await.unwrap();
     assert_eq!((stats.len(), &stats[0].tries), (1, &vec![(None, 5)]));
     assert_eq!(stats[0].quantile_ms(0.99), Some(3));
+}
+
+pub(in crate::store) async fn a_stretch_of_time_counts_its_own_quarters_and_no_other(store: &dyn Store) {
+    const DAY: u64 = 24 * 4;
+    let shop = app(store, "shop").await.seq;
+    let begin = NOW / QUARTER_MS / DAY * DAY;
+    // Over three days: some at their ends, some share an hour.
+    let made: Vec<u64> =
+        (0..30).map(|n| begin + n * n * 7 % (3 * DAY)).chain([begin, begin + DAY - 1]).collect();
+    for (n, quarter) in made.iter().enumerate() {
+        let at = quarter * QUARTER_MS + n as u64;
+        let new = NewMessage { id: Id::floor_at(at), created_at: at, ..message(shop, 0) };
+        let expanded = vec![(new.id, 1, Some(at))];
+        let events = vec![event(new.id, 1, State::Accepted, 1)];
+        store.accept(new, Changes { events, expanded, ..Changes::default() }).await.unwrap();
+    }
+    let quarters = |from: u64, length: u64| (begin + from, begin + from + length);
+    let apart: Vec<_> = (0..3 * DAY).step_by(11).map(|from| quarters(from, 11)).collect();
+    let days = |from: u64| (0..2).map(|day| quarters(from + day * DAY, DAY)).collect();
+    for spans in [apart, days(0), days(22), vec![quarters(0, 3 * DAY)], vec![quarters(5, 2 * DAY + 40)]] {
+        let rows = store
+            .report(&ReportAsk { app: shop, spans: spans.clone(), ..ReportAsk::default() })
+            .await
+            .unwrap();
+        for (nth, (from, to)) in spans.into_iter().enumerate() {
+            let told: Vec<_> = rows.iter().filter(|row| row.span == nth).cloned().collect();
+            let right = made.iter().filter(|quarter| (from..to).contains(quarter)).count() as i64;
+            assert_eq!(
+                [Counted::Targeted, ACCEPTED].map(|counted| sum(&told, counted)),
+                [right; 2],
+                "{from}..{to}"
+            );
+        }
+    }
 }
 
 pub(in crate::store) async fn a_delivery_keeps_the_platform_that_its_device_had(store: &dyn Store) {

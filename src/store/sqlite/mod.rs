@@ -36,6 +36,7 @@ mod inbox;
 mod journal;
 mod log;
 mod open;
+pub mod periods;
 mod places;
 mod quotas;
 mod readers;

@@ -8,9 +8,9 @@ use data_encoding::HEXUPPER;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
+use super::periods::{HOURS, QUARTERS, cover};
 use super::rows;
 use super::session::{Session, Sql, json};
-use super::stats::GRAINS;
 use super::tally::{self, Counter, Sums};
 use crate::delivery::state::View;
 use crate::store::{ChannelStats, Counted, ReportAsk, ReportGroup, ReportRow};
@@ -49,9 +49,9 @@ fn is_joined(ask: &ReportAsk) -> bool {
     !ask.by.class && !ask.by.label
 }
 
-/// Joined values that are asked for at a time: the database hands out rows before they are taken, and a busy day is a few
-/// megabytes.
-const ABREAST: usize = 8;
+/// Joined values that are asked for at a time: the database hands out rows before they are taken, and a busy day in a zone
+/// whose days are not the counters' is a megabyte.
+const ABREAST: usize = 32;
 
 /// The counters of a row.
 fn counts(row: &SqliteRow, joined: bool) -> Sql<Cow<'_, [u8]>> {
@@ -62,18 +62,19 @@ fn counts(row: &SqliteRow, joined: bool) -> Sql<Cow<'_, [u8]>> {
     HEXUPPER.decode(stored).map(Cow::from).map_err(|error| rows::odd("counters of reports", error))
 }
 
-/// Each stretch of time is a range of the key. `before` stands before the statement.
+/// Each stretch of time is a few ranges of the key. `before` stands before the statement.
 pub(super) fn question(before: &'static str, ask: &ReportAsk, spans: &[(u64, u64)]) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(before);
     let joined = is_joined(ask);
+    let spans: Vec<_> = spans.iter().map(|span| cover(QUARTERS, *span)).collect();
     if joined {
-        query.push("SELECT b.key, NULL, NULL, (SELECT group_concat(hex(s.counts), '') FROM stats AS s");
+        query.push("SELECT b.key, NULL, NULL, (SELECT group_concat(hex(s.counts), '') FROM");
     } else {
-        query.push("SELECT b.key, s.class, s.label, s.counts FROM json_each(").push_bind(json(spans));
-        query.push(") AS b CROSS JOIN stats AS s");
+        query.push("SELECT b.key, s.class, s.label, s.counts FROM json_each(").push_bind(json(&spans));
+        query.push(") AS b CROSS JOIN");
     }
-    query.push(" WHERE s.app = ").push_bind(ask.app);
-    query.push(" AND s.quarter >= b.value ->> 0 AND s.quarter < b.value ->> 1");
+    query.push(" json_each(b.value) AS p CROSS JOIN stats AS s WHERE s.app = ").push_bind(ask.app);
+    query.push(" AND s.grain = p.value ->> 0 AND s.period >= p.value ->> 1 AND s.period < p.value ->> 2");
     if let Some(class) = ask.class {
         query.push(" AND s.class = ").push_bind(rows::class_code(class));
     }
@@ -81,7 +82,7 @@ pub(super) fn question(before: &'static str, ask: &ReportAsk, spans: &[(u64, u64
         query.push(" AND s.label = ").push_bind(label.clone());
     }
     if joined {
-        query.push(") FROM json_each(").push_bind(json(spans)).push(") AS b");
+        query.push(") FROM json_each(").push_bind(json(&spans)).push(") AS b");
     }
     query
 }
@@ -115,27 +116,11 @@ fn record(span: usize, (class, label): (u8, &str), of: Counter, n: i64) -> Sql<R
     Ok(ReportRow { span, group, counted, n })
 }
 
-/// The fewest periods that make up these hours: (grain, first, first that is out).
-fn cover((from, to): (u64, u64), grain: usize, periods: &mut Vec<(usize, u64, u64)>) {
-    let hours = GRAINS[grain];
-    let (first, out) = (from.div_ceil(hours), to / hours);
-    let whole = first < out;
-    if whole {
-        periods.push((grain, first, out));
-    }
-    if grain > 0 {
-        let rest = if whole { vec![(from, first * hours), (out * hours, to)] } else { vec![(from, to)] };
-        for part in rest.into_iter().filter(|(from, to)| from < to) {
-            cover(part, grain - 1, periods);
-        }
-    }
-}
-
 /// How these channels' tries went in these hours since 1970.
 pub(super) async fn channels(
     session: &mut Session,
     channels: &[i64],
-    (from, to): (u64, u64),
+    hours: (u64, u64),
 ) -> Sql<Vec<ChannelStats>> {
     let query = sqlx::query(
         "SELECT s.channel, s.kind, s.code, sum(s.n) FROM json_each(?1) AS c CROSS JOIN json_each(?2) AS p
@@ -143,9 +128,7 @@ pub(super) async fn channels(
             AND s.period >= p.value ->> 1 AND s.period < p.value ->> 2
          GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
     );
-    let mut periods = Vec::new();
-    cover((from, to), GRAINS.len() - 1, &mut periods);
-    let found = session.rows(query.bind(json(channels)).bind(json(&periods))).await?;
+    let found = session.rows(query.bind(json(channels)).bind(json(&cover(HOURS, hours)))).await?;
     let mut all: BTreeMap<i64, ChannelStats> = BTreeMap::new();
     for row in &found {
         let (channel, code, n): (i64, i64, u64) = (row.try_get(0)?, row.try_get(2)?, rows::number(row, 3)?);
@@ -158,24 +141,4 @@ pub(super) async fn channels(
         }
     }
     Ok(all.into_values().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn periods_make_up_each_hour_once_and_no_other(from in 0u64..5000, more in 0u64..5000) {
-            let mut periods = Vec::new();
-            cover((from, from + more), GRAINS.len() - 1, &mut periods);
-            let mut hours: Vec<u64> =
-                periods.iter().flat_map(|(grain, first, out)| first * GRAINS[*grain]..out * GRAINS[*grain]).collect();
-            hours.sort_unstable();
-            prop_assert_eq!(hours, (from..from + more).collect::<Vec<_>>());
-            prop_assert!(periods.len() <= 5);
-        }
-    }
 }

@@ -7,8 +7,8 @@
 use async_trait::async_trait;
 use sqlx::Row as _;
 
+use super::periods::{QUARTERS, around_hour};
 use super::session::{Session, Sql, int, json};
-use super::stats::periods;
 use super::{SqliteStore, accept, audit, rows, work};
 use crate::clock::{DAY_MS, HOUR_MS};
 use crate::failpoint::failpoint;
@@ -165,9 +165,10 @@ async fn attempts(session: &mut Session, before: u64, limit: usize) -> Sql<u64> 
 async fn reports(session: &mut Session, before: u64, limit: usize) -> Sql<Forgotten> {
     let (first_kept, day) = ((before / DAY_MS) * DAY_MS / QUARTER_MS, before / DAY_MS);
     let query = sqlx::query(
-        "SELECT a.seq, (SELECT s.quarter FROM stats AS s WHERE s.app = a.seq AND s.quarter < ?1
-            ORDER BY s.quarter LIMIT 1 OFFSET ?2)
-         FROM apps AS a WHERE EXISTS (SELECT 1 FROM stats AS s WHERE s.app = a.seq AND s.quarter < ?1) LIMIT 1",
+        "SELECT a.seq, (SELECT s.period FROM stats AS s WHERE s.app = a.seq AND s.grain = 0 AND s.period < ?1
+            ORDER BY s.period LIMIT 1 OFFSET ?2)
+         FROM apps AS a
+         WHERE EXISTS (SELECT 1 FROM stats AS s WHERE s.app = a.seq AND s.grain = 0 AND s.period < ?1) LIMIT 1",
     );
     let query = query.bind(first_kept as i64).bind(limit as i64);
     let Some(row) = session.row(query).await? else {
@@ -182,13 +183,16 @@ async fn reports(session: &mut Session, before: u64, limit: usize) -> Sql<Forgot
         None => first_kept,
     };
     let oldest = session
-        .row(sqlx::query("SELECT min(quarter) FROM stats WHERE app = ?1").bind(app))
+        .row(sqlx::query("SELECT min(period) FROM stats WHERE app = ?1 AND grain = 0").bind(app))
         .await?
         .map_or(Ok(None), |row| rows::maybe(&row, 0))?
         .unwrap_or_default();
     let until = until.max((oldest / quarters + 1) * quarters).min(first_kept);
-    let query = sqlx::query("DELETE FROM stats WHERE app = ?1 AND quarter < ?2");
-    let things = session.run(query.bind(app).bind(int(until))).await?;
+    let mut things = 0;
+    for (grain, length) in QUARTERS.into_iter().enumerate() {
+        let query = sqlx::query("DELETE FROM stats WHERE app = ?1 AND grain = ?2 AND period < ?3");
+        things += session.run(query.bind(app).bind(grain as i64).bind(int(until / length))).await?;
+    }
     Ok(Forgotten { things, more: true, ..Forgotten::default() })
 }
 
@@ -209,6 +213,6 @@ async fn channels(session: &mut Session, before: u64, limit: usize) -> Sql<u64> 
              CROSS JOIN channel_stats AS s ON s.channel = c.seq AND s.grain = g.key AND s.period < g.value LIMIT ?2)",
     );
     // A period of which a part is kept stays whole.
-    let periods: Vec<u64> = periods(before / HOUR_MS).map(|(_, period)| period).collect();
+    let periods: Vec<u64> = around_hour(before / HOUR_MS).map(|(_, period)| period).collect();
     session.run(query.bind(json(&periods)).bind(limit as i64)).await
 }

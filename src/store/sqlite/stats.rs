@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use sqlx::Row as _;
 
 use super::changes::Batch;
+use super::periods::{around_hour, around_quarter};
 use super::rows;
 use super::session::{Session, Sql, json};
 use super::tally::{self, Counter, Tally};
@@ -19,8 +20,6 @@ use crate::store::{NewMessage, OTHER_LABELS, PLATFORMS, QUARTER_MS, latency_buck
 
 /// Labels of one app and day that reports tell apart.
 const LABELS: usize = 100;
-/// How many hours each period of a channel's counters has: they are kept by all of these.
-pub(super) const GRAINS: [u64; 3] = [1, 24, 24 * 32];
 /// What is remembered of messages and of (app, day): enough for all that are under way, and little.
 const MESSAGES: usize = 20_000;
 const DAYS: usize = 10_000;
@@ -188,23 +187,38 @@ pub(super) async fn apply(
     let grown = || batch.sets.iter().flat_map(|set| &set.expanded).filter(|(_, more, _)| *more > 0);
     let messages = moves.counters.keys().map(|(key, _)| key.message).chain(grown().map(|(id, ..)| *id));
     let dimensions = remembered.of(session, messages.collect()).await?;
-    let mut sums: BTreeMap<Place, Tally> = BTreeMap::new();
-    let place = |of: &Dimensions| (of.app, of.quarter, of.class, of.label.clone());
+    let mut sums: BTreeMap<Id, Tally> = BTreeMap::new();
     for ((key, platform), by) in &moves.counters {
-        let Some(of) = dimensions.get(&key.message) else { continue };
-        *sums.entry(place(of)).or_default().entry(Counter::of(key, *platform)).or_insert(0) += by;
+        *sums.entry(key.message).or_default().entry(Counter::of(key, *platform)).or_insert(0) += by;
     }
     for (message, more, _) in grown() {
-        let Some(of) = dimensions.get(message) else { continue };
-        *sums.entry(place(of)).or_default().entry(Counter::TARGETED).or_insert(0) += *more as i64;
+        *sums.entry(*message).or_default().entry(Counter::TARGETED).or_insert(0) += *more as i64;
     }
-    sums.retain(|_, tally| tally.values().any(|by| *by != 0));
-    add(session, sums).await?;
+    add(session, by_place(&dimensions, &sums)).await?;
     tries(session, batch.now_ms, moves).await
 }
 
-/// Where counters of reports stand: app, quarter, class, label.
-type Place = (i64, u64, i64, String);
+/// Where counters of reports stand: app, grain, period, class, label.
+type Place = (i64, usize, u64, i64, String);
+
+/// What messages' counters add up to, by each period that they lie in.
+fn by_place(
+    dimensions: &HashMap<Id, Dimensions>,
+    of_messages: &BTreeMap<Id, Tally>,
+) -> BTreeMap<Place, Tally> {
+    let mut sums: BTreeMap<Place, Tally> = BTreeMap::new();
+    for (message, tally) in of_messages {
+        let Some(Dimensions { app, quarter, class, label }) = dimensions.get(message) else { continue };
+        for (grain, period) in around_quarter(*quarter) {
+            let sums = sums.entry((*app, grain, period, *class, label.clone())).or_default();
+            for (counter, by) in tally {
+                *sums.entry(*counter).or_insert(0) += by;
+            }
+        }
+    }
+    sums.retain(|_, tally| tally.values().any(|by| *by != 0));
+    sums
+}
 
 /// Adds to what is stored: one read, one statement.
 async fn add(session: &mut Session, mut sums: BTreeMap<Place, Tally>) -> Sql<()> {
@@ -212,30 +226,26 @@ async fn add(session: &mut Session, mut sums: BTreeMap<Place, Tally>) -> Sql<()>
         return Ok(());
     }
     let query = sqlx::query(
-        "SELECT s.app, s.quarter, s.class, s.label, s.counts FROM json_each(?1) AS p
-         CROSS JOIN stats AS s ON s.app = p.value ->> 0 AND s.quarter = p.value ->> 1
-            AND s.class = p.value ->> 2 AND s.label = p.value ->> 3",
+        "SELECT s.app, s.grain, s.period, s.class, s.label, s.counts FROM json_each(?1) AS p
+         CROSS JOIN stats AS s ON s.app = p.value ->> 0 AND s.grain = p.value ->> 1 AND s.period = p.value ->> 2
+            AND s.class = p.value ->> 3 AND s.label = p.value ->> 4",
     );
     let places: Vec<_> = sums.keys().collect();
     for row in &session.rows(query.bind(json(&places))).await? {
-        let place = (row.try_get(0)?, rows::number(row, 1)?, row.try_get(2)?, row.try_get(3)?);
+        let (grain, period) = (rows::number(row, 1)? as usize, rows::number(row, 2)?);
+        let place = (row.try_get(0)?, grain, period, row.try_get(3)?, row.try_get(4)?);
         let Some(tally) = sums.get_mut(&place) else { continue };
-        tally::decode(row.try_get(4)?, |counter, n| *tally.entry(counter).or_insert(0) += n)?;
+        tally::decode(row.try_get(5)?, |counter, n| *tally.entry(counter).or_insert(0) += n)?;
     }
     let rows: Vec<_> = sums.into_iter().map(|(place, tally)| (place, tally::encode(&tally))).collect();
-    let head = "INSERT INTO stats (app, quarter, class, label, counts) ";
+    let head = "INSERT INTO stats (app, grain, period, class, label, counts) ";
     let tail = " ON CONFLICT DO UPDATE SET counts = excluded.counts";
     session
-        .insert_rows(head, tail, &rows, |row, ((app, quarter, class, label), counts)| {
-            row.push_bind(*app).push_bind(*quarter as i64).push_bind(*class);
+        .insert_rows(head, tail, &rows, |row, ((app, grain, period, class, label), counts)| {
+            row.push_bind(*app).push_bind(*grain as i64).push_bind(*period as i64).push_bind(*class);
             row.push_bind(label.as_str()).push_bind(counts.as_slice());
         })
         .await
-}
-
-/// The periods that an hour since 1970 lies in, one of each grain: (grain, period).
-pub fn periods(hour: u64) -> impl Iterator<Item = (usize, u64)> {
-    GRAINS.into_iter().map(move |hours| hour / hours).enumerate()
 }
 
 async fn tries(session: &mut Session, now_ms: u64, moves: &Moves) -> Sql<()> {
@@ -245,7 +255,7 @@ async fn tries(session: &mut Session, now_ms: u64, moves: &Moves) -> Sql<()> {
     let hour = now_ms / HOUR_MS;
     let rows: Vec<_> = (moves.tries.iter())
         .flat_map(|((channel, kind, code), n)| {
-            periods(hour).map(move |(grain, period)| (channel, grain, period, kind, code, n))
+            around_hour(hour).map(move |(grain, period)| (channel, grain, period, kind, code, n))
         })
         .collect();
     let query = sqlx::query(

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use anypush::delivery::state::{CounterKey, Delivery, Event, State, apply};
 use anypush::delivery::trail::{Next, TrailEntry};
 use anypush::ids::{Id, IdMaker};
-use anypush::store::sqlite::stats::periods;
+use anypush::store::sqlite::periods::{around_hour, around_quarter};
 use anypush::store::sqlite::tally::{Counter, Tally, encode};
 use anypush::store::sqlite::vendor_id;
 use anypush::store::{PLATFORMS, QUARTER_MS, latency_bucket};
@@ -252,7 +252,7 @@ impl Written {
         for entry in &event.trail {
             if let TrailEntry::Attempted { channel, reason, latency_ms, at_ms, .. } = entry {
                 let (hour, reason) = ((at + at_ms) / HOUR_MS, reason.map_or(0, Reason::code));
-                for (grain, period) in periods(hour) {
+                for (grain, period) in around_hour(hour) {
                     for (kind, code) in [(0, reason), (1, latency_bucket(*latency_ms))] {
                         *self.tries.entry((*channel, grain, period, kind, code)).or_insert(0) += 1;
                     }
@@ -277,11 +277,21 @@ impl Written {
             row.push_bind(i64::from(code)).push_bind(i64::from(reason)).push_bind(*n);
         })
         .await?;
-        let stats: Vec<_> = self.stats.into_iter().map(|(place, tally)| (place, encode(&tally))).collect();
-        let sql = "INSERT INTO stats (app, quarter, class, label, counts) ";
-        rows(db, (sql, ""), &stats, |row, ((quarter, class, label), counts)| {
+        let mut stats: BTreeMap<_, Tally> = BTreeMap::new();
+        for ((quarter, class, label), tally) in self.stats {
+            for (grain, period) in around_quarter(quarter) {
+                let sums = stats.entry((grain, period, class, label)).or_default();
+                for (counter, n) in &tally {
+                    *sums.entry(*counter).or_insert(0) += n;
+                }
+            }
+        }
+        let stats: Vec<_> = stats.into_iter().map(|(place, tally)| (place, encode(&tally))).collect();
+        let sql = "INSERT INTO stats (app, grain, period, class, label, counts) ";
+        rows(db, (sql, ""), &stats, |row, ((grain, period, class, label), counts)| {
             row.push_bind(app)
-                .push_bind(*quarter as i64)
+                .push_bind(*grain as i64)
+                .push_bind(*period as i64)
                 .push_bind(*class)
                 .push_bind(*label)
                 .push_bind(counts.as_slice());

@@ -34,7 +34,7 @@ async fn a_year_by_day_is_read_by_ranges_of_the_key_of_its_counters_alone() {
         let stats: Vec<_> = steps.iter().filter(|step| step.contains(" s ")).collect();
         assert_eq!(stats.len(), 1, "{steps:#?}");
         assert!(
-            stats[0].contains("SEARCH s USING PRIMARY KEY (app=? AND quarter>? AND quarter<?)"),
+            stats[0].contains("SEARCH s USING PRIMARY KEY (app=? AND grain=? AND period>? AND period<?)"),
             "{steps:#?}"
         );
         for other in ["deliveries", "messages"] {
@@ -58,9 +58,10 @@ async fn how_long_a_year_by_day_takes() {
         code: (n / 6) as u8 + 1,
         reason: 0,
     });
-    let fill = "INSERT INTO stats (app, quarter, class, label, counts)
+    let fill = "INSERT INTO stats (app, grain, period, class, label, counts)
         WITH RECURSIVE q(n) AS (SELECT 2000000 UNION ALL SELECT n + 1 FROM q WHERE n < 2035040)
-        SELECT 1, q.n, c.value, '', ?1 FROM q, json_each('[0, 1]') AS c";
+        SELECT DISTINCT 1, g.key, q.n / g.value, c.value, '', ?1
+        FROM q, json_each('[1, 4, 96]') AS g, json_each('[0, 1]') AS c";
     let counts = encode(&channels.map(|counter| (counter, 5)).collect());
     sqlx::query(fill).bind(counts).execute(&mut hand).await.unwrap();
     println!("{} rows", number(&mut hand, "SELECT count(*) FROM stats").await);
