@@ -216,6 +216,8 @@ pub enum View {
 
 /// Bytes of a trail from which on tries that lead to another try are left out.
 const LONG_TRAIL: usize = 16 * 1024;
+/// Bytes that an entry of a trail takes, where nothing unusual is told.
+const USUAL_ENTRY: usize = 16;
 
 /// Applies an event to a delivery (absent = never recorded) and says how the counters move.
 ///
@@ -258,7 +260,9 @@ pub fn apply(row: Option<Delivery>, event: &Event) -> (Delivery, Vec<(CounterKey
         let lost = ends && !rises && !spared;
         // What had ended, or was seen, before: this did not end it.
         let told = event.trail.iter().filter(|entry| !lost || !matches!(entry, TrailEntry::Ended { .. }));
-        row.trail.extend_from_slice(event.decided.as_deref().unwrap_or_default());
+        let decided = event.decided.as_deref().unwrap_or_default();
+        row.trail.reserve(decided.len() + event.trail.len() * USUAL_ENTRY);
+        row.trail.extend_from_slice(decided);
         trail::append(&mut row.trail, told);
     }
     for step in reached_by(event.state) {

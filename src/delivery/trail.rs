@@ -178,17 +178,25 @@ pub fn encode<'a>(entries: impl IntoIterator<Item = &'a TrailEntry>) -> Vec<u8> 
 /// Appends entries to a row's trail.
 pub fn append<'a>(trail: &mut Vec<u8>, entries: impl IntoIterator<Item = &'a TrailEntry>) {
     for entry in entries {
-        // Serialising plain data into memory cannot fail; a trail without one entry is better than no record.
-        if let Ok(bytes) = postcard::to_allocvec(entry) {
-            let mut length = bytes.len();
-            while length >= 0x80 {
-                trail.push((length as u8 & 0x7f) | 0x80);
-                length >>= 7;
-            }
-            trail.push(length as u8);
-            trail.extend(bytes);
+        // Nearly all are a few bytes: those need no memory of their own.
+        let mut few = [0; 64];
+        if let Ok(bytes) = postcard::to_slice(entry, &mut few) {
+            put(trail, bytes);
+        } else if let Ok(bytes) = postcard::to_allocvec(entry) {
+            // Serialising plain data into memory cannot fail; a trail without one entry is better than no record.
+            put(trail, &bytes);
         }
     }
+}
+
+fn put(trail: &mut Vec<u8>, entry: &[u8]) {
+    let mut length = entry.len();
+    while length >= 0x80 {
+        trail.push((length as u8 & 0x7f) | 0x80);
+        length >>= 7;
+    }
+    trail.push(length as u8);
+    trail.extend_from_slice(entry);
 }
 
 /// Reads a trail. Stops at the first entry that it does not understand: a newer version wrote it.

@@ -61,30 +61,36 @@ pub(super) enum What {
     FailedLater(i64, Reason, Option<String>, Option<String>),
 }
 
-/// The rows of a group while it is applied.
+/// The deliveries of a group while it is applied.
 struct Book<'n> {
-    rows: BTreeMap<Pair, Option<Delivery>>,
-    touched: BTreeSet<Pair>,
-    platforms: HashMap<Pair, u8>,
+    lines: BTreeMap<Pair, Line>,
     moves: Moves,
     news: &'n mut News,
+}
+
+/// What is known of a delivery.
+#[derive(Default)]
+struct Line {
+    row: Option<Delivery>,
+    /// Whatever becomes of the device: a delivery is counted under the platform that it had at first.
+    platform: Option<u8>,
+    touched: bool,
 }
 
 impl Book<'_> {
     /// Applies an event; answers whether it moved anything.
     fn apply(&mut self, event: &Event) -> bool {
-        let pair = (event.message, event.target);
-        let row = self.rows.get_mut(&pair).and_then(Option::take);
-        let (row, moves) = state::apply(row, event);
-        self.rows.insert(pair, Some(row));
-        self.touched.insert(pair);
+        let line = self.lines.entry((event.message, event.target)).or_default();
+        let (row, moves) = state::apply(line.row.take(), event);
+        (line.row, line.touched) = (Some(row), true);
         let any = !moves.is_empty();
-        self.count(moves, event.target, Some(event.at_ms));
+        let platform = line.platform.unwrap_or(0);
+        self.count(moves, (event.target, platform), Some(event.at_ms));
         any
     }
 
     /// Moves counters. What is told of a delivery is what is counted of it: each state that it reaches, once, and its end.
-    fn count(&mut self, moves: Vec<(CounterKey, i64)>, target: u64, at_ms: Option<u64>) {
+    fn count(&mut self, moves: Vec<(CounterKey, i64)>, (target, platform): (u64, u8), at_ms: Option<u64>) {
         for (key, by) in moves {
             let pair = (key.message, target);
             if key.view == View::Now {
@@ -94,27 +100,22 @@ impl Book<'_> {
             if let Some(at_ms) = at_ms.filter(|_| by > 0 && (ends || key.view == View::Reached)) {
                 self.news.add(None, Fact::delivery(pair, key.state, key.reason, key.channel, at_ms));
             }
-            self.moves.add(self.platform(pair), key, by);
+            self.moves.add(platform, key, by);
         }
-    }
-
-    /// Whatever becomes of the device: a delivery is counted under the platform that it had at first.
-    fn platform(&self, pair: Pair) -> u8 {
-        self.platforms.get(&pair).copied().unwrap_or(0)
     }
 
     /// Takes a delivery back onto its route, where that may be.
     fn reenter(&mut self, late: &LateFailure) {
-        let pair = (late.message, late.target);
-        if let Some((row, moves)) = self.row(pair).and_then(|row| state::reenter(row, late)) {
-            self.rows.insert(pair, Some(row));
-            self.touched.insert(pair);
-            self.count(moves, late.target, None);
+        let Some(line) = self.lines.get_mut(&(late.message, late.target)) else { return };
+        if let Some((row, moves)) = line.row.as_ref().and_then(|row| state::reenter(row, late)) {
+            (line.row, line.touched) = (Some(row), true);
+            let platform = line.platform.unwrap_or(0);
+            self.count(moves, (late.target, platform), None);
         }
     }
 
     fn row(&self, pair: Pair) -> Option<&Delivery> {
-        self.rows.get(&pair).and_then(Option::as_ref)
+        self.lines.get(&pair).and_then(|line| line.row.as_ref())
     }
 }
 
@@ -129,16 +130,13 @@ pub(super) async fn apply(
     happenings.extend(reported(batch));
     happenings.extend(batch.sets.iter().flat_map(|set| &set.receipts).map(returned));
     let mut changed = vec![0; batch.phones.len()];
-    let mut pairs: BTreeSet<Pair> = happenings.iter().map(|happening| happening.pair).collect();
-    let events = || batch.sets.iter().flat_map(|set| &set.events);
-    pairs.extend(events().map(|event| (event.message, event.target)));
-    pairs.extend(batch.sets.iter().flat_map(|set| &set.late).map(|late| (late.message, late.target)));
-    if pairs.is_empty() {
+    let lines = lines(batch, &happenings);
+    if lines.is_empty() {
         return Ok((changed, Moves::default()));
     }
-    let known = events().filter_map(|event| Some(((event.message, event.target), event.platform.code()?)));
-    let mut book = open(session, &pairs, known.collect(), news).await?;
-    for event in events() {
+    let mut book = Book { lines, moves: Moves::default(), news };
+    fill(session, &mut book.lines).await?;
+    for event in batch.sets.iter().flat_map(|set| &set.events) {
         let pair = (event.message, event.target);
         if refused.pairs.contains(&pair) && event.state == State::Accepted {
             let event = refusal(event, refused.going.contains(&pair));
@@ -173,24 +171,33 @@ pub(super) async fn apply(
     Ok((changed, book.moves))
 }
 
-/// The rows of a group, and the platforms of all its deliveries: kept in the row, or for a new one the device's, which
-/// whoever decided its route may have told.
-async fn open<'n>(
-    session: &mut Session,
-    pairs: &BTreeSet<Pair>,
-    mut platforms: HashMap<Pair, u8>,
-    news: &'n mut News,
-) -> Sql<Book<'n>> {
-    let mut rows = BTreeMap::new();
-    for (row, platform) in recorded(session, pairs).await? {
-        let pair = (row.message, row.target);
-        platforms.insert(pair, platform);
-        rows.insert(pair, Some(row));
+/// A line for each delivery of a group, with the platform that whoever decided its route has told.
+fn lines(batch: &Batch<'_>, happenings: &[Happening]) -> BTreeMap<Pair, Line> {
+    let line = |platform| Line { platform, ..Line::default() };
+    let events = || batch.sets.iter().flat_map(|set| &set.events);
+    let late = batch.sets.iter().flat_map(|set| &set.late).map(|late| (late.message, late.target));
+    let silent = events().filter(|event| event.platform.code().is_none());
+    let silent = silent.map(|event| (event.message, event.target)).chain(late);
+    let silent =
+        silent.chain(happenings.iter().map(|happening| happening.pair)).map(|pair| (pair, line(None)));
+    let told = events()
+        .filter_map(|event| Some(((event.message, event.target), line(Some(event.platform.code()?)))));
+    // The last of a pair stays.
+    silent.chain(told).collect()
+}
+
+/// Reads the rows of these deliveries, and the platforms that are not known: kept in the row, or for a new one the device's.
+async fn fill(session: &mut Session, lines: &mut BTreeMap<Pair, Line>) -> Sql<()> {
+    for (row, platform) in recorded(session, lines.keys()).await? {
+        let line = lines.entry((row.message, row.target)).or_default();
+        (line.row, line.platform) = (Some(row), Some(platform));
     }
-    let not_known: Vec<Pair> = pairs.iter().filter(|pair| !platforms.contains_key(*pair)).copied().collect();
-    let found = self::platforms(session, &not_known.iter().map(|(_, target)| *target).collect()).await?;
-    platforms.extend(not_known.into_iter().filter_map(|pair| Some((pair, *found.get(&pair.1)?))));
-    Ok(Book { rows, touched: BTreeSet::new(), platforms, moves: Moves::default(), news })
+    let not_known = || lines.iter().filter(|(_, line)| line.platform.is_none());
+    let found = platforms(session, &not_known().map(|((_, target), _)| *target).collect()).await?;
+    for ((_, target), line) in lines.iter_mut().filter(|(_, line)| line.platform.is_none()) {
+        line.platform = found.get(target).copied();
+    }
+    Ok(())
 }
 
 /// What phones report, beyond acknowledging. A phone speaks of delivered and what comes after, of nothing else.
@@ -303,7 +310,7 @@ fn is_news(row: &Delivery, what: &What) -> bool {
 }
 
 /// Targets by message, as statements take them.
-fn by_message(pairs: &BTreeSet<Pair>) -> BTreeMap<i64, Vec<u64>> {
+fn by_message<'a>(pairs: impl IntoIterator<Item = &'a Pair>) -> BTreeMap<i64, Vec<u64>> {
     let mut targets: BTreeMap<i64, Vec<u64>> = BTreeMap::new();
     for (message, target) in pairs {
         targets.entry(message.0).or_default().push(*target);
@@ -324,7 +331,10 @@ pub(super) async fn unrecorded(session: &mut Session, pairs: &BTreeSet<Pair>) ->
 }
 
 /// The recorded rows of these pairs, with the platforms that they are counted under.
-pub(super) async fn recorded(session: &mut Session, pairs: &BTreeSet<Pair>) -> Sql<Vec<(Delivery, u8)>> {
+pub(super) async fn recorded<'a>(
+    session: &mut Session,
+    pairs: impl IntoIterator<Item = &'a Pair>,
+) -> Sql<Vec<(Delivery, u8)>> {
     let mut asked = by_message(pairs);
     for (message, targets) in &mut asked {
         if targets.len() > FEW {
@@ -391,7 +401,8 @@ async fn created_at(session: &mut Session, happenings: &[Happening]) -> Sql<Hash
 }
 
 async fn write(session: &mut Session, book: &Book<'_>) -> Sql<()> {
-    let touched: Vec<&Delivery> = book.touched.iter().filter_map(|pair| book.row(*pair)).collect();
+    let touched = book.lines.values().filter(|line| line.touched);
+    let touched: Vec<_> = touched.filter_map(|line| Some((line.row.as_ref()?, line.platform))).collect();
     let head = "INSERT INTO deliveries (message, target, state, reason, channel, vendor_id, updated_ms,
         accepted_ms, delivered_ms, displayed_ms, clicked_ms, trail, platform) ";
     let tail =
@@ -400,7 +411,7 @@ async fn write(session: &mut Session, book: &Book<'_>) -> Sql<()> {
         accepted_ms = excluded.accepted_ms, delivered_ms = excluded.delivered_ms,
         displayed_ms = excluded.displayed_ms, clicked_ms = excluded.clicked_ms, trail = excluded.trail";
     session
-        .insert_rows(head, tail, &touched, |values, row| {
+        .insert_rows(head, tail, &touched, |values, (row, platform)| {
             let time = |at: Option<u64>| at.map(int);
             values
                 .push_bind(row.message.0)
@@ -415,7 +426,7 @@ async fn write(session: &mut Session, book: &Book<'_>) -> Sql<()> {
                 .push_bind(time(row.reached_ms[2]))
                 .push_bind(time(row.reached_ms[3]))
                 .push_bind((!row.trail.is_empty()).then_some(row.trail.as_slice()))
-                .push_bind(i64::from(book.platform((row.message, row.target))));
+                .push_bind(i64::from(platform.unwrap_or(0)));
         })
         .await?;
     let counters: Vec<_> = book

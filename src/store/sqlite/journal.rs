@@ -1,5 +1,7 @@
 //! The journal of callbacks: appended before they are answered, read in order, deleted as they are merged.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use sqlx::Row as _;
 
@@ -29,7 +31,7 @@ impl Journal for SqliteStore {
     }
 
     async fn recorded(&self, pairs: &[(Id, u64)]) -> Result<Vec<Delivery>> {
-        let pairs = pairs.iter().copied().collect();
+        let pairs: BTreeSet<_> = pairs.iter().copied().collect();
         let found = self.read(async |s| deliveries::recorded(s, &pairs).await).await?;
         Ok(found.into_iter().map(|(row, _)| row).collect())
     }

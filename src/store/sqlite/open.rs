@@ -304,6 +304,9 @@ async fn writing_end(connect: &SqliteConnectOptions, options: &SqliteOptions) ->
         .pragma("wal_autocheckpoint", "0")
         .pragma("journal_size_limit", "67108864")
         .pragma("cache_size", WRITERS_CACHE)
+        // A statement that fails half-way takes its pages back. What they were is kept in memory, not in a file outside the
+        // data directory: at most a few megabytes, as long as the statement runs.
+        .pragma("temp_store", "MEMORY")
         .thread_name(|_| "anypush-writer".to_owned());
     if let Some(pages) = options.max_pages {
         connect = connect.pragma("max_page_count", pages.to_string());
