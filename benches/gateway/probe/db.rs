@@ -77,7 +77,8 @@ async fn open(task: &Task) -> anyhow::Result<SqliteConnection> {
         .filename(file)
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full);
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("temp_store", "MEMORY");
     let mut db = options.connect().await?;
     for sql in [
         "CREATE TABLE messages (id INTEGER PRIMARY KEY, app INTEGER, class INTEGER, spec TEXT, created_at INTEGER) STRICT",

@@ -10,8 +10,8 @@ mod http;
 pub(crate) mod load;
 pub(crate) mod receipts;
 mod request;
+pub(crate) mod rows;
 pub(crate) mod sockets;
-pub(crate) mod update;
 pub(crate) mod vendor;
 
 use std::process::Stdio;
@@ -101,7 +101,7 @@ pub(crate) fn serve(name: &str) -> anyhow::Result<()> {
         "echo" => runtime.block_on(echo::serve()),
         "receipts" => runtime.block_on(receipts::run()),
         "sockets" => runtime.block_on(sockets::run()),
-        "update" => say(&runtime.block_on(update::run(told()?))?),
+        "rows" => say(&runtime.block_on(rows::run(told()?))?),
         "http" => runtime.block_on(http::serve()),
         _ => anyhow::bail!("there is no part {name}"),
     }

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::machine::{self, Look};
-use crate::probe::{self, Reached};
+use crate::probe::{self, Reached, rows};
 use crate::report::{Good, Report};
 use crate::rounds::{Rounds, number};
 use crate::scenario::b2;
@@ -119,6 +119,12 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
         let what = format!("CPU, {provider}, the adapter alone");
         report.also(&what, format!("{:.2} µs a token", alone.cpu_us()));
     }
+    let task = rows::Task { dir: world.dir().to_owned(), rows: count as u64, what: rows::What::Insert };
+    let bare: Reached = probe::run("rows", Cores::Apart.of_gateway(), &task).await?;
+    report.also(
+        "CPU, the rows alone",
+        format!("{:.2} µs a row: inserted in order, 1000 in a transaction", bare.cpu_us()),
+    );
     report.also("noise", machine::noise(&noise));
     Ok(report)
 }

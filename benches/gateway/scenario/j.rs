@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::machine::{self, Look, Noise};
 use crate::probe::receipts::{Task, Told, Vendor};
 use crate::probe::sockets::now_us;
-use crate::probe::{self, Reached, update};
+use crate::probe::{self, Reached, rows};
 use crate::report::{Good, Report};
 use crate::rounds::{Rounds, number};
 use crate::scenario::b;
@@ -45,8 +45,8 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let mut found = Found::default();
     for round in 1..=rounds {
         let look = Look::now(&world.pids())?;
-        let task = update::Task { dir: world.dir().to_owned(), rows: count as u64 };
-        let bare: Reached = probe::run("update", Cores::Apart.of_gateway(), &task).await?;
+        let task = rows::Task { dir: world.dir().to_owned(), rows: count as u64, what: rows::What::Update };
+        let bare: Reached = probe::run("rows", Cores::Apart.of_gateway(), &task).await?;
         let at_rest = phones.at_rest(&world).await?;
         let alone = b::turn(&world, count).await?;
         let (beside, late) = phones.beside(&world, alone.rate()).await?;

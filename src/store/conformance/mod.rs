@@ -156,6 +156,7 @@ macro_rules! conformance_tests {
                 a_vendors_word_moves_rows_and_counters_and_ends_its_journal_row,
                 a_vendors_word_about_nothing_recorded_leaves_no_trace,
                 a_channel_speaks_only_for_what_it_still_has,
+                what_is_not_recorded_yet_is_known_of_many_while_a_message_is_under_way_and_after,
                 tokens_lead_to_devices_even_when_retired_and_to_given_targets,
                 a_new_callback_secret_outlives_a_put;
         }

@@ -84,6 +84,26 @@ pub(in crate::store) async fn a_vendors_word_about_nothing_recorded_leaves_no_tr
     assert!(store.counters(id(1)).await.unwrap().is_empty());
 }
 
+pub(in crate::store) async fn what_is_not_recorded_yet_is_known_of_many_while_a_message_is_under_way_and_after(
+    store: &dyn Store,
+) {
+    let pairs: Vec<_> = (0..200).map(|target| (id(1), target)).chain([(id(2), 1)]).collect();
+    let accepted =
+        |targets: std::ops::Range<u64>| targets.map(|target| event(id(1), target, State::Accepted, 9));
+    // Its audience is not whole yet, then one delivery is pending, then none is.
+    store.accept(message(1, 1), events(accepted(0..198).collect())).await.unwrap();
+    let missing = [(id(1), 198), (id(1), 199), (id(2), 1)];
+    let told = async || store.unrecorded(&pairs).await.unwrap();
+    assert_eq!(told().await, missing);
+    let expanded = vec![(id(1), 200, Some(NOW))];
+    let last = event(id(1), 198, State::Pending, 9);
+    let changes = Changes { expanded, ..events(accepted(199..200).chain([last]).collect()) };
+    store.commit(changes).await.unwrap();
+    assert_eq!(told().await, [(id(2), 1)]);
+    store.commit(events(accepted(198..199).collect())).await.unwrap();
+    assert_eq!(told().await, [(id(2), 1)]);
+}
+
 pub(in crate::store) async fn a_channel_speaks_only_for_what_it_still_has(store: &dyn Store) {
     let accepted = (7..11).map(|target| event(id(1), target, State::Accepted, 9)).collect();
     store.accept(message(1, 1), events(accepted)).await.unwrap();

@@ -18,7 +18,7 @@ use crate::events::Fact;
 use crate::ids::Id;
 use crate::store::VendorReceipt;
 
-/// Rows that are looked through rather than looked for.
+/// Rows that are looked through rather than looked for, or looked for one by one.
 const FEW: usize = 64;
 
 /// A delivery's key.
@@ -320,14 +320,35 @@ fn by_message<'a>(pairs: impl IntoIterator<Item = &'a Pair>) -> BTreeMap<i64, Ve
 
 /// Those of these pairs that have no row.
 pub(super) async fn unrecorded(session: &mut Session, pairs: &BTreeSet<Pair>) -> Sql<Vec<Pair>> {
+    let mut asked = by_message(pairs);
+    if pairs.len() > FEW {
+        // A campaign's receipts mostly come when it is over: its rows need not be looked for one by one.
+        let messages: Vec<i64> = asked.keys().copied().collect();
+        for message in whole(session, &messages).await? {
+            asked.remove(&message);
+        }
+    }
+    if asked.is_empty() {
+        return Ok(Vec::new());
+    }
     let query = sqlx::query(
         "SELECT json_group_array(json_array(CAST(m.key AS INTEGER), t.value))
          FROM json_each(?1) AS m CROSS JOIN json_each(m.value) AS t
          WHERE NOT EXISTS (SELECT 1 FROM deliveries AS d
             WHERE d.message = CAST(m.key AS INTEGER) AND d.target = t.value)",
     );
-    let found: Vec<(i64, u64)> = session.array(query.bind(json(&by_message(pairs)))).await?;
+    let found: Vec<(i64, u64)> = session.array(query.bind(json(&asked))).await?;
     Ok(found.into_iter().map(|(message, target)| (Id(message), target)).collect())
+}
+
+/// Those of these messages of which each delivery has its outcome, and so its row.
+async fn whole(session: &mut Session, messages: &[i64]) -> Sql<Vec<i64>> {
+    let query = sqlx::query(
+        "SELECT json_group_array(m.id) FROM json_each(?1) AS a CROSS JOIN messages AS m ON m.id = a.value
+         WHERE m.expanded_at IS NOT NULL AND m.targeted = (SELECT coalesce(sum(s.n), 0) FROM message_stats AS s
+            WHERE s.message = m.id AND s.kind = 0)",
+    );
+    session.array(query.bind(json(messages))).await
 }
 
 /// The recorded rows of these pairs, with the platforms that they are counted under.
