@@ -316,8 +316,9 @@ CREATE TABLE message_stats (
 ) STRICT, WITHOUT ROWID;
 
 -- The same counters for reports, under the quarter of an hour in which the message was made (milliseconds / 900,000):
--- every time zone begins its hours and days at one. Each is counted three times, by the quarter, the hour and the day since
--- 1970 (grain 0, 1, 2): so a year is its days, or hours and a few quarters for each where a day begins at another time.
+-- every time zone begins its hours and days at one. Each is counted by the quarter, the hour, six hours and the day since 1970
+-- (grain 0 to 3): so a year is its days, or a dozen periods for each where a day begins at another time; and by the same once
+-- more for all classes and labels together (grain 4 to 7, class 0 and label '').
 -- `label` is '' where there is none, and '(other)' beyond those of `report_labels`. `counts` is all of them in one value
 -- (src/store/sqlite/tally.rs): by channel, platform, kind, code and reason; kind 0 and 1 as above, kind 2: targets,
 -- whatever became of them.

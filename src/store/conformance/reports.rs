@@ -66,7 +66,8 @@ pub(in crate::store) async fn a_stretch_of_time_counts_its_own_quarters_and_no_o
         (0..30).map(|n| begin + n * n * 7 % (3 * DAY)).chain([begin, begin + DAY - 1]).collect();
     for (n, quarter) in made.iter().enumerate() {
         let at = quarter * QUARTER_MS + n as u64;
-        let new = NewMessage { id: Id::floor_at(at), created_at: at, ..message(shop, 0) };
+        let class = if n % 3 == 0 { Class::Marketing } else { Class::Transactional };
+        let new = NewMessage { id: Id::floor_at(at), created_at: at, class, ..message(shop, 0) };
         let expanded = vec![(new.id, 1, Some(at))];
         let events = vec![event(new.id, 1, State::Accepted, 1)];
         store.accept(new, Changes { events, expanded, ..Changes::default() }).await.unwrap();
@@ -75,18 +76,16 @@ pub(in crate::store) async fn a_stretch_of_time_counts_its_own_quarters_and_no_o
     let apart: Vec<_> = (0..3 * DAY).step_by(11).map(|from| quarters(from, 11)).collect();
     let days = |from: u64| (0..2).map(|day| quarters(from + day * DAY, DAY)).collect();
     for spans in [apart, days(0), days(22), vec![quarters(0, 3 * DAY)], vec![quarters(5, 2 * DAY + 40)]] {
-        let rows = store
-            .report(&ReportAsk { app: shop, spans: spans.clone(), ..ReportAsk::default() })
-            .await
-            .unwrap();
-        for (nth, (from, to)) in spans.into_iter().enumerate() {
-            let told: Vec<_> = rows.iter().filter(|row| row.span == nth).cloned().collect();
-            let right = made.iter().filter(|quarter| (from..to).contains(quarter)).count() as i64;
-            assert_eq!(
-                [Counted::Targeted, ACCEPTED].map(|counted| sum(&told, counted)),
-                [right; 2],
-                "{from}..{to}"
-            );
+        for (class, each) in [(None, 1), (Some(Class::Marketing), 3)] {
+            let ask = ReportAsk { app: shop, spans: spans.clone(), class, ..ReportAsk::default() };
+            let rows = store.report(&ask).await.unwrap();
+            for (nth, (from, to)) in spans.iter().enumerate() {
+                let told: Vec<_> = rows.iter().filter(|row| row.span == nth).cloned().collect();
+                let of_class = made.iter().step_by(each);
+                let right = of_class.filter(|quarter| (*from..*to).contains(quarter)).count() as i64;
+                let told = [Counted::Targeted, ACCEPTED].map(|counted| sum(&told, counted));
+                assert_eq!(told, [right; 2], "{from}..{to} {class:?}");
+            }
         }
     }
 }

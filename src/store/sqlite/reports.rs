@@ -11,6 +11,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite};
 use super::periods::{HOURS, QUARTERS, cover};
 use super::rows;
 use super::session::{Session, Sql, json};
+use super::stats::WHOLE;
 use super::tally::{self, Counter, Sums};
 use crate::delivery::state::View;
 use crate::store::{ChannelStats, Counted, ReportAsk, ReportGroup, ReportRow};
@@ -66,7 +67,10 @@ fn counts(row: &SqliteRow, joined: bool) -> Sql<Cow<'_, [u8]>> {
 pub(super) fn question(before: &'static str, ask: &ReportAsk, spans: &[(u64, u64)]) -> QueryBuilder<Sqlite> {
     let mut query = QueryBuilder::<Sqlite>::new(before);
     let joined = is_joined(ask);
-    let spans: Vec<_> = spans.iter().map(|span| cover(QUARTERS, *span)).collect();
+    let whole = joined && ask.class.is_none() && ask.label.is_none();
+    let grains = |(grain, first, out)| (if whole { WHOLE + grain } else { grain }, first, out);
+    let ranges = |span: &(u64, u64)| cover(&QUARTERS, *span).into_iter().map(grains).collect::<Vec<_>>();
+    let spans: Vec<_> = spans.iter().map(ranges).collect();
     if joined {
         query.push("SELECT b.key, NULL, NULL, (SELECT group_concat(hex(s.counts), '') FROM");
     } else {
@@ -128,7 +132,7 @@ pub(super) async fn channels(
             AND s.period >= p.value ->> 1 AND s.period < p.value ->> 2
          GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
     );
-    let found = session.rows(query.bind(json(channels)).bind(json(&cover(HOURS, hours)))).await?;
+    let found = session.rows(query.bind(json(channels)).bind(json(&cover(&HOURS, hours)))).await?;
     let mut all: BTreeMap<i64, ChannelStats> = BTreeMap::new();
     for row in &found {
         let (channel, code, n): (i64, i64, u64) = (row.try_get(0)?, row.try_get(2)?, rows::number(row, 3)?);

@@ -9,6 +9,7 @@ use sqlx::Row as _;
 
 use super::periods::{QUARTERS, around_hour};
 use super::session::{Session, Sql, int, json};
+use super::stats::WHOLE;
 use super::{SqliteStore, accept, audit, rows, work};
 use crate::clock::{DAY_MS, HOUR_MS};
 use crate::failpoint::failpoint;
@@ -190,8 +191,9 @@ async fn reports(session: &mut Session, before: u64, limit: usize) -> Sql<Forgot
     let until = until.max((oldest / quarters + 1) * quarters).min(first_kept);
     let mut things = 0;
     for (grain, length) in QUARTERS.into_iter().enumerate() {
-        let query = sqlx::query("DELETE FROM stats WHERE app = ?1 AND grain = ?2 AND period < ?3");
-        things += session.run(query.bind(app).bind(grain as i64).bind(int(until / length))).await?;
+        let query = sqlx::query("DELETE FROM stats WHERE app = ?1 AND grain IN (?2, ?3) AND period < ?4");
+        let query = query.bind(app).bind(grain as i64).bind((WHOLE + grain) as i64);
+        things += session.run(query.bind(int(until / length))).await?;
     }
     Ok(Forgotten { things, more: true, ..Forgotten::default() })
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use sqlx::Row as _;
 
 use super::changes::Batch;
-use super::periods::{around_hour, around_quarter};
+use super::periods::{QUARTERS, around_hour, around_quarter};
 use super::rows;
 use super::session::{Session, Sql, json};
 use super::tally::{self, Counter, Tally};
@@ -201,6 +201,16 @@ pub(super) async fn apply(
 /// Where counters of reports stand: app, grain, period, class, label.
 type Place = (i64, usize, u64, i64, String);
 
+/// Grains from here on are those of counters that tell neither classes nor labels apart: of a busy day, one value instead of
+/// hundreds.
+pub(super) const WHOLE: usize = QUARTERS.len();
+
+/// Where a message's counters stand in its app: grain, period, class, label.
+pub fn places(quarter: u64, class: i64, label: &str) -> impl Iterator<Item = (usize, u64, i64, &str)> {
+    around_quarter(quarter)
+        .flat_map(move |(grain, period)| [(grain, period, class, label), (WHOLE + grain, period, 0, "")])
+}
+
 /// What messages' counters add up to, by each period that they lie in.
 fn by_place(
     dimensions: &HashMap<Id, Dimensions>,
@@ -209,8 +219,8 @@ fn by_place(
     let mut sums: BTreeMap<Place, Tally> = BTreeMap::new();
     for (message, tally) in of_messages {
         let Some(Dimensions { app, quarter, class, label }) = dimensions.get(message) else { continue };
-        for (grain, period) in around_quarter(*quarter) {
-            let sums = sums.entry((*app, grain, period, *class, label.clone())).or_default();
+        for (grain, period, class, label) in places(*quarter, *class, label) {
+            let sums = sums.entry((*app, grain, period, class, label.to_owned())).or_default();
             for (counter, by) in tally {
                 *sums.entry(*counter).or_insert(0) += by;
             }

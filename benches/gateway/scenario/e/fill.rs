@@ -8,7 +8,8 @@ use anyhow::Context as _;
 use anypush::delivery::state::{CounterKey, Delivery, Event, State, apply};
 use anypush::delivery::trail::{Next, TrailEntry};
 use anypush::ids::{Id, IdMaker};
-use anypush::store::sqlite::periods::{around_hour, around_quarter};
+use anypush::store::sqlite::periods::around_hour;
+use anypush::store::sqlite::stats::places;
 use anypush::store::sqlite::tally::{Counter, Tally, encode};
 use anypush::store::sqlite::vendor_id;
 use anypush::store::{PLATFORMS, QUARTER_MS, latency_bucket};
@@ -279,8 +280,8 @@ impl Written {
         .await?;
         let mut stats: BTreeMap<_, Tally> = BTreeMap::new();
         for ((quarter, class, label), tally) in self.stats {
-            for (grain, period) in around_quarter(quarter) {
-                let sums = stats.entry((grain, period, class, label)).or_default();
+            for place in places(quarter, class, label) {
+                let sums = stats.entry(place).or_default();
                 for (counter, n) in &tally {
                     *sums.entry(*counter).or_insert(0) += n;
                 }

@@ -60,8 +60,8 @@ async fn how_long_a_year_by_day_takes() {
     });
     let fill = "INSERT INTO stats (app, grain, period, class, label, counts)
         WITH RECURSIVE q(n) AS (SELECT 2000000 UNION ALL SELECT n + 1 FROM q WHERE n < 2035040)
-        SELECT DISTINCT 1, g.key, q.n / g.value, c.value, '', ?1
-        FROM q, json_each('[1, 4, 96]') AS g, json_each('[0, 1]') AS c";
+        SELECT DISTINCT 1, g.key + w.value, q.n / g.value, iif(w.value = 0, c.value, 0), '', ?1
+        FROM q, json_each('[1, 4, 24, 96]') AS g, json_each('[0, 4]') AS w, json_each('[0, 1]') AS c";
     let counts = encode(&channels.map(|counter| (counter, 5)).collect());
     sqlx::query(fill).bind(counts).execute(&mut hand).await.unwrap();
     println!("{} rows", number(&mut hand, "SELECT count(*) FROM stats").await);
