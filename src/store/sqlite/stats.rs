@@ -10,7 +10,7 @@ use sqlx::Row as _;
 use super::changes::Batch;
 use super::periods::{QUARTERS, around_hour, around_quarter};
 use super::rows;
-use super::session::{Session, Sql, json};
+use super::session::{Session, Sql, hex, json};
 use super::tally::{self, Counter, Tally};
 use crate::clock::{DAY_MS, HOUR_MS};
 use crate::delivery::state::{CounterKey, Event};
@@ -247,15 +247,16 @@ async fn add(session: &mut Session, mut sums: BTreeMap<Place, Tally>) -> Sql<()>
         let Some(tally) = sums.get_mut(&place) else { continue };
         tally::decode(row.try_get(5)?, |counter, n| *tally.entry(counter).or_insert(0) += n)?;
     }
-    let rows: Vec<_> = sums.into_iter().map(|(place, tally)| (place, tally::encode(&tally))).collect();
-    let head = "INSERT INTO stats (app, grain, period, class, label, counts) ";
-    let tail = " ON CONFLICT DO UPDATE SET counts = excluded.counts";
-    session
-        .insert_rows(head, tail, &rows, |row, ((app, grain, period, class, label), counts)| {
-            row.push_bind(*app).push_bind(*grain as i64).push_bind(*period as i64).push_bind(*class);
-            row.push_bind(label.as_str()).push_bind(counts.as_slice());
-        })
-        .await
+    let rows: Vec<_> = sums.into_iter().map(|(place, tally)| (place, hex(&tally::encode(&tally)))).collect();
+    // One text for any number of rows, so that it stays prepared.
+    let query = sqlx::query(
+        "INSERT INTO stats (app, grain, period, class, label, counts)
+         SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[0][3]', value ->> '$[0][4]',
+            unhex(value ->> 1)
+         FROM json_each(?1) WHERE true
+         ON CONFLICT DO UPDATE SET counts = excluded.counts",
+    );
+    session.run(query.bind(json(&rows))).await.map(drop)
 }
 
 async fn tries(session: &mut Session, now_ms: u64, moves: &Moves) -> Sql<()> {
