@@ -189,25 +189,27 @@ async fn counters(db: &mut SqliteConnection) -> Vec<String> {
     findings
 }
 
-/// Puts the counters of reports into a table of this connection alone that hides the stored one, a row each.
+/// Puts the counters of reports into a table of this connection alone, a row each; those of quarters hide what is stored.
 async fn unpack(db: &mut SqliteConnection) {
-    let stored: Vec<(i64, i64, i64, Vec<u8>)> =
-        sqlx::query_as("SELECT app, quarter, class, counts FROM main.stats")
+    let stored: Vec<(i64, i64, i64, i64, Vec<u8>)> =
+        sqlx::query_as("SELECT app, grain, period, class, counts FROM main.stats")
             .fetch_all(&mut *db)
             .await
             .unwrap();
-    let sql = "CREATE TEMP TABLE stats (app, quarter, class, channel, platform, kind, code, reason, n)";
-    sqlx::query(sql).execute(&mut *db).await.unwrap();
+    let sql = "CREATE TEMP TABLE counts (app, grain, period, class, channel, platform, kind, code, reason, n);
+        CREATE TEMP VIEW stats AS SELECT app, period AS quarter, class, channel, platform, kind, code, reason, n
+            FROM temp.counts WHERE grain = 0";
+    sqlx::raw_sql(sql).execute(&mut *db).await.unwrap();
     let mut counters = Vec::new();
-    for (app, quarter, class, counts) in stored {
+    for (app, grain, period, class, counts) in stored {
         let one = |counter: Counter, n| {
             let Counter { channel, platform, kind, code, reason } = counter;
-            counters.push((app, quarter, class, channel, platform, kind, code, reason, n));
+            counters.push((app, grain, period, class, channel, platform, kind, code, reason, n));
         };
         decode(&counts, one).unwrap();
     }
-    let sql = "INSERT INTO temp.stats SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
-        value ->> 6, value ->> 7, value ->> 8 FROM json_each(?1)";
+    let sql = "INSERT INTO temp.counts SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5,
+        value ->> 6, value ->> 7, value ->> 8, value ->> 9 FROM json_each(?1)";
     let counters = serde_json::to_string(&counters).unwrap();
     sqlx::query(sql).bind(counters).execute(db).await.unwrap();
 }
@@ -244,8 +246,22 @@ async fn reports(db: &mut SqliteConnection) -> Vec<String> {
         )
         .await,
     );
+    findings.extend(texts(db, LONG_PERIODS).await);
     findings
 }
+
+/// Counters of hours, six hours and days are those of their quarters; so are those of all classes and labels (grain 4 to 7).
+const LONG_PERIODS: &str = "WITH grains AS (SELECT key AS grain, value AS length FROM json_each('[1, 4, 24, 96]')),
+    due AS (SELECT app, g.grain, period / g.length AS period, class, channel, platform, kind, code, reason, sum(n) AS n
+            FROM temp.counts AS c CROSS JOIN grains AS g WHERE c.grain = 0 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 HAVING sum(n) <> 0
+        UNION ALL SELECT app, 4 + g.grain, period / g.length, 0, channel, platform, kind, code, reason, sum(n)
+            FROM temp.counts AS c CROSS JOIN grains AS g WHERE c.grain = 0 GROUP BY 1, 2, 3, 5, 6, 7, 8, 9 HAVING sum(n) <> 0),
+    kept AS (SELECT app, grain, period, class, channel, platform, kind, code, reason, sum(n) AS n FROM temp.counts
+        GROUP BY 1, 2, 3, 4, 5, 6, 7, 8, 9 HAVING sum(n) <> 0)
+    SELECT 'periods lack: ' || concat_ws('/', app, grain, period, class, channel, platform, kind, code, reason, n)
+        FROM (SELECT * FROM due EXCEPT SELECT * FROM kept)
+    UNION ALL SELECT 'periods have: ' || concat_ws('/', app, grain, period, class, channel, platform, kind, code, reason, n)
+        FROM (SELECT * FROM kept EXCEPT SELECT * FROM due)";
 
 /// A target that has not ended stands in a work item: otherwise nobody would ever send it.
 async fn pending(db: &mut SqliteConnection) -> Vec<String> {
