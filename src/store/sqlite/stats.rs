@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use data_encoding::HEXUPPER;
 use sqlx::Row as _;
 
 use super::changes::Batch;
@@ -236,16 +237,18 @@ async fn add(session: &mut Session, mut sums: BTreeMap<Place, Tally>) -> Sql<()>
         return Ok(());
     }
     let query = sqlx::query(
-        "SELECT s.app, s.grain, s.period, s.class, s.label, s.counts FROM json_each(?1) AS p
+        "SELECT json_group_array(json_array(json_array(s.app, s.grain, s.period, s.class, s.label), hex(s.counts)))
+         FROM json_each(?1) AS p
          CROSS JOIN stats AS s ON s.app = p.value ->> 0 AND s.grain = p.value ->> 1 AND s.period = p.value ->> 2
             AND s.class = p.value ->> 3 AND s.label = p.value ->> 4",
     );
     let places: Vec<_> = sums.keys().collect();
-    for row in &session.rows(query.bind(json(&places))).await? {
-        let (grain, period) = (rows::number(row, 1)? as usize, rows::number(row, 2)?);
-        let place = (row.try_get(0)?, grain, period, row.try_get(3)?, row.try_get(4)?);
+    let stored: Vec<(Place, String)> = session.array(query.bind(json(&places))).await?;
+    for (place, counts) in stored {
         let Some(tally) = sums.get_mut(&place) else { continue };
-        tally::decode(row.try_get(5)?, |counter, n| *tally.entry(counter).or_insert(0) += n)?;
+        let counts =
+            HEXUPPER.decode(counts.as_bytes()).map_err(|error| rows::odd("counters of reports", error))?;
+        tally::decode(&counts, |counter, n| *tally.entry(counter).or_insert(0) += n)?;
     }
     let rows: Vec<_> = sums.into_iter().map(|(place, tally)| (place, hex(&tally::encode(&tally)))).collect();
     // One text for any number of rows, so that it stays prepared.
