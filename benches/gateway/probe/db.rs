@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, QueryBuilder, Sqlite, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
+use super::durable;
 use super::load::{Seen, book};
 
 /// What to write.
@@ -73,13 +73,7 @@ async fn call(
 
 async fn open(task: &Task) -> anyhow::Result<SqliteConnection> {
     let file = task.dir.join(format!("accepts-{}.db", std::process::id()));
-    let options = SqliteConnectOptions::new()
-        .filename(file)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .pragma("temp_store", "MEMORY");
-    let mut db = options.connect().await?;
+    let mut db = durable(&file).connect().await?;
     for sql in [
         "CREATE TABLE messages (id INTEGER PRIMARY KEY, app INTEGER, class INTEGER, spec TEXT, created_at INTEGER) STRICT",
         "CREATE INDEX messages_by_app ON messages (app, id)",

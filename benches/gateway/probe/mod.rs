@@ -14,12 +14,14 @@ pub(crate) mod rows;
 pub(crate) mod sockets;
 pub(crate) mod vendor;
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -105,6 +107,16 @@ pub(crate) fn serve(name: &str) -> anyhow::Result<()> {
         "http" => runtime.block_on(http::serve()),
         _ => anyhow::bail!("there is no part {name}"),
     }
+}
+
+/// A database that is durable and set as the gateway's is.
+fn durable(file: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(file)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .pragma("temp_store", "MEMORY")
 }
 
 /// Counts time and CPU of so many units of work.

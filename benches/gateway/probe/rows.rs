@@ -6,10 +6,9 @@ use std::path::PathBuf;
 use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 use sqlx::query_builder::QueryBuilder;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, Sqlite, SqliteConnection};
 
-use super::{Reached, measured};
+use super::{Reached, durable, measured};
 
 /// Rows of one transaction.
 const ROWS: usize = 1000;
@@ -34,14 +33,7 @@ pub(crate) enum What {
 
 pub(super) async fn run(task: Task) -> anyhow::Result<Reached> {
     let file = task.dir.join(format!("rows-{}.db", std::process::id()));
-    let options = SqliteConnectOptions::new()
-        .filename(&file)
-        .create_if_missing(true)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .pragma("temp_store", "MEMORY")
-        .pragma("cache_size", "-8192");
-    let mut db = options.connect().await?;
+    let mut db = durable(&file).pragma("cache_size", "-8192").connect().await?;
     create(&mut db).await?;
     let mut targets: Vec<u64> = (0..task.rows).collect();
     let reached = match task.what {

@@ -351,7 +351,7 @@ async fn whole(session: &mut Session, messages: &[i64]) -> Sql<Vec<i64>> {
     session.array(query.bind(json(messages))).await
 }
 
-/// The recorded rows of these pairs, with the platforms that they are counted under.
+/// The recorded rows of these pairs, which come in order, with the platforms that they are counted under.
 pub(super) async fn recorded<'a>(
     session: &mut Session,
     pairs: impl IntoIterator<Item = &'a Pair>,

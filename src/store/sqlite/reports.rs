@@ -1,10 +1,8 @@
 //! Reports, read: counters alone, never the rows that they count.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use anypush_providers::contract::Reason;
-use data_encoding::HEXUPPER;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
@@ -25,7 +23,8 @@ pub(super) async fn deliveries(session: &mut Session, ask: &ReportAsk) -> Sql<Ve
         let label = if ask.by.label { row.try_get(2)? } else { String::new() };
         let span = first + rows::number(&row, 0)? as usize;
         let sums = sums.entry((span, class, label)).or_default();
-        tally::decode(&counts(&row, joined)?, |counter, n| {
+        let counts: &[u8] = row.try_get::<Option<_>, _>(3)?.unwrap_or_default();
+        tally::decode_hex(counts, |counter, n| {
             if is_asked(ask, counter) {
                 *sums.entry(told_apart(ask, counter)).or_insert(0) += n;
             }
@@ -44,8 +43,8 @@ pub(super) async fn deliveries(session: &mut Session, ask: &ReportAsk) -> Sql<Ve
     Ok(found)
 }
 
-/// Where neither classes nor labels are told apart, all values of a stretch of time are joined to one, in hexadecimal: a row
-/// of its own costs more than what is in it.
+/// Where neither classes nor labels are told apart, all values of a stretch of time are joined to one: a row of its own
+/// costs more than what is in it.
 fn is_joined(ask: &ReportAsk) -> bool {
     !ask.by.class && !ask.by.label
 }
@@ -53,15 +52,6 @@ fn is_joined(ask: &ReportAsk) -> bool {
 /// Joined values that are asked for at a time: the database hands out rows before they are taken, and a busy day in a zone
 /// whose days are not the counters' is a megabyte.
 const ABREAST: usize = 32;
-
-/// The counters of a row.
-fn counts(row: &SqliteRow, joined: bool) -> Sql<Cow<'_, [u8]>> {
-    let stored: &[u8] = row.try_get::<Option<_>, _>(3)?.unwrap_or_default();
-    if !joined {
-        return Ok(stored.into());
-    }
-    HEXUPPER.decode(stored).map(Cow::from).map_err(|error| rows::odd("counters of reports", error))
-}
 
 /// Each stretch of time is a few ranges of the key. `before` stands before the statement.
 pub(super) fn question(before: &'static str, ask: &ReportAsk, spans: &[(u64, u64)]) -> QueryBuilder<Sqlite> {
@@ -74,7 +64,7 @@ pub(super) fn question(before: &'static str, ask: &ReportAsk, spans: &[(u64, u64
     if joined {
         query.push("SELECT b.key, NULL, NULL, (SELECT group_concat(hex(s.counts), '') FROM");
     } else {
-        query.push("SELECT b.key, s.class, s.label, s.counts FROM json_each(").push_bind(json(&spans));
+        query.push("SELECT b.key, s.class, s.label, hex(s.counts) FROM json_each(").push_bind(json(&spans));
         query.push(") AS b CROSS JOIN");
     }
     query.push(" json_each(b.value) AS p CROSS JOIN stats AS s WHERE s.app = ").push_bind(ask.app);

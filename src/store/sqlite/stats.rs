@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use data_encoding::HEXUPPER;
 use sqlx::Row as _;
 
 use super::changes::Batch;
@@ -246,9 +245,7 @@ async fn add(session: &mut Session, mut sums: BTreeMap<Place, Tally>) -> Sql<()>
     let stored: Vec<(Place, String)> = session.array(query.bind(json(&places))).await?;
     for (place, counts) in stored {
         let Some(tally) = sums.get_mut(&place) else { continue };
-        let counts =
-            HEXUPPER.decode(counts.as_bytes()).map_err(|error| rows::odd("counters of reports", error))?;
-        tally::decode(&counts, |counter, n| *tally.entry(counter).or_insert(0) += n)?;
+        tally::decode_hex(counts.as_bytes(), |counter, n| *tally.entry(counter).or_insert(0) += n)?;
     }
     let rows: Vec<_> = sums.into_iter().map(|(place, tally)| (place, hex(&tally::encode(&tally)))).collect();
     // One text for any number of rows, so that it stays prepared.

@@ -1,4 +1,4 @@
-//! Counters of reports as they are stored: all that stand under one app, quarter of an hour, class and label are one value.
+//! Counters of reports as they are stored: all that stand under one app, period, class and label are one value.
 //!
 //! A report over a year reads every counter of that year. As rows of their own they cost SQLite a microsecond each; packed
 //! they cost a few nanoseconds, and a twentieth of the place. Counters are (channel, platform, view and state, reason, n),
@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anypush_providers::contract::Reason;
+use data_encoding::HEXUPPER;
 use rustc_hash::FxBuildHasher;
 
 use super::rows::odd;
@@ -69,6 +70,12 @@ pub fn decode(mut bytes: &[u8], mut each: impl FnMut(Counter, i64)) -> Result<()
         bytes = rest;
     }
     Ok(())
+}
+
+/// Reads values as a statement hands them out, in hexadecimal: so they may be joined, and stand in JSON.
+pub(super) fn decode_hex(text: &[u8], each: impl FnMut(Counter, i64)) -> Result<(), sqlx::Error> {
+    let bytes = HEXUPPER.decode(text).map_err(|error| odd("counters of reports", error))?;
+    decode(&bytes, each)
 }
 
 /// What many values add up to. Counters are numbers of the gateway's own, and a report adds up half a million: hashed fast.
