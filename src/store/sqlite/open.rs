@@ -39,6 +39,8 @@ pub(super) const MIGRATIONS: [NumberedSql; 1] =
     [(1, "first", include_str!("../../../migrations/sqlite/0001_first.sql"))];
 /// How many jobs may wait for the writer in each lane before callers do.
 const WAITING: usize = 4096;
+/// Connections that look-ups keep.
+const LOOK_UPS: u32 = 3;
 
 /// What may be chosen.
 #[derive(Debug, Clone)]
@@ -160,7 +162,7 @@ impl SqliteStore {
             connect.clone().busy_timeout(Duration::from_millis(50)).connect().await.map_err(failed)?;
         let reading = connect.read_only(true);
         let pool = SqlitePoolOptions::new()
-            .max_connections(options.readers)
+            .max_connections(options.readers + LOOK_UPS)
             .acquire_timeout(options.busy_timeout)
             // Each read asks it for its deadline: a connection that is gone shows then.
             .test_before_acquire(false)

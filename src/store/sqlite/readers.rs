@@ -40,6 +40,13 @@ impl Readers {
         work(&mut Session::pooled(connection)).await.map_err(|e| told(&e))
     }
 
+    /// A connection to keep, without a deadline.
+    async fn keep(&self) -> Sql<Session> {
+        let mut connection = self.pool.acquire().await?;
+        connection.lock_handle().await?.remove_progress_handler();
+        Ok(Session::pooled(connection))
+    }
+
     /// Lets nobody read any more, once those who do have ended.
     pub(super) async fn close(&self) {
         self.pool.close().await;
@@ -51,7 +58,8 @@ const FEW: usize = 16;
 
 /// Look-ups of a few rows each, by many callers at the same time, made together: who asks while others are being answered is
 /// answered with the next. Alone nobody waits for anything; under load a look-up costs what its rows cost, and not the way
-/// to another thread and back, which is ten times as much.
+/// to another thread and back, which is ten times as much. For the same reason it keeps its connection: to ask for
+/// one and give it back would be three more such ways.
 pub(super) struct Together<K, Q, F> {
     readers: Readers,
     look_up: LookUp<K, Q, F>,
@@ -121,33 +129,57 @@ async fn answer<K, Q, F>(
     Q: Ord + Clone,
     F: Clone,
 {
+    let mut kept = None;
     let mut group = Vec::with_capacity(ABREAST);
-    while questions.recv_many(&mut group, ABREAST).await > 0 {
-        let mut asked: BTreeMap<&K, BTreeSet<&Q>> = BTreeMap::new();
-        for question in &group {
-            asked.entry(&question.key).or_default().extend(&question.asked);
+    let mut closed = readers.pool.close_event();
+    loop {
+        let asked = tokio::select! {
+            () = &mut closed => break,
+            asked = questions.recv_many(&mut group, ABREAST) => asked,
+        };
+        if asked == 0 {
+            break;
         }
-        let found = readers.read(async |session| {
-            let mut found = BTreeMap::new();
-            for (key, asked) in asked {
-                let asked: Vec<Q> = asked.into_iter().cloned().collect();
-                found.insert(key, (look_up.find)(session, key, &asked).await?);
-            }
-            Ok(found)
-        });
-        let answers: Vec<_> = match found.await {
-            Ok(found) => {
-                let found: BTreeMap<_, _> =
-                    found.iter().map(|(key, rows)| (*key, ByQuestion::new(rows, look_up.by))).collect();
-                group.iter().map(|question| Ok(found[&question.key].of(&question.asked))).collect()
-            }
-            Err(error) => group.iter().map(|_| Err(error.clone())).collect(),
+        let answers = match find(&readers, &mut kept, look_up, &group).await {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Err(error) => vec![Err(told(&error)); group.len()],
         };
         for (question, answer) in group.drain(..).zip(answers) {
             // Who went away is not missed.
             let _ = question.answer.send(answer);
         }
     }
+}
+
+/// What is found for each question. The connection is given back where it has met an error.
+async fn find<K, Q, F>(
+    readers: &Readers,
+    kept: &mut Option<Session>,
+    look_up: LookUp<K, Q, F>,
+    questions: &[Question<K, Q, F>],
+) -> Sql<Vec<Vec<F>>>
+where
+    K: Ord,
+    Q: Ord + Clone,
+    F: Clone,
+{
+    let mut session = match kept.take() {
+        Some(session) => session,
+        None => readers.keep().await?,
+    };
+    let mut asked: BTreeMap<&K, BTreeSet<&Q>> = BTreeMap::new();
+    for question in questions {
+        asked.entry(&question.key).or_default().extend(&question.asked);
+    }
+    let mut found = BTreeMap::new();
+    for (key, asked) in asked {
+        let asked: Vec<Q> = asked.into_iter().cloned().collect();
+        found.insert(key, (look_up.find)(&mut session, key, &asked).await?);
+    }
+    *kept = Some(session);
+    let found: BTreeMap<_, _> =
+        found.iter().map(|(key, rows)| (*key, ByQuestion::new(rows, look_up.by))).collect();
+    Ok(questions.iter().map(|question| found[&question.key].of(&question.asked)).collect())
 }
 
 /// Rows, and which were found by what.
