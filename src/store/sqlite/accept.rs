@@ -135,7 +135,7 @@ async fn insert_messages(session: &mut Session, stored: &[(&NewMessage, &Changes
     let head = "INSERT INTO messages
         (id, app, state, class, spec, label, collapse, created_at, deadline_at, send_at, targeted, expanded_at) ";
     session
-        .insert_rows(head, "", stored, |row, (message, changes)| {
+        .write_rows(head, "", stored, |row, (message, changes)| {
             // What the same call says about its own audience goes in with it: no second statement.
             let (targeted, expanded_at) = growth(changes, message.id);
             row.push_bind(message.id.0)
@@ -171,7 +171,7 @@ async fn insert_keys(
     let tail = " ON CONFLICT (app, key_hash) DO UPDATE SET body_hash = excluded.body_hash,
         message = excluded.message, created_at = excluded.created_at";
     session
-        .insert_rows(head, tail, &keyed, |row, (message, (key, body))| {
+        .write_rows(head, tail, &keyed, |row, (message, (key, body))| {
             row.push_bind(message.app)
                 .push_bind(key.to_vec())
                 .push_bind(body.to_vec())

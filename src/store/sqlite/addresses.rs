@@ -231,7 +231,7 @@ async fn name_again(session: &mut Session, app: i64, kept: &[Row], now_ms: u64) 
 async fn insert(session: &mut Session, app: i64, come: &[(u64, u32, &NewAddress)], now_ms: u64) -> Sql<()> {
     let head = "INSERT INTO addresses (app, provider, device, version, kind, token, token_hash, params, updated_at, registered_at) ";
     session
-        .insert_rows(head, "", come, |row, (device, version, address)| {
+        .write_rows(head, "", come, |row, (device, version, address)| {
             row.push_bind(app)
                 .push_bind(address.provider.as_str())
                 .push_bind(int(*device))

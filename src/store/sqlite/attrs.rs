@@ -54,7 +54,7 @@ pub(super) async fn write(session: &mut Session, app: i64, old: &Values, new: &V
     let head = "INSERT INTO device_attrs (app, name, device, value) ";
     let tail = " ON CONFLICT (app, name, device) DO UPDATE SET value = excluded.value";
     session
-        .insert_rows(head, tail, &come, |row, (device, name, value)| {
+        .write_rows(head, tail, &come, |row, (device, name, value)| {
             row.push_bind(app).push_bind((*name).to_owned()).push_bind(int(*device));
             match value {
                 Bind::Int(n) => row.push_bind(*n),

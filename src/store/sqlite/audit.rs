@@ -69,7 +69,7 @@ pub(super) async fn note(session: &mut Session, changes: &[Audit]) -> Sql<()> {
 async fn insert(session: &mut Session, added: &[AuditRow]) -> Sql<()> {
     let head = concat!("INSERT INTO audit (", columns!(), ") ");
     session
-        .insert_rows(head, "", added, |values, row| {
+        .write_rows(head, "", added, |values, row| {
             values
                 .push_bind(int(row.seq))
                 .push_bind(int(row.at))

@@ -81,7 +81,7 @@ async fn insert_targets(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
     let targets: Vec<_> = batch.sets.iter().flat_map(|set| &set.targets).collect();
     let head = "INSERT INTO message_targets (message, idx, provider, kind, token, params, given) ";
     session
-        .insert_rows(head, "", &targets, |row, (message, index, target)| {
+        .write_rows(head, "", &targets, |row, (message, index, target)| {
             row.push_bind(message.0)
                 .push_bind(int(*index))
                 .push_bind(target.provider.as_deref())
@@ -107,12 +107,10 @@ async fn expand(session: &mut Session, batch: &Batch<'_>) -> Sql<()> {
         return Ok(());
     }
     let rows: Vec<_> = grown.into_iter().map(|(id, (more, at))| (id.0, more, at)).collect();
-    let query = sqlx::query(
-        "UPDATE messages SET targeted = targeted + (g.value ->> 1),
+    let head = "UPDATE messages SET targeted = targeted + (g.value ->> 1),
             expanded_at = coalesce(g.value ->> 2, expanded_at), state = iif(state = 1, 0, state)
-         FROM json_each(?1) AS g WHERE messages.id = g.value ->> 0",
-    );
-    session.run(query.bind(json(&rows))).await.map(drop)
+         FROM json_each(";
+    session.write_json(head, &rows, ") AS g WHERE messages.id = g.value ->> 0").await
 }
 
 /// In this order: an item may be added, changed and ended in one group.

@@ -432,7 +432,7 @@ async fn write(session: &mut Session, book: &Book<'_>) -> Sql<()> {
         accepted_ms = excluded.accepted_ms, delivered_ms = excluded.delivered_ms,
         displayed_ms = excluded.displayed_ms, clicked_ms = excluded.clicked_ms, trail = excluded.trail";
     session
-        .insert_rows(head, tail, &touched, |values, (row, platform)| {
+        .write_rows(head, tail, &touched, |values, (row, platform)| {
             let time = |at: Option<u64>| at.map(int);
             values
                 .push_bind(row.message.0)
@@ -462,11 +462,7 @@ async fn write(session: &mut Session, book: &Book<'_>) -> Sql<()> {
     if counters.is_empty() {
         return Ok(());
     }
-    let query = sqlx::query(
-        "INSERT INTO message_stats (message, channel, kind, code, reason, n)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?1)
-         WHERE true
-         ON CONFLICT DO UPDATE SET n = n + excluded.n",
-    );
-    session.run(query.bind(json(&counters))).await.map(drop)
+    let head = "INSERT INTO message_stats (message, channel, kind, code, reason, n)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(";
+    session.write_json(head, &counters, ") WHERE true ON CONFLICT DO UPDATE SET n = n + excluded.n").await
 }

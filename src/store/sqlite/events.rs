@@ -246,7 +246,7 @@ async fn append(
     taps.wrote.lock().unwrap_or_else(PoisonError::into_inner).extend(heads);
     let head = "INSERT INTO events (seq, app, at, kinds, n, facts) ";
     session
-        .insert_rows(head, "", &added, |row, (seq, app, kinds, n, bytes)| {
+        .write_rows(head, "", &added, |row, (seq, app, kinds, n, bytes)| {
             row.push_bind(int(*seq))
                 .push_bind(*app)
                 .push_bind(int(now_ms))

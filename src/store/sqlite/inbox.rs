@@ -386,7 +386,7 @@ async fn insert(session: &mut Session, positions: &mut Positions, entries: &[&Ne
     let mut position = positions.take(session, entries.len() as u64).await?;
     let head = "INSERT INTO inbox (device, pos, message, class, size, expires_at, variables) ";
     session
-        .insert_rows(head, "", entries, |row, entry| {
+        .write_rows(head, "", entries, |row, entry| {
             row.push_bind(int(entry.device))
                 .push_bind(int(position))
                 .push_bind(entry.message.0)

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use sqlx::Row as _;
 
 use super::changes::Batch;
-use super::session::{Session, Sql, int, json};
+use super::session::{Session, Sql, int};
 use super::writer::Job;
 use super::{SqliteStore, deliveries, rows};
 use crate::delivery::state::Delivery;
@@ -46,7 +46,7 @@ impl Journal for SqliteStore {
 pub(super) async fn append(session: &mut Session, receipts: &[&RawReceipt]) -> Sql<()> {
     let head = "INSERT INTO receipt_journal (channel, received_at, method, envelope, body) ";
     session
-        .insert_rows(head, "", receipts, |row, receipt| {
+        .write_rows(head, "", receipts, |row, receipt| {
             row.push_bind(receipt.channel)
                 .push_bind(int(receipt.received_at))
                 .push_bind(receipt.method.as_str())
@@ -88,6 +88,7 @@ pub(super) async fn delete_done(session: &mut Session, batch: &Batch<'_>) -> Sql
     if done.is_empty() {
         return Ok(());
     }
-    let query = sqlx::query("DELETE FROM receipt_journal WHERE seq IN (SELECT value FROM json_each(?1))");
-    session.run(query.bind(json(&done))).await.map(drop)
+    session
+        .write_json("DELETE FROM receipt_journal WHERE seq IN (SELECT value FROM json_each(", &done, "))")
+        .await
 }

@@ -82,7 +82,7 @@ pub(super) async fn write(session: &mut Session, app: i64, moves: &[Move]) -> Sq
     }
     let head = "INSERT INTO device_places (app, cell, device, lat, lon) ";
     session
-        .insert_rows(head, "", &come, |row, (cell, device, lat, lon)| {
+        .write_rows(head, "", &come, |row, (cell, device, lat, lon)| {
             row.push_bind(app).push_bind(*cell).push_bind(int(*device)).push_bind(*lat).push_bind(*lon);
         })
         .await

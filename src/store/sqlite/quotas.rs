@@ -47,7 +47,7 @@ pub(super) async fn use_up(session: &mut Session, ask: &QuotaAsk) -> Sql<QuotaAn
         let head = "INSERT INTO quota_use (began_at, quota, device, n) ";
         let tail = " ON CONFLICT (began_at, quota, device) DO UPDATE SET n = n + excluded.n";
         session
-            .insert_rows(head, tail, &rows, |row, ((began_at, quota, device), n)| {
+            .write_rows(head, tail, &rows, |row, ((began_at, quota, device), n)| {
                 row.push_bind(int(*began_at)).push_bind(*quota).push_bind(*device).push_bind(int(*n));
             })
             .await?;

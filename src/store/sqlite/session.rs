@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{AssertSqlSafe, Either, Execute as _, Executor as _, QueryBuilder, Sqlite};
 
 use super::rows;
 use crate::audit::Actor;
@@ -24,6 +24,8 @@ pub(super) type Sql<T> = Result<T, sqlx::Error>;
 /// Most rows of one statement. Twelve columns of a thousand rows stay under SQLite's 32,766 parameters, and a
 /// thousand rows is where a statement's own cost no longer shows.
 pub(super) const ROWS: usize = 1000;
+/// From so many rows on an insert is run by itself: what it costs is its rows, and its text is long.
+const ALONE: usize = 64;
 
 /// Whose connection it is.
 enum Handle {
@@ -31,9 +33,31 @@ enum Handle {
     Pooled(PoolConnection<Sqlite>),
 }
 
+/// Statements that are run together with the next one.
+#[derive(Default)]
+struct Waiting {
+    /// Each ends with a semicolon.
+    sql: QueryBuilder<Sqlite>,
+    statements: u64,
+    /// Whether they have parameters.
+    bound: bool,
+    /// Whether they stay prepared.
+    lasting: bool,
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.sql.sql().as_str().is_empty()
+    }
+}
+
 /// A connection that counts its statements.
+///
+/// The way to the connection's thread and back takes longer than most statements. So what nobody waits for (the beginning of a
+/// transaction, inserts) goes there with the next statement, at the latest with the commit.
 pub(super) struct Session {
     handle: Handle,
+    waiting: Waiting,
     statements: Arc<AtomicU64>,
     /// In whose name it writes at this moment, and what time that is.
     actor: Actor,
@@ -53,20 +77,17 @@ pub(super) struct Aftermath {
 impl Session {
     /// The writer's.
     pub(super) fn own(connection: SqliteConnection, statements: Arc<AtomicU64>) -> Self {
-        let handle = Handle::Own(Box::new(connection));
-        Self { handle, statements, actor: Actor::default(), now_ms: 0, after: Aftermath::default() }
+        Self::of(Handle::Own(Box::new(connection)), statements)
     }
 
     /// A reader's; its statements are nobody's proof of anything.
     pub(super) fn pooled(connection: PoolConnection<Sqlite>) -> Self {
-        let handle = Handle::Pooled(connection);
-        Self {
-            handle,
-            statements: Arc::default(),
-            actor: Actor::default(),
-            now_ms: 0,
-            after: Aftermath::default(),
-        }
+        Self::of(Handle::Pooled(connection), Arc::default())
+    }
+
+    fn of(handle: Handle, statements: Arc<AtomicU64>) -> Self {
+        let (waiting, actor, after) = (Waiting::default(), Actor::default(), Aftermath::default());
+        Self { handle, waiting, statements, actor, now_ms: 0, after }
     }
 
     /// From now on it writes in this name.
@@ -96,20 +117,106 @@ impl Session {
         }
     }
 
-    /// Runs a statement; answers how many rows it changed.
-    pub(super) async fn run(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Sql<u64> {
-        self.statements.fetch_add(1, Ordering::Relaxed);
-        Ok(query.execute(self.connection()).await?.rows_affected())
+    /// Begins a transaction that writes.
+    pub(super) fn begin(&mut self) {
+        self.waiting = Waiting::default();
+        self.waiting.sql.push("BEGIN IMMEDIATE; ");
     }
 
-    /// Runs a statement that frames others (BEGIN, COMMIT, ROLLBACK): not counted.
+    /// Ends it: what is written is on disk.
+    pub(super) async fn commit(&mut self) -> Sql<()> {
+        self.waiting.sql.push("COMMIT");
+        self.flush().await
+    }
+
+    /// Takes everything back.
+    pub(super) async fn roll_back(&mut self) {
+        self.waiting = Waiting::default();
+        // After some errors SQLite has rolled back by itself: then this one only says so.
+        let _ = self.frame("ROLLBACK").await;
+    }
+
+    /// Runs a statement that frames others: not counted.
     pub(super) async fn frame(&mut self, sql: &'static str) -> Sql<()> {
         sqlx::query(sql).execute(self.connection()).await.map(drop)
     }
 
+    /// Runs what waits.
+    pub(super) async fn flush(&mut self) -> Sql<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let Waiting { mut sql, statements, lasting, .. } = std::mem::take(&mut self.waiting);
+        self.statements.fetch_add(statements, Ordering::Relaxed);
+        sql.build().persistent(lasting).execute(self.connection()).await.map(drop)
+    }
+
+    /// Runs a statement of which nobody asks how many rows it changed: with the next one. Its parameters have no numbers. Only
+    /// those that stay prepared wait together, so that their common text is seldom a new one.
+    pub(super) async fn write(
+        &mut self,
+        lasting: bool,
+        statement: impl FnOnce(&mut QueryBuilder<Sqlite>),
+    ) -> Sql<()> {
+        if self.waiting.bound && self.waiting.lasting != lasting {
+            self.flush().await?;
+        }
+        statement(&mut self.waiting.sql);
+        self.waiting.sql.push("; ");
+        (self.waiting.bound, self.waiting.lasting) = (true, lasting);
+        self.waiting.statements += 1;
+        Ok(())
+    }
+
+    /// The same of a statement with one parameter: rows for `json_each`.
+    pub(super) async fn write_json<T: Serialize + ?Sized>(
+        &mut self,
+        head: &'static str,
+        rows: &T,
+        tail: &'static str,
+    ) -> Sql<()> {
+        self.write(true, |sql| {
+            sql.push(head).push_bind(json(rows)).push(tail);
+        })
+        .await
+    }
+
+    /// A query as it is run now: after what waits, with it where that is no more than the beginning of the transaction.
+    async fn next<'q>(
+        &mut self,
+        mut query: Query<'q, Sqlite, SqliteArguments>,
+    ) -> Sql<Query<'q, Sqlite, SqliteArguments>> {
+        self.statements.fetch_add(1, Ordering::Relaxed);
+        if self.waiting.bound {
+            self.flush().await?;
+        }
+        if self.waiting.is_empty() {
+            return Ok(query);
+        }
+        let begun = std::mem::take(&mut self.waiting).sql.into_string();
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
+        let lasting = sqlx::Execute::persistent(&query);
+        let sql = AssertSqlSafe(begun + query.sql().as_str());
+        Ok(sqlx::query_with(sql, arguments).persistent(lasting))
+    }
+
+    /// Runs a statement; answers how many rows it changed.
+    pub(super) async fn run(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Sql<u64> {
+        let query = self.next(query).await?;
+        let mut outcomes = self.connection().fetch_many(query);
+        let mut changed = 0;
+        // What it was run with comes before, and is not asked for.
+        while let Some(outcome) = outcomes.try_next().await? {
+            if let Either::Left(done) = outcome {
+                changed = done.rows_affected();
+            }
+        }
+        Ok(changed)
+    }
+
     /// All rows of a query.
     pub(super) async fn rows(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Sql<Vec<SqliteRow>> {
-        self.statements.fetch_add(1, Ordering::Relaxed);
+        let query = self.next(query).await?;
         query.fetch_all(self.connection()).await
     }
 
@@ -129,7 +236,7 @@ impl Session {
         query: Query<'_, Sqlite, SqliteArguments>,
         mut see: impl FnMut(SqliteRow) -> Sql<()>,
     ) -> Sql<()> {
-        self.statements.fetch_add(1, Ordering::Relaxed);
+        let query = self.next(query).await?;
         let mut rows = query.fetch(self.connection());
         while let Some(row) = rows.try_next().await? {
             see(row)?;
@@ -139,13 +246,13 @@ impl Session {
 
     /// The first row of a query.
     pub(super) async fn row(&mut self, query: Query<'_, Sqlite, SqliteArguments>) -> Sql<Option<SqliteRow>> {
-        self.statements.fetch_add(1, Ordering::Relaxed);
+        let query = self.next(query).await?;
         query.fetch_optional(self.connection()).await
     }
 
-    /// Inserts rows with as few statements as there are thousands of them. Only statements of one row and of a full
-    /// thousand are kept prepared: the sizes between are too many to be worth their memory.
-    pub(super) async fn insert_rows<T, F>(
+    /// Writes rows, their values between head and tail, with as few statements as there are thousands of them. Only statements
+    /// of one row and of a full thousand are kept prepared: the sizes between are too many to be worth their memory.
+    pub(super) async fn write_rows<T, F>(
         &mut self,
         head: &'static str,
         tail: &'static str,
@@ -157,10 +264,17 @@ impl Session {
         T: Sync,
     {
         for rows in rows.chunks(ROWS) {
-            let mut builder = QueryBuilder::<Sqlite>::new(head);
-            builder.push_values(rows, |mut separated, row| bind(&mut separated, row));
-            builder.push(tail);
-            self.run(builder.build().persistent(rows.len() == 1 || rows.len() == ROWS)).await?;
+            let alone = rows.len() >= ALONE;
+            if alone {
+                self.flush().await?;
+            }
+            self.write(rows.len() == 1 || rows.len() == ROWS, |sql| {
+                sql.push(head).push_values(rows, |mut values, row| bind(&mut values, row)).push(tail);
+            })
+            .await?;
+            if alone {
+                self.flush().await?;
+            }
         }
         Ok(())
     }

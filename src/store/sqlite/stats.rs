@@ -23,6 +23,8 @@ const LABELS: usize = 100;
 /// What is remembered of messages and of (app, day): enough for all that are under way, and little.
 const MESSAGES: usize = 20_000;
 const DAYS: usize = 10_000;
+/// Values of reports that are remembered: those of this day are read and counted in again and again.
+const PLACES: usize = 1000;
 
 /// What a message's counters in reports stand under. Never changes.
 #[derive(Debug, Clone)]
@@ -38,6 +40,7 @@ struct Dimensions {
 pub(super) struct Remembered {
     messages: HashMap<Id, Dimensions>,
     labels: HashMap<(i64, u64), HashSet<String>>,
+    tallies: HashMap<Place, Tally>,
 }
 
 /// How counters move, by platform; and what was tried through channels.
@@ -84,6 +87,11 @@ impl Remembered {
         *self = Self::default();
     }
 
+    /// Counters that somebody else may have changed are read again.
+    pub(super) fn forget_counters(&mut self) {
+        self.tallies.clear();
+    }
+
     /// Learns of messages that are stored by this transaction, and decides which of their labels reports tell apart: the
     /// first hundred of an app and day.
     pub(super) async fn learn(&mut self, session: &mut Session, stored: &[&NewMessage]) -> Sql<()> {
@@ -113,11 +121,9 @@ impl Remembered {
         if new.is_empty() {
             return Ok(());
         }
-        let query = sqlx::query(
-            "INSERT INTO report_labels (app, day, label)
-             SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1)",
-        );
-        session.run(query.bind(json(&new))).await.map(drop)
+        let head = "INSERT INTO report_labels (app, day, label)
+             SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(";
+        session.write_json(head, &new, ")").await
     }
 
     async fn labels_of(&mut self, session: &mut Session, day: (i64, u64)) -> Sql<&mut HashSet<String>> {
@@ -194,7 +200,7 @@ pub(super) async fn apply(
     for (message, more, _) in grown() {
         *sums.entry(*message).or_default().entry(Counter::TARGETED).or_insert(0) += *more as i64;
     }
-    add(session, by_place(&dimensions, &sums)).await?;
+    add(session, &mut remembered.tallies, by_place(&dimensions, &sums)).await?;
     tries(session, batch.now_ms, moves).await
 }
 
@@ -230,9 +236,44 @@ fn by_place(
     sums
 }
 
-/// Adds to what is stored: one read, one statement.
-async fn add(session: &mut Session, mut sums: BTreeMap<Place, Tally>) -> Sql<()> {
+/// Adds to what is stored: a read of what is not remembered, one statement.
+async fn add(
+    session: &mut Session,
+    known: &mut HashMap<Place, Tally>,
+    sums: BTreeMap<Place, Tally>,
+) -> Sql<()> {
     if sums.is_empty() {
+        return Ok(());
+    }
+    read(session, known, sums.keys()).await?;
+    let mut rows = Vec::with_capacity(sums.len());
+    for (place, sum) in sums {
+        let tally = known.entry(place.clone()).or_default();
+        for (counter, by) in sum {
+            *tally.entry(counter).or_insert(0) += by;
+        }
+        tally.retain(|_, n| *n != 0);
+        rows.push((place, hex(&tally::encode(tally))));
+    }
+    // One text for any number of rows, so that it stays prepared.
+    let head = "INSERT INTO stats (app, grain, period, class, label, counts)
+         SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[0][3]', value ->> '$[0][4]',
+            unhex(value ->> 1)
+         FROM json_each(";
+    session.write_json(head, &rows, ") WHERE true ON CONFLICT DO UPDATE SET counts = excluded.counts").await
+}
+
+/// Learns what is stored in these places.
+async fn read(
+    session: &mut Session,
+    known: &mut HashMap<Place, Tally>,
+    places: impl Iterator<Item = &Place>,
+) -> Sql<()> {
+    if known.len() >= PLACES {
+        known.clear();
+    }
+    let places: Vec<_> = places.filter(|place| !known.contains_key(place)).collect();
+    if places.is_empty() {
         return Ok(());
     }
     let query = sqlx::query(
@@ -241,22 +282,12 @@ async fn add(session: &mut Session, mut sums: BTreeMap<Place, Tally>) -> Sql<()>
          CROSS JOIN stats AS s ON s.app = p.value ->> 0 AND s.grain = p.value ->> 1 AND s.period = p.value ->> 2
             AND s.class = p.value ->> 3 AND s.label = p.value ->> 4",
     );
-    let places: Vec<_> = sums.keys().collect();
     let stored: Vec<(Place, String)> = session.array(query.bind(json(&places))).await?;
     for (place, counts) in stored {
-        let Some(tally) = sums.get_mut(&place) else { continue };
+        let tally = known.entry(place).or_default();
         tally::decode_hex(counts.as_bytes(), |counter, n| *tally.entry(counter).or_insert(0) += n)?;
     }
-    let rows: Vec<_> = sums.into_iter().map(|(place, tally)| (place, hex(&tally::encode(&tally)))).collect();
-    // One text for any number of rows, so that it stays prepared.
-    let query = sqlx::query(
-        "INSERT INTO stats (app, grain, period, class, label, counts)
-         SELECT value ->> '$[0][0]', value ->> '$[0][1]', value ->> '$[0][2]', value ->> '$[0][3]', value ->> '$[0][4]',
-            unhex(value ->> 1)
-         FROM json_each(?1) WHERE true
-         ON CONFLICT DO UPDATE SET counts = excluded.counts",
-    );
-    session.run(query.bind(json(&rows))).await.map(drop)
+    Ok(())
 }
 
 async fn tries(session: &mut Session, now_ms: u64, moves: &Moves) -> Sql<()> {
@@ -269,10 +300,7 @@ async fn tries(session: &mut Session, now_ms: u64, moves: &Moves) -> Sql<()> {
             around_hour(hour).map(move |(grain, period)| (channel, grain, period, kind, code, n))
         })
         .collect();
-    let query = sqlx::query(
-        "INSERT INTO channel_stats (channel, grain, period, kind, code, n)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(?1) WHERE true
-         ON CONFLICT DO UPDATE SET n = n + excluded.n",
-    );
-    session.run(query.bind(json(&rows))).await.map(drop)
+    let head = "INSERT INTO channel_stats (channel, grain, period, kind, code, n)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5 FROM json_each(";
+    session.write_json(head, &rows, ") WHERE true ON CONFLICT DO UPDATE SET n = n + excluded.n").await
 }

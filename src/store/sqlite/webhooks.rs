@@ -198,7 +198,7 @@ async fn keep(session: &mut Session, webhook: i64, attempts: &[&WebhookAttempt])
     let head = "INSERT INTO webhook_attempts
         (webhook, seq, event, kind, attempt, at, latency_ms, status, error, next_at) ";
     session
-        .insert_rows(head, "", attempts, |row, attempt| {
+        .write_rows(head, "", attempts, |row, attempt| {
             seq += 1;
             row.push_bind(webhook)
                 .push_bind(int(seq))

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use sqlx::Row as _;
 
-use super::session::{ROWS, Session, Sql, int, json};
+use super::session::{Session, Sql, int, json};
 use super::{audit, rows};
 use crate::ids::Id;
 use crate::store::{Audit, Lease, NewWork, WorkItem, WorkKind, WorkUpdate};
@@ -14,7 +14,7 @@ pub(super) async fn insert(session: &mut Session, work: &[&NewWork]) -> Sql<()> 
     let head = "INSERT INTO work
         (id, kind, channel, lane, app, message, due_at, attempt, owner, epoch, lease_until, payload) ";
     session
-        .insert_rows(head, "", work, |row, item| {
+        .write_rows(head, "", work, |row, item| {
             let (node, epoch, until) =
                 item.leased.map_or((0, 0, 0), |(node, epoch, until)| (owner(node), epoch, until));
             row.push_bind(item.id.0)
@@ -48,32 +48,27 @@ pub(super) async fn update(session: &mut Session, updates: &[&WorkUpdate]) -> Sq
         *entry = WorkUpdate { payload, ..update.clone() };
     }
     let last: Vec<_> = last.into_values().collect();
-    for updates in last.chunks(ROWS) {
-        let mut builder =
-            QueryBuilder::<Sqlite>::new("WITH u (id, epoch, due_at, attempt, payload, lease_until) AS (");
-        builder.push_values(updates, |mut row, update| {
+    let head = "WITH u (id, epoch, due_at, attempt, payload, lease_until) AS (";
+    let tail =
+        ") UPDATE work SET due_at = u.due_at, attempt = u.attempt, payload = coalesce(u.payload, work.payload),
+            owner = iif(u.lease_until = 0, 0, work.owner), lease_until = u.lease_until
+         FROM u WHERE work.id = u.id AND work.epoch = u.epoch";
+    session
+        .write_rows(head, tail, &last, |row, update| {
             row.push_bind(update.id.0)
                 .push_bind(int(update.epoch))
                 .push_bind(int(update.due_at))
                 .push_bind(i64::from(update.attempt))
                 .push_bind(update.payload.as_deref())
                 .push_bind(int(update.lease_until));
-        });
-        builder.push(
-            ") UPDATE work SET due_at = u.due_at, attempt = u.attempt, payload = coalesce(u.payload, work.payload),
-                owner = iif(u.lease_until = 0, 0, work.owner), lease_until = u.lease_until
-             FROM u WHERE work.id = u.id AND work.epoch = u.epoch",
-        );
-        session.run(builder.build().persistent(updates.len() == 1)).await?;
-    }
-    Ok(())
+        })
+        .await
 }
 
 /// Ends work.
 pub(super) async fn delete(session: &mut Session, done: &[Id]) -> Sql<()> {
     let ids: Vec<i64> = done.iter().map(|id| id.0).collect();
-    let query = sqlx::query("DELETE FROM work WHERE id IN (SELECT value FROM json_each(?1))");
-    session.run(query.bind(json(&ids))).await.map(drop)
+    session.write_json("DELETE FROM work WHERE id IN (SELECT value FROM json_each(", &ids, "))").await
 }
 
 /// Frees what an earlier life of this node left, and counts a new life. The old epoch stays on the rows: whoever

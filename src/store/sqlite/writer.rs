@@ -231,8 +231,13 @@ enum Answer {
 impl Writer {
     /// Writes until all senders are gone.
     pub(super) async fn run(mut self) {
+        let mut alone = true;
         while let Some(first) = self.next().await {
+            if !alone {
+                self.let_others_come().await;
+            }
             let group = self.gather(first);
+            alone = group.len() < 2;
             if !group.is_empty() {
                 self.serve(group).await;
             }
@@ -251,6 +256,20 @@ impl Writer {
             Some(job) = self.accepts.recv() => Some(job),
             Some(job) = self.rest.recv() => Some(job),
             else => None,
+        }
+    }
+
+    /// Waits as long as more come at once: a commit costs about the same for one as for many, and callers who are about to
+    /// write would wait for it anyway.
+    async fn let_others_come(&self) {
+        let mut waiting = 0;
+        loop {
+            tokio::task::yield_now().await;
+            let now = self.accepts.len() + self.rest.len();
+            if now <= waiting || now >= ACCEPTS {
+                return;
+            }
+            waiting = now;
         }
     }
 
@@ -308,7 +327,7 @@ impl Writer {
         if self.broken.get().is_some() {
             return Err(sqlx::Error::WorkerCrashed);
         }
-        self.session.frame("BEGIN IMMEDIATE").await?;
+        self.session.begin();
         *self.session.aftermath() = Aftermath::default();
         let positions = self.positions;
         let outcome = match self.apply(group).await {
@@ -316,7 +335,7 @@ impl Writer {
                 failpoint!("accept.before_commit", group.iter().any(|job| matches!(job, Job::Accept(..))));
                 failpoint!("outcomes.before_commit", group.iter().any(Job::records));
                 failpoint!("ack.before_commit", group.iter().any(|job| matches!(job, Job::Acknowledge(..))));
-                let done = self.session.frame("COMMIT").await.map(|()| answers);
+                let done = self.session.commit().await.map(|()| answers);
                 failpoint!("accept.after_commit", group.iter().any(|job| matches!(job, Job::Accept(..))));
                 failpoint!("outcomes.after_commit", group.iter().any(Job::records));
                 failpoint!("ack.after_commit", group.iter().any(|job| matches!(job, Job::Acknowledge(..))));
@@ -324,6 +343,9 @@ impl Writer {
             }
             Err(error) => Err(error),
         };
+        if group.iter().any(|job| matches!(job, Job::Call(_))) {
+            self.remembered.forget_counters();
+        }
         if outcome.is_ok() {
             self.taps.committed();
             self.written.add(group.iter().map(Job::bytes).sum());
@@ -334,8 +356,7 @@ impl Writer {
             self.positions.restore(positions);
             self.taps.rolled_back();
             self.remembered.forget();
-            // After some errors SQLite has rolled back by itself: then this one only says so.
-            let _ = self.session.frame("ROLLBACK").await;
+            self.session.roll_back().await;
         }
         outcome
     }
@@ -373,6 +394,8 @@ impl Writer {
                 }
                 Job::Commit(..) | Job::HandOut(..) | Job::Journal(..) => Answer::Done,
                 Job::Call(call) => {
+                    // What it meets shall be its own.
+                    self.session.flush().await?;
                     call.run(&mut self.session).await?;
                     Answer::Done
                 }
