@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use sqlx::pool::PoolConnection;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteConnection, SqliteRow};
-use sqlx::{AssertSqlSafe, Either, Execute as _, Executor as _, QueryBuilder, Sqlite};
+use sqlx::{Either, Execute as _, Executor as _, QueryBuilder, Sqlite};
 
 use super::rows;
 use crate::audit::Actor;
@@ -193,11 +193,11 @@ impl Session {
         if self.waiting.is_empty() {
             return Ok(query);
         }
-        let begun = std::mem::take(&mut self.waiting).sql.into_string();
+        let mut sql = std::mem::take(&mut self.waiting).sql;
         let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
         let lasting = sqlx::Execute::persistent(&query);
-        let sql = AssertSqlSafe(begun + query.sql().as_str());
-        Ok(sqlx::query_with(sql, arguments).persistent(lasting))
+        sql.push(query.sql().as_str());
+        Ok(sqlx::query_with(sql.into_sql(), arguments).persistent(lasting))
     }
 
     /// Runs a statement; answers how many rows it changed.
