@@ -8,11 +8,13 @@ use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
-use serde_json::Value;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::config::CallbackAuth;
 use crate::contract::{CallbackReply, CallbackRequest, Reason, Receipt, ReceiptEvent, VendorEcho, Witness};
 use crate::kit::echo;
+use crate::kit::scalar::Scalar;
 
 const SIGNATURE: &str = "x-huawei-callback-id";
 
@@ -51,10 +53,51 @@ fn event(status: i64) -> Option<ReceiptEvent> {
     Some(ReceiptEvent::failed(reason))
 }
 
+/// A callback's body. Its reports are read one by one, so that an odd one costs no other.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Body<'a> {
+    #[serde(borrow)]
+    statuses: Vec<&'a RawValue>,
+}
+
+/// A report of either version.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Report<'a> {
+    #[serde(borrow)]
+    bi_tag: Scalar<'a>,
+    #[serde(borrow)]
+    token: Scalar<'a>,
+    #[serde(borrow)]
+    request_id: Scalar<'a>,
+    #[serde(borrow)]
+    status: Scalar<'a>,
+    #[serde(borrow)]
+    timestamp: Scalar<'a>,
+    /// V2 has the status and its time here.
+    #[serde(borrow)]
+    delivery_status: Option<&'a RawValue>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct DeliveryStatus<'a> {
+    #[serde(borrow)]
+    result: Scalar<'a>,
+    #[serde(borrow)]
+    timestamp: Scalar<'a>,
+}
+
+/// An object; `None`: it is something else.
+fn object<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
+    // A sequence would be taken for the fields in their order.
+    json.get().starts_with('{').then(|| serde_json::from_str(json.get()).ok())?
+}
+
 /// Reads a callback.
 pub(super) fn read(request: &CallbackRequest, auth: Option<&CallbackAuth>) -> CallbackReply {
-    let body = serde_json::from_slice::<Value>(&request.body).unwrap_or_default();
-    let statuses = body["statuses"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let Body { statuses } = serde_json::from_slice(&request.body).unwrap_or_default();
     if let Some(auth) = auth
         && !is_signed(request, auth)
     {
@@ -62,7 +105,7 @@ pub(super) fn read(request: &CallbackRequest, auth: Option<&CallbackAuth>) -> Ca
         let status = if statuses.is_empty() { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
         return reply(Vec::new(), false, status);
     }
-    reply(statuses.iter().filter_map(receipt).collect(), true, StatusCode::OK)
+    reply(statuses.into_iter().filter_map(receipt).collect(), true, StatusCode::OK)
 }
 
 fn reply(receipts: Vec<Receipt>, authenticated: bool, status: StatusCode) -> CallbackReply {
@@ -125,28 +168,30 @@ impl<'a> Signature<'a> {
 }
 
 /// One status of either version.
-fn receipt(report: &Value) -> Option<Receipt> {
-    let v2 = &report["deliveryStatus"];
-    let (status, at) = if v2.is_object() {
-        (&v2["result"], &v2["timestamp"])
-    } else {
-        (&report["status"], &report["timestamp"])
+fn receipt(report: &RawValue) -> Option<Receipt> {
+    let report: Report<'_> = object(report)?;
+    let (status, at) = match report.delivery_status.and_then(object) {
+        Some(DeliveryStatus { result, timestamp }) => (result, timestamp),
+        None => (report.status, report.timestamp),
     };
-    let status = status.as_i64().or_else(|| status.as_str()?.trim().parse().ok())?;
-    let text = |name: &str| report[name].as_str().filter(|text| !text.is_empty()).map(ToOwned::to_owned);
-    let id = text("requestId");
+    let status = status.number()?;
+    let own = |field: &Scalar<'_>| field.text().map(ToOwned::to_owned);
+    let ms = match at {
+        Scalar::Number(ms) => u64::try_from(ms).ok(),
+        _ => None,
+    };
     Some(Receipt {
-        param: text("biTag"),
-        token: text("token"),
+        param: own(&report.bi_tag),
+        token: own(&report.token),
         event: event(status)?,
         witness: Witness::Vendor,
-        at: at.as_u64().map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms.min(MAX_MS))),
+        at: ms.map(|ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms.min(MAX_MS))),
         vendor: VendorEcho {
-            id: id.as_deref().and_then(|id| echo::words(id, &[])),
+            id: report.request_id.text().and_then(|id| echo::words(id, &[])),
             code: Some(status.to_string()),
             ..VendorEcho::default()
         },
-        vendor_id: id,
+        vendor_id: own(&report.request_id),
         extra: BTreeMap::new(),
     })
 }

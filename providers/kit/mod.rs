@@ -25,6 +25,7 @@ pub mod json;
 pub mod merge;
 pub mod names;
 pub mod retry_after;
+pub mod scalar;
 pub mod settings;
 pub mod sign;
 pub mod sms;

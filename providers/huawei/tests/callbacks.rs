@@ -193,3 +193,17 @@ fn nonsense_reports_nothing() {
     let far = json!({"statuses": [{"status": 0, "timestamp": u64::MAX}]}).to_string();
     assert_eq!(called(&config("http://x.invalid"), None, far, 0).receipts.len(), 1);
 }
+
+#[test]
+fn an_odd_report_costs_no_other_and_an_odd_field_not_its_report() {
+    let body = json!({"statuses": [
+        ["m1", TOKEN, REQUEST_ID, 0],
+        {"token": {"of": [1]}, "biTag": 7, "requestId": ["x"], "status": " 0 ", "timestamp": "soon", "new": {"a": [{}]}},
+        {"deliveryStatus": {"result": []}, "token": TOKEN, "status": 0},
+        {"deliveryStatus": "none", "token": "a\"b\\c", "status": 0, "timestamp": -1},
+    ]});
+    let reply = called(&config("http://x.invalid"), None, body.to_string(), 0);
+    let tokens: Vec<_> = reply.receipts.iter().map(|receipt| receipt.token.as_deref()).collect();
+    assert_eq!(tokens, [None, Some("a\"b\\c")]);
+    assert!(reply.receipts.iter().all(|receipt| receipt.param.is_none() && receipt.at.is_none()));
+}
