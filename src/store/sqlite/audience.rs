@@ -133,20 +133,28 @@ macro_rules! targets {
     };
 }
 
+/// Look-ups of devices and addresses that are made together.
+const ABREAST: usize = 256;
+
 /// Devices of an app by id.
-pub(super) const TARGETS: LookUp<i64, String, TargetDevice> =
-    LookUp { find: |session, app, ids| Box::pin(by_id(session, *app, ids)), by: |target| &target.id };
+pub(super) const TARGETS: LookUp<i64, String, TargetDevice> = LookUp {
+    find: |session, app, ids| Box::pin(by_id(session, *app, ids)),
+    by: |target| &target.id,
+    abreast: ABREAST,
+};
 
 /// Devices by user name.
 pub(super) const PHONES: LookUp<(), String, (String, DeviceRecord)> = LookUp {
     find: |session, (), usernames| Box::pin(by_username(session, usernames)),
     by: |(username, _)| username,
+    abreast: ABREAST,
 };
 
 /// Addresses of (app, provider) by device.
 pub(super) const ADDRESSES: LookUp<(i64, String), u64, SendAddress> = LookUp {
     find: |session, (app, provider), devices| Box::pin(send_addresses(session, *app, provider, devices)),
     by: |address| &address.device,
+    abreast: ABREAST,
 };
 
 /// Devices by id.

@@ -10,13 +10,14 @@ use sqlx::Row as _;
 
 use super::changes::Batch;
 use super::deliveries::{Happening, Pair, What};
+use super::readers::LookUp;
 use super::rows;
 use super::session::{Session, Sql, int, json};
 use super::work;
 use super::writer::{PhoneCall, PhoneSays};
 use crate::delivery::state::State;
 use crate::ids::Id;
-use crate::store::{Ack, NewInbox};
+use crate::store::{Ack, InboxEntry, NewInbox};
 
 /// What one device may have waiting.
 const MAX_WAITING: u64 = 1000;
@@ -427,14 +428,35 @@ pub(super) async fn hand_out(session: &mut Session, places: &[(u64, i64)], now_m
     session.run(query.bind(json(places)).bind(int(now_ms))).await.map(drop)
 }
 
-/// What waits for a device, and whether each was handed out before.
-pub(super) async fn waiting(
-    session: &mut Session,
-    device: u64,
-    after: i64,
-    limit: usize,
-    now_ms: u64,
-) -> Sql<Vec<(crate::store::InboxEntry, bool)>> {
+/// What a phone asks for: its device, after which position, how many at the most, and at what time.
+pub(super) type Wanted = (u64, i64, usize, u64);
+
+/// What waits for a phone that asked, and whether it was handed out before.
+pub(super) type Waits = (Wanted, InboxEntry, bool);
+
+/// What waits for phones.
+pub(super) const INBOXES: LookUp<(), Wanted, Waits> = LookUp {
+    find: |session, (), wanted| Box::pin(waiting(session, wanted)),
+    by: |(wanted, ..)| wanted,
+    abreast: 32,
+};
+
+async fn waiting(session: &mut Session, wanted: &[Wanted]) -> Sql<Vec<Waits>> {
+    // Most that connect or poll find nothing: one look for all shows it.
+    let query = sqlx::query(
+        "SELECT json_group_array(key) FROM json_each(?1) AS w
+         WHERE EXISTS (SELECT 1 FROM inbox AS i WHERE i.device = w.value ->> 0 AND i.pos > w.value ->> 1)",
+    );
+    let some: Vec<usize> = session.array(query.bind(json(wanted))).await?;
+    let mut found = Vec::new();
+    for wanted in some.into_iter().filter_map(|index| wanted.get(index)) {
+        found.extend(waiting_for(session, *wanted).await?);
+    }
+    Ok(found)
+}
+
+async fn waiting_for(session: &mut Session, wanted: Wanted) -> Sql<Vec<Waits>> {
+    let (device, after, limit, now_ms) = wanted;
     // A page that was in hand while the user left may have come into the inbox after it: nobody sees it.
     let query = sqlx::query(concat!(
         "SELECT i.pos, i.message, i.class, m.spec, m.created_at, i.expires_at, i.variables, i.handed_at IS NOT NULL
@@ -445,5 +467,5 @@ pub(super) async fn waiting(
     ));
     let query = query.bind(int(device)).bind(after).bind(int(now_ms)).bind(limit as i64);
     let found = session.rows(query).await?;
-    found.iter().map(|row| Ok((rows::inbox_entry(row)?, row.try_get::<i64, _>(7)? != 0))).collect()
+    found.iter().map(|row| Ok((wanted, rows::inbox_entry(row)?, row.try_get::<i64, _>(7)? != 0))).collect()
 }

@@ -97,11 +97,12 @@ pub struct SqliteStore {
     /// Gone once it is closed.
     inbox: RwLock<Option<Inbox>>,
     readers: Readers,
-    /// Devices of an app by id, devices by user name, and addresses for a provider by device: what every single send, every
-    /// phone that connects and every page needs.
+    /// Devices of an app by id, devices by user name, addresses for a provider by device, and what waits in inboxes: what
+    /// every single send, every phone that connects and every page needs.
     targets: Together<i64, String, TargetDevice>,
     phones: Together<(), String, (String, DeviceRecord)>,
     addresses: Together<(i64, String), u64, SendAddress>,
+    inboxes: Together<(), inbox::Wanted, inbox::Waits>,
     statements: Arc<AtomicU64>,
     /// Who listens to events.
     taps: Arc<Taps>,

@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
 use super::checkpoint::{self, Written};
 use super::events::Taps;
-use super::inbox::Positions;
+use super::inbox::{self, Positions};
 use super::log::Log;
 use super::readers::{Readers, Together};
 use super::session::{Session, Sql};
@@ -40,7 +40,7 @@ pub(super) const MIGRATIONS: [NumberedSql; 1] =
 /// How many jobs may wait for the writer in each lane before callers do.
 const WAITING: usize = 4096;
 /// Connections that look-ups keep.
-const LOOK_UPS: u32 = 3;
+const LOOK_UPS: u32 = 4;
 
 /// What may be chosen.
 #[derive(Debug, Clone)]
@@ -213,6 +213,7 @@ impl SqliteStore {
             targets: Together::begin(readers.clone(), audience::TARGETS),
             phones: Together::begin(readers.clone(), audience::PHONES),
             addresses: Together::begin(readers.clone(), audience::ADDRESSES),
+            inboxes: Together::begin(readers.clone(), inbox::INBOXES),
             readers,
             statements,
             taps,

@@ -12,8 +12,7 @@ use crate::store::{Result, StoreError};
 
 /// Steps of SQLite's machine between two looks at the clock: under a millisecond.
 const STEPS: i32 = 10_000;
-/// What is asked in one read at the most, and what may wait for the next before callers do.
-const ABREAST: usize = 256;
+/// What may wait for the next read before callers do.
 const WAITING: usize = 1024;
 
 /// The reading ends. Cloning shares them.
@@ -81,6 +80,8 @@ type Find<K, Q, F> = for<'a> fn(&'a mut Session, &'a K, &'a [Q]) -> BoxFuture<'a
 pub(super) struct LookUp<K, Q, F> {
     pub(super) find: Find<K, Q, F>,
     pub(super) by: fn(&F) -> &Q,
+    /// How many are answered together at the most: their rows are in memory twice.
+    pub(super) abreast: usize,
 }
 
 impl<K, Q, F> Clone for LookUp<K, Q, F> {
@@ -130,12 +131,12 @@ async fn answer<K, Q, F>(
     F: Clone,
 {
     let mut kept = None;
-    let mut group = Vec::with_capacity(ABREAST);
+    let mut group = Vec::with_capacity(look_up.abreast);
     let mut closed = readers.pool.close_event();
     loop {
         let asked = tokio::select! {
             () = &mut closed => break,
-            asked = questions.recv_many(&mut group, ABREAST) => asked,
+            asked = questions.recv_many(&mut group, look_up.abreast) => asked,
         };
         if asked == 0 {
             break;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::writer::Job;
 use super::{
     SqliteStore, accept, addresses, admin, audience, audit, categories, data_keys, devices, erase, events,
-    inbox, quotas, reads, registration, reports, rules, webhooks, work,
+    quotas, reads, registration, reports, rules, webhooks, work,
 };
 use crate::delivery::expression::Expression;
 use crate::delivery::page::Page;
@@ -560,14 +560,14 @@ impl Store for SqliteStore {
     }
 
     async fn inbox(&self, device: u64, after: i64, limit: usize, now_ms: u64) -> Result<Vec<InboxEntry>> {
-        let waiting = self.read(async |s| inbox::waiting(s, device, after, limit, now_ms).await).await?;
+        let waiting = self.inboxes.ask((), &[(device, after, limit, now_ms)]).await?;
         let new: Vec<_> =
-            waiting.iter().filter(|(_, handed)| !handed).map(|(e, _)| (device, e.pos)).collect();
+            waiting.iter().filter(|(_, _, handed)| !handed).map(|(_, e, _)| (device, e.pos)).collect();
         if !new.is_empty() {
             // Before the phone sees them: its acknowledgement ends only what was handed out.
             self.send(|inbox| inbox.rest, |reply| Job::HandOut(new, now_ms, reply)).await?;
         }
-        Ok(waiting.into_iter().map(|(entry, _)| entry).collect())
+        Ok(waiting.into_iter().map(|(_, entry, _)| entry).collect())
     }
 
     async fn acknowledge(&self, device: u64, ack: Ack, now_ms: u64) -> Result<u64> {
