@@ -90,6 +90,32 @@ type Tasks = (JoinHandle<()>, oneshot::Sender<()>, JoinHandle<()>);
 /// Kilobytes of accepts that may wait for the writer.
 const ACCEPT_ROOM: usize = 64 * 1024;
 
+/// Look-ups that callers share: what every single send, every phone that connects and every page needs.
+struct LookUps {
+    /// Devices of an app by id.
+    targets: Together<i64, String, TargetDevice>,
+    /// Devices by user name.
+    phones: Together<(), String, (String, DeviceRecord)>,
+    /// Addresses for a provider by device.
+    addresses: Together<(i64, String), u64, SendAddress>,
+    /// What waits in inboxes.
+    inboxes: Together<(), inbox::Wanted, inbox::Waits>,
+}
+
+impl LookUps {
+    /// How many connections they keep.
+    const CONNECTIONS: u32 = 4;
+
+    fn begin(readers: &Readers) -> Self {
+        Self {
+            targets: Together::begin(readers.clone(), audience::TARGETS),
+            phones: Together::begin(readers.clone(), audience::PHONES),
+            addresses: Together::begin(readers.clone(), audience::ADDRESSES),
+            inboxes: Together::begin(readers.clone(), inbox::INBOXES),
+        }
+    }
+}
+
 /// The embedded store.
 pub struct SqliteStore {
     /// Tells the look at the whole database that it is over.
@@ -97,12 +123,7 @@ pub struct SqliteStore {
     /// Gone once it is closed.
     inbox: RwLock<Option<Inbox>>,
     readers: Readers,
-    /// Devices of an app by id, devices by user name, addresses for a provider by device, and what waits in inboxes: what
-    /// every single send, every phone that connects and every page needs.
-    targets: Together<i64, String, TargetDevice>,
-    phones: Together<(), String, (String, DeviceRecord)>,
-    addresses: Together<(i64, String), u64, SendAddress>,
-    inboxes: Together<(), inbox::Wanted, inbox::Waits>,
+    look_ups: LookUps,
     statements: Arc<AtomicU64>,
     /// Who listens to events.
     taps: Arc<Taps>,

@@ -17,13 +17,13 @@ use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 
 use super::checkpoint::{self, Written};
 use super::events::Taps;
-use super::inbox::{self, Positions};
+use super::inbox::Positions;
 use super::log::Log;
-use super::readers::{Readers, Together};
+use super::readers::Readers;
 use super::session::{Session, Sql};
 use super::stats::Remembered;
 use super::writer::{Inbox, Writer};
-use super::{ACCEPT_ROOM, SqliteStore, audience, check};
+use super::{ACCEPT_ROOM, LookUps, SqliteStore, check};
 use crate::clock::Clock;
 
 /// The database's file name.
@@ -39,8 +39,6 @@ pub(super) const MIGRATIONS: [NumberedSql; 1] =
     [(1, "first", include_str!("../../../migrations/sqlite/0001_first.sql"))];
 /// How many jobs may wait for the writer in each lane before callers do.
 const WAITING: usize = 4096;
-/// Connections that look-ups keep.
-const LOOK_UPS: u32 = 4;
 
 /// What may be chosen.
 #[derive(Debug, Clone)]
@@ -162,7 +160,7 @@ impl SqliteStore {
             connect.clone().busy_timeout(Duration::from_millis(50)).connect().await.map_err(failed)?;
         let reading = connect.read_only(true);
         let pool = SqlitePoolOptions::new()
-            .max_connections(options.readers + LOOK_UPS)
+            .max_connections(options.readers + LookUps::CONNECTIONS)
             .acquire_timeout(options.busy_timeout)
             // Each read asks it for its deadline: a connection that is gone shows then.
             .test_before_acquire(false)
@@ -210,10 +208,7 @@ impl SqliteStore {
         Ok(Arc::new(Self {
             leave_off,
             inbox: std::sync::RwLock::new(Some(Inbox { accepts, rest })),
-            targets: Together::begin(readers.clone(), audience::TARGETS),
-            phones: Together::begin(readers.clone(), audience::PHONES),
-            addresses: Together::begin(readers.clone(), audience::ADDRESSES),
-            inboxes: Together::begin(readers.clone(), inbox::INBOXES),
+            look_ups: LookUps::begin(&readers),
             readers,
             statements,
             taps,

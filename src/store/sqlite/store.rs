@@ -242,7 +242,7 @@ impl Store for SqliteStore {
     }
 
     async fn device_by_username(&self, username: &str) -> Result<Option<DeviceRecord>> {
-        Ok(self.phones.ask((), &[username.to_owned()]).await?.pop().map(|(_, record)| record))
+        Ok(self.look_ups.phones.ask((), &[username.to_owned()]).await?.pop().map(|(_, record)| record))
     }
 
     async fn device_ids(&self, devices: &[u64]) -> Result<Vec<(u64, String)>> {
@@ -279,7 +279,7 @@ impl Store for SqliteStore {
     }
 
     async fn targets_by_id(&self, app: i64, ids: &[String]) -> Result<Vec<TargetDevice>> {
-        self.targets.ask(app, ids).await
+        self.look_ups.targets.ask(app, ids).await
     }
 
     async fn known_users(&self, app: i64, users: &[String]) -> Result<Vec<String>> {
@@ -295,7 +295,7 @@ impl Store for SqliteStore {
     }
 
     async fn send_addresses(&self, app: i64, provider: &str, devices: &[u64]) -> Result<Vec<SendAddress>> {
-        self.addresses.ask((app, provider.to_owned()), devices).await
+        self.look_ups.addresses.ask((app, provider.to_owned()), devices).await
     }
 
     async fn restore_addresses(
@@ -560,7 +560,7 @@ impl Store for SqliteStore {
     }
 
     async fn inbox(&self, device: u64, after: i64, limit: usize, now_ms: u64) -> Result<Vec<InboxEntry>> {
-        let waiting = self.inboxes.ask((), &[(device, after, limit, now_ms)]).await?;
+        let waiting = self.look_ups.inboxes.ask((), &[(device, after, limit, now_ms)]).await?;
         let new: Vec<_> =
             waiting.iter().filter(|(_, _, handed)| !handed).map(|(_, e, _)| (device, e.pos)).collect();
         if !new.is_empty() {
