@@ -87,7 +87,7 @@ impl Remembered {
         *self = Self::default();
     }
 
-    /// Counters that somebody else may have changed are read again.
+    /// Counters that something else may have changed are read again.
     pub(super) fn forget_counters(&mut self) {
         self.tallies.clear();
     }

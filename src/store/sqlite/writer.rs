@@ -343,9 +343,6 @@ impl Writer {
             }
             Err(error) => Err(error),
         };
-        if group.iter().any(|job| matches!(job, Job::Call(_))) {
-            self.remembered.forget_counters();
-        }
         if outcome.is_ok() {
             self.taps.committed();
             self.written.add(group.iter().map(Job::bytes).sum());
@@ -397,6 +394,8 @@ impl Writer {
                     // What it meets shall be its own.
                     self.session.flush().await?;
                     call.run(&mut self.session).await?;
+                    // It may have deleted some.
+                    self.remembered.forget_counters();
                     Answer::Done
                 }
             });

@@ -8,6 +8,7 @@ mod groups;
 mod migrations;
 mod plans;
 mod reports;
+mod session;
 mod strikes;
 
 use std::path::Path;
