@@ -1,5 +1,7 @@
 //! What the machine says of a process and of itself.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -85,16 +87,20 @@ pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-/// What one durable write of 8 KiB takes in this directory: the median of fifty.
+/// What one durable write of 8 KiB to this file takes.
+pub(crate) fn durable_write(file: &mut File) -> anyhow::Result<Duration> {
+    let started = Instant::now();
+    file.write_all(&[7; 8192])?;
+    file.sync_data()?;
+    Ok(started.elapsed())
+}
+
+/// What one durable write takes in this directory: the median of fifty.
 pub(crate) fn sync(dir: &Path) -> anyhow::Result<Duration> {
-    use std::io::Write as _;
     let mut file = tempfile::tempfile_in(dir)?;
     let mut took = Vec::with_capacity(50);
     for _ in 0..50 {
-        let started = Instant::now();
-        file.write_all(&[7; 8192])?;
-        file.sync_data()?;
-        took.push(started.elapsed());
+        took.push(durable_write(&mut file)?);
     }
     took.sort_unstable();
     Ok(took[took.len() / 2])

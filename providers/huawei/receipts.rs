@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 
 use super::config::CallbackAuth;
 use crate::contract::{CallbackReply, CallbackRequest, Reason, Receipt, ReceiptEvent, VendorEcho, Witness};
-use crate::kit::echo;
 use crate::kit::scalar::Scalar;
+use crate::kit::{echo, json};
 
 const SIGNATURE: &str = "x-huawei-callback-id";
 
@@ -89,15 +89,9 @@ struct DeliveryStatus<'a> {
     timestamp: Scalar<'a>,
 }
 
-/// An object; `None`: it is something else.
-fn object<'a, T: Deserialize<'a>>(json: &'a RawValue) -> Option<T> {
-    // A sequence would be taken for the fields in their order.
-    json.get().starts_with('{').then(|| serde_json::from_str(json.get()).ok())?
-}
-
 /// Reads a callback.
 pub(super) fn read(request: &CallbackRequest, auth: Option<&CallbackAuth>) -> CallbackReply {
-    let Body { statuses } = serde_json::from_slice(&request.body).unwrap_or_default();
+    let Body { statuses } = json::object(&request.body).unwrap_or_default();
     if let Some(auth) = auth
         && !is_signed(request, auth)
     {
@@ -169,8 +163,9 @@ impl<'a> Signature<'a> {
 
 /// One status of either version.
 fn receipt(report: &RawValue) -> Option<Receipt> {
-    let report: Report<'_> = object(report)?;
-    let (status, at) = match report.delivery_status.and_then(object) {
+    let report: Report<'_> = json::object(report.get().as_bytes())?;
+    let v2 = report.delivery_status.and_then(|status| json::object(status.get().as_bytes()));
+    let (status, at) = match v2 {
         Some(DeliveryStatus { result, timestamp }) => (result, timestamp),
         None => (report.status, report.timestamp),
     };

@@ -1,10 +1,10 @@
 //! Reading a vendor's JSON.
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 
-/// Reads an answer that must be a JSON object; anything else is none of the vendor's. (serde also fills a struct from
+/// Reads what must be a JSON object; anything else is none of the vendor's. (serde also fills a struct from
 /// a list, by position: `["code", 0]` would pass for an answer.)
-pub fn object<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+pub fn object<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Option<T> {
     let begins = body.iter().find(|byte| !byte.is_ascii_whitespace());
     begins.filter(|byte| **byte == b'{').and_then(|_| serde_json::from_slice(body).ok())
 }

@@ -1,7 +1,6 @@
 //! a2: how long a single message is under way, from the call to the vendor's door, while nothing else happens. Against one durable
 //! write and two round trips over HTTP, each after the same pause: a machine that was idle takes longer for everything.
 
-use std::io::Write as _;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
@@ -9,6 +8,7 @@ use anyhow::{Context as _, ensure};
 use reqwest::Method;
 use serde_json::json;
 
+use crate::machine;
 use crate::probe::load::{Seen, book};
 use crate::probe::vendor;
 use crate::report::{Good, Report};
@@ -81,10 +81,7 @@ async fn bare(world: &World, pause: Duration) -> anyhow::Result<(f64, f64)> {
     let mut file = tempfile::tempfile_in(world.dir())?;
     for _ in 0..LOOKS {
         tokio::time::sleep(pause).await;
-        let started = Instant::now();
-        file.write_all(&[7; 8192])?;
-        file.sync_data()?;
-        writes.saturating_record(started.elapsed().as_micros() as u64);
+        writes.saturating_record(machine::durable_write(&mut file)?.as_micros() as u64);
         tokio::time::sleep(pause).await;
         let started = Instant::now();
         world.http.get(format!("{}/healthz", world.url)).send().await?.bytes().await?;

@@ -184,6 +184,7 @@ fn nonsense_reports_nothing() {
         "[]",
         "null",
         r#"{"statuses":{}}"#,
+        r#"[[{"status":0}]]"#,
         r#"{"statuses":[7,null,{},{"status":"x"},{"status":1.5},{"formStatus":{"result":0}}]}"#,
         &deep,
     ] {

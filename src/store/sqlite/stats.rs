@@ -252,7 +252,6 @@ async fn add(
         for (counter, by) in sum {
             *tally.entry(counter).or_insert(0) += by;
         }
-        tally.retain(|_, n| *n != 0);
         rows.push((place, hex(&tally::encode(tally))));
     }
     // One text for any number of rows, so that it stays prepared.
