@@ -72,11 +72,8 @@ pub(super) async fn replace(
     if versions.is_empty() {
         return Ok(());
     }
-    let query = sqlx::query(
-        "UPDATE devices SET address_version = v.value ->> 1 FROM json_each(?1) AS v
-         WHERE devices.seq = v.value ->> 0",
-    );
-    session.run(query.bind(json(&versions))).await.map(drop)
+    let head = "UPDATE devices SET address_version = v.value ->> 1 FROM json_each(";
+    session.write_json(head, &versions, ") AS v WHERE devices.seq = v.value ->> 0").await
 }
 
 /// The addresses of these devices, in order of device, provider and version.

@@ -402,10 +402,9 @@ async fn insert(session: &mut Session, positions: &mut Positions, entries: &[&Ne
 
 /// Deletes entries by (message, device).
 pub(super) async fn delete_pairs(session: &mut Session, pairs: &BTreeSet<(i64, u64)>) -> Sql<()> {
-    let query = sqlx::query(
-        "DELETE FROM inbox WHERE (message, device) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))",
-    );
-    session.run(query.bind(json(pairs))).await.map(drop)
+    let head =
+        "DELETE FROM inbox WHERE (message, device) IN (SELECT value ->> 0, value ->> 1 FROM json_each(";
+    session.write_json(head, pairs, "))").await
 }
 
 /// Deletes entries by (device, position).
@@ -413,10 +412,8 @@ async fn delete_places(session: &mut Session, places: Vec<(u64, i64)>) -> Sql<()
     if places.is_empty() {
         return Ok(());
     }
-    let query = sqlx::query(
-        "DELETE FROM inbox WHERE (device, pos) IN (SELECT value ->> 0, value ->> 1 FROM json_each(?1))",
-    );
-    session.run(query.bind(json(&places))).await.map(drop)
+    let head = "DELETE FROM inbox WHERE (device, pos) IN (SELECT value ->> 0, value ->> 1 FROM json_each(";
+    session.write_json(head, &places, "))").await
 }
 
 /// Marks entries as handed out; the first time counts.

@@ -97,12 +97,10 @@ pub(super) async fn give_back(session: &mut Session, batch: &Batch<'_>) -> Sql<(
     }
     let rows: Vec<_> =
         less.into_iter().map(|((began_at, quota, device), n)| (began_at, quota, device, n)).collect();
-    let query = sqlx::query(
-        "UPDATE quota_use SET n = max(0, n - (b.value ->> 3)) FROM json_each(?1) AS b
-         WHERE quota_use.began_at = b.value ->> 0 AND quota_use.quota = b.value ->> 1
-           AND quota_use.device = b.value ->> 2",
-    );
-    session.run(query.bind(json(&rows))).await.map(drop)
+    let head = "UPDATE quota_use SET n = max(0, n - (b.value ->> 3)) FROM json_each(";
+    let tail = ") AS b WHERE quota_use.began_at = b.value ->> 0 AND quota_use.quota = b.value ->> 1
+           AND quota_use.device = b.value ->> 2";
+    session.write_json(head, &rows, tail).await
 }
 
 /// Notes until when a vendor calls a quota used up; 0 = it is not any more.
