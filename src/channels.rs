@@ -111,8 +111,14 @@ impl fmt::Debug for Channels {
 struct Live {
     by_seq: HashMap<i64, Arc<Channel>>,
     numbers: HashMap<String, i64>,
-    /// Per app, in order of name, without the deleted.
-    by_app: HashMap<i64, Arc<[Arc<Channel>]>>,
+    by_app: HashMap<i64, OfApp>,
+}
+
+/// An app's channels in order of name, without the deleted; and the same as routing sees them.
+#[derive(Default)]
+struct OfApp {
+    channels: Arc<[Arc<Channel>]>,
+    routes: Arc<[RouteChannel]>,
 }
 
 /// What can go wrong with a channel.
@@ -178,7 +184,12 @@ impl Channels {
 
     /// The app's channels, in order of name.
     pub fn of_app(&self, app: i64) -> Arc<[Arc<Channel>]> {
-        self.read().by_app.get(&app).cloned().unwrap_or_default()
+        self.read().by_app.get(&app).map(|of_app| Arc::clone(&of_app.channels)).unwrap_or_default()
+    }
+
+    /// The same channels as routing sees them.
+    pub fn routes(&self, app: i64) -> Arc<[RouteChannel]> {
+        self.read().by_app.get(&app).map(|of_app| Arc::clone(&of_app.routes)).unwrap_or_default()
     }
 
     /// A channel by number, deleted ones too: old trails name them.
@@ -427,7 +438,8 @@ impl Channels {
             .cloned()
             .collect();
         of_app.sort_by(|a, b| a.record.name.cmp(&b.record.name));
-        live.by_app.insert(app, of_app.into());
+        let routes = of_app.iter().map(|channel| channel.route.clone()).collect();
+        live.by_app.insert(app, OfApp { channels: of_app.into(), routes });
     }
 
     fn build(&self, record: &ChannelRecord) -> Result<Arc<dyn Provider>, String> {

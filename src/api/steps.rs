@@ -61,6 +61,5 @@ pub(super) fn is_general(word: &str) -> bool {
 
 /// The channels that an app has now for a step.
 pub(super) fn channels(gateway: &Gateway, app: i64, uses: &str) -> Vec<RouteChannel> {
-    let all: Vec<_> = gateway.channels.of_app(app).iter().map(|channel| channel.route.clone()).collect();
-    crate::routing::named(&all, uses).into_iter().cloned().collect()
+    crate::routing::named(&gateway.channels.routes(app), uses).into_iter().cloned().collect()
 }

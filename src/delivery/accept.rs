@@ -63,12 +63,13 @@ impl Pipeline {
     pub async fn accept(&self, mut request: SendRequest) -> Result<Accepted, AcceptError> {
         let inner = &self.inner;
         request.spec.to_users = matches!(request.audience, Audience::Users(_));
-        let job = draft(inner, &request)?;
-        let (send_at, scheduled) = (request.spec.send_at, job.record.send_at.is_some());
-        let SendRequest { audience, idempotency, .. } = request;
+        let SendRequest { app, spec, audience, label, idempotency } = request;
+        let job = draft(inner, app, spec, label)?;
+        let (send_at, scheduled) = (job.spec.send_at, job.record.send_at.is_some());
         let MessageRecord { id, created_at, .. } = job.record;
         // Whom a scheduled message is for is looked up at its time.
-        let mut changes = if is_small(&audience) && job.record.send_at.is_none() {
+        let expanded_here = is_small(&audience) && !scheduled;
+        let mut changes = if expanded_here {
             expand::step(inner, &job, audience).await?.0
         } else {
             Changes { work: vec![expansion(inner, &job, &audience)?], ..Changes::default() }
@@ -97,7 +98,8 @@ impl Pipeline {
         }
         match answer? {
             AcceptAnswer::Stored => {
-                if job.record.send_at.is_none() {
+                // Pages that wait in the store are read with their message, later: here it would push out what is on its way.
+                if !handed.is_empty() || !(expanded_here || scheduled) {
                     inner.keep(job);
                 }
                 for (desk, item) in handed {
@@ -117,26 +119,25 @@ impl Pipeline {
 }
 
 /// The message of a request as it will be stored.
-pub(super) fn draft(inner: &Inner, request: &SendRequest) -> Result<Job, AcceptError> {
-    let unwritable = |why: &str| AcceptError::Unwritable(why.to_owned());
+pub(super) fn draft(inner: &Inner, app: i64, spec: Spec, label: Option<String>) -> Result<Job, AcceptError> {
     let created_at = inner.now_ms();
     // A time that has come is now.
-    let send_at = request.spec.send_at.filter(|at| *at > created_at);
+    let send_at = spec.send_at.filter(|at| *at > created_at);
     let record = MessageRecord {
         id: inner.next_id(),
-        app: request.app,
+        app,
         state: u8::from(send_at.is_some()),
-        class: request.spec.content.class,
-        spec: serde_json::to_string(&request.spec).map_err(|error| unwritable(&error.to_string()))?,
-        label: request.label.clone(),
+        class: spec.content.class,
+        spec: serde_json::to_string(&spec).map_err(|error| AcceptError::Unwritable(error.to_string()))?,
+        label,
         created_at,
-        deadline_at: send_at.unwrap_or(created_at) + u64::from(request.spec.ttl_seconds) * 1000,
+        deadline_at: send_at.unwrap_or(created_at) + u64::from(spec.ttl_seconds) * 1000,
         send_at,
         expanded_at: None,
         targeted: 0,
         generation: 0,
     };
-    Job::new(record, &inner.parts.codec).ok_or_else(|| unwritable("the stored form does not read back"))
+    Ok(Job::new(record, spec, &inner.parts.codec))
 }
 
 fn is_small(audience: &Audience) -> bool {

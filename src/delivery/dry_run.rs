@@ -104,10 +104,11 @@ impl Pipeline {
     /// Tells what would become of a message.
     pub async fn dry_run(&self, request: SendRequest) -> Result<DryRun, AcceptError> {
         let inner = &self.inner;
-        let job = draft(inner, &request)?;
+        let SendRequest { app, spec, audience, label, .. } = request;
+        let job = draft(inner, app, spec, label)?;
         let mut run = DryRun { warnings: linted(&job), ..DryRun::default() };
         let mut samples: HashMap<u64, NewTarget> = HashMap::new();
-        let mut rest = Some(request.audience);
+        let mut rest = Some(audience);
         while let Some(audience) = rest.take().filter(|_| run.targeted < MOST) {
             let mut plan = Plan::watched();
             let more = expand::decide(inner, &job, audience, &mut plan).await?;
@@ -131,7 +132,8 @@ impl Pipeline {
 impl Pipeline {
     async fn quotas_of(&self, job: &Job, channel: &Channel) -> Result<Vec<QuotaSeen>, StoreError> {
         let Some(provider) = &channel.provider else { return Ok(Vec::new()) };
-        let class = provider.quota_class(&job.content, job.category(&channel.record.provider).as_deref());
+        let class =
+            provider.quota_class(&job.spec.content, job.category(&channel.record.provider).as_deref());
         let mut quotas = self.quotas(channel).await?;
         quotas.retain(|seen| seen.counted && (seen.quota.class.is_empty() || seen.quota.class == class));
         Ok(quotas)
@@ -205,12 +207,12 @@ fn apart(seen: &Seen) -> (Vec<Step>, Vec<Skip>, Option<Reason>) {
 /// What does not fit together in a message.
 fn linted(job: &Job) -> Vec<String> {
     let Some(category) = &job.spec.category else { return Vec::new() };
-    let differs = category.class.filter(|class| *class != job.content.class);
+    let differs = category.class.filter(|class| *class != job.spec.content.class);
     let name = |class| serde_json::to_value(class).ok().and_then(|v| v.as_str().map(str::to_owned));
     let text = |class| {
         format!(
             "the message is {}, its category `{}` is for {}: vendors may count or show it otherwise than meant",
-            name(job.content.class).unwrap_or_default(),
+            name(job.spec.content.class).unwrap_or_default(),
             category.name,
             name(class).unwrap_or_default(),
         )
@@ -227,7 +229,7 @@ async fn preview(
     samples: &HashMap<u64, NewTarget>,
 ) -> Result<Option<Preview>, StoreError> {
     if channel.is_direct() {
-        return Ok(Some(direct::preview(&job.public_id, &job.content, job.size)));
+        return Ok(Some(direct::preview(&job.public_id, &job.spec.content, job.size)));
     }
     let (Some((target, address_version)), Some(provider)) = (sample, &channel.provider) else {
         return Ok(None);

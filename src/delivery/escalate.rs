@@ -17,7 +17,7 @@ use crate::delivery::plan::{Aim, Plan, Planner};
 use crate::delivery::state::{Delivery, Event, State};
 use crate::delivery::trail::{self, TrailEntry};
 use crate::delivery::{aside, cancel, onward, record, standing};
-use crate::routing::{Route, RouteChannel, RouteDevice, Wait};
+use crate::routing::{Route, RouteDevice, Wait};
 use crate::store::{Changes, NewWork, StoreError, WorkItem, WorkKind, WorkUpdate};
 
 /// Items that are leased at once.
@@ -98,8 +98,7 @@ async fn again(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
     let mut round =
         Round { job: &job, wait: page.wait, held: page.held, plan: Plan::default(), events: Vec::new() };
     if !open.is_empty() {
-        let channels = inner.parts.channels.of_app(job.record.app);
-        let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
+        let routes = inner.parts.channels.routes(job.record.app);
         let planner = inner.planner(&job, &routes);
         let targets: Vec<_> = open.iter().map(|entry| entry.target).collect();
         let devices = onward::route_devices(inner, &planner, &targets).await?;

@@ -20,7 +20,6 @@ use crate::delivery::plan::Plan;
 use crate::delivery::record;
 use crate::delivery::spec::Audience;
 use crate::failpoint::failpoint;
-use crate::routing::RouteChannel;
 use crate::store::{Changes, Store, StoreError, TargetDevice, WorkItem, WorkKind, WorkUpdate};
 
 /// Longest sleep without looking at what is due.
@@ -142,8 +141,7 @@ pub(super) async fn decide(
     plan: &mut Plan,
 ) -> Result<Option<Audience>, StoreError> {
     let store = &inner.parts.store;
-    let channels = inner.parts.channels.of_app(job.record.app);
-    let routes: Vec<RouteChannel> = channels.iter().map(|channel| channel.route.clone()).collect();
+    let routes = inner.parts.channels.routes(job.record.app);
     let mut planner = inner.planner(job, &routes);
     let mut rest = None;
     match audience {

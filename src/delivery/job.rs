@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anypush_providers::contract::{Category, Content, Needs};
+use anypush_providers::contract::{Category, Needs};
 
 use crate::delivery::collapse;
 use crate::delivery::spec::Spec;
@@ -16,7 +16,6 @@ pub(super) struct Job {
     pub(super) id: Id,
     pub(super) public_id: String,
     pub(super) record: MessageRecord,
-    pub(super) content: Arc<Content>,
     pub(super) spec: Spec,
     pub(super) needs: Needs,
     /// Its collapse key ([`collapse::key`]).
@@ -28,27 +27,31 @@ pub(super) struct Job {
 }
 
 impl Job {
-    /// `None` where the stored spec cannot be read: a newer version wrote it.
-    pub(super) fn new(record: MessageRecord, codec: &IdCodec) -> Option<Self> {
-        let spec: Spec = serde_json::from_str(&record.spec).ok()?;
-        let content = Arc::new(spec.content.clone());
+    /// A stored message; `None` where its spec cannot be read: a newer version wrote it.
+    pub(super) fn stored(record: MessageRecord, codec: &IdCodec) -> Option<Self> {
+        let spec = serde_json::from_str(&record.spec).ok()?;
+        Some(Self::new(record, spec, codec))
+    }
+
+    /// A message and what its record has written down.
+    pub(super) fn new(record: MessageRecord, spec: Spec, codec: &IdCodec) -> Self {
+        let content = &spec.content;
         let categories = spec.category.iter().flat_map(|category| {
             category.providers.iter().map(|(provider, settings)| {
                 let part = Category { name: category.name.clone(), settings: settings.clone() };
                 (provider.clone(), Arc::new(part))
             })
         });
-        Some(Self {
+        Self {
             id: record.id,
             public_id: codec.encode(Kind::Message, record.id),
-            needs: Needs::of(&content),
-            collapse: collapse::key(&content),
-            size: serde_json::to_vec(&*content).map_or(0, |bytes| bytes.len() as u32),
-            content,
+            needs: Needs::of(content),
+            collapse: collapse::key(content),
+            size: serde_json::to_vec(content).map_or(0, |bytes| bytes.len() as u32),
             categories: categories.collect(),
             spec,
             record,
-        })
+        }
     }
 
     /// What it counts as among messages of its collapse key: as old as its call, or as the time that it was scheduled

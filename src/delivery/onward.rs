@@ -17,7 +17,7 @@ use crate::delivery::record;
 use crate::delivery::state::{Event, State};
 use crate::delivery::trail::{Next, TrailEntry};
 use crate::ids::GIVEN_TARGETS;
-use crate::routing::{Route, RouteAddress, RouteChannel, RouteDevice};
+use crate::routing::{Route, RouteAddress, RouteDevice};
 use crate::store::{Changes, NewWork, StoreError, WorkKind, WorkUpdate};
 
 /// A target that leaves its channel.
@@ -163,14 +163,9 @@ async fn look_up(hand: &InHand<'_>, leavers: &[Leaver]) -> Result<HashMap<u64, R
     if leavers.is_empty() {
         return Ok(HashMap::new());
     }
-    let routes = routes(hand);
+    let routes = hand.inner.parts.channels.routes(hand.job.record.app);
     let targets: Vec<_> = leavers.iter().map(|leaver| leaver.entry.target).collect();
     route_devices(hand.inner, &hand.inner.planner(&hand.job, &routes), &targets).await
-}
-
-fn routes(hand: &InHand<'_>) -> Vec<RouteChannel> {
-    let channels = hand.inner.parts.channels.of_app(hand.job.record.app);
-    channels.iter().map(|channel| channel.route.clone()).collect()
 }
 
 /// What is recorded of those who have left a page, and the work that follows from it.
@@ -183,7 +178,7 @@ fn settle(
     let (inner, job) = (hand.inner, &hand.job);
     let mut onward = Onward { retries, ..Onward::default() };
     if !leavers.is_empty() {
-        let routes = routes(hand);
+        let routes = hand.inner.parts.channels.routes(hand.job.record.app);
         let planner = inner.planner(job, &routes);
         for leaver in leavers {
             let device = devices.get(&leaver.entry.target);

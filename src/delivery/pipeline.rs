@@ -234,7 +234,7 @@ impl Inner {
             return Ok(Some(job));
         }
         let Some(record) = self.parts.store.message(id).await? else { return Ok(None) };
-        let job = Job::new(record, &self.parts.codec).map(Arc::new);
+        let job = Job::stored(record, &self.parts.codec).map(Arc::new);
         if let Some(job) = &job {
             self.jobs.insert(id, Arc::clone(job));
         }

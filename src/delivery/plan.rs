@@ -378,13 +378,13 @@ mod tests {
     fn job() -> Job {
         let notification = Some(Notification { title: Some("Hello".into()), ..Notification::default() });
         let content = Content { notification, ..Content::default() };
-        let spec = serde_json::to_string(&Spec { content, ..Spec::default() }).unwrap();
+        let spec = Spec { content: content.into(), ..Spec::default() };
         let record = MessageRecord {
             id: Id(9),
             app: 1,
             state: 0,
             class: Class::Marketing,
-            spec,
+            spec: serde_json::to_string(&spec).unwrap(),
             label: None,
             created_at: 1000,
             send_at: None,
@@ -393,7 +393,7 @@ mod tests {
             targeted: 0,
             generation: 0,
         };
-        Job::new(record, &IdCodec::new(&[0; 32])).unwrap()
+        Job::new(record, spec, &IdCodec::new(&[0; 32]))
     }
 
     fn channels() -> Vec<RouteChannel> {

@@ -79,7 +79,7 @@ impl Inner {
 /// What a page's class is in the vendor's quotas.
 pub(super) fn class(hand: &InHand<'_>, channel: &Channel, provider: &Arc<dyn Provider>) -> &'static str {
     let category = hand.job.category(&channel.record.provider);
-    provider.quota_class(&hand.job.content, category.as_deref())
+    provider.quota_class(&hand.job.spec.content, category.as_deref())
 }
 
 /// Takes out of a page the targets for which a quota has no room. `kept` are those of its targets that are kept back.

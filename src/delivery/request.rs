@@ -47,7 +47,7 @@ pub(super) fn batch(
             page_key: codec.batch_key(job.id, Id(page as i64), targets.iter().map(|(entry, _)| entry.target)),
             label: job.record.label.clone(),
         },
-        content: Arc::clone(&job.content),
+        content: Arc::clone(&job.spec.content),
         category: job.category(&channel.record.provider),
         ttl,
         targets: targets.iter().map(target).collect(),

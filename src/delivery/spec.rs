@@ -1,6 +1,7 @@
 //! A message as it is stored and carried out: what the API accepted, with every default filled in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anypush_providers::contract::{Address, Class, Content, DeliveryMode};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::routing::{Rule, StepSpec};
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spec {
     /// What it says.
-    pub content: Content,
+    pub content: Arc<Content>,
     /// The route that the backend asked for; empty = the app's rules.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<StepSpec>,

@@ -1,6 +1,7 @@
 //! Messages as callers give them. Every mistake is told at once; nothing is stored before all is well.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anypush_providers::contract::{
     Badge, Class, Click, ClickAction, Content, DeliveryMode, Notification, Priority,
@@ -82,7 +83,7 @@ fn parse(
     let own_route = fields.has("route");
     let spec = Spec {
         rules: if own_route { Vec::new() } else { rules(gateway, app, content.class, category.as_ref()) },
-        content,
+        content: Arc::new(content),
         steps: route(gateway, app, &mut fields, &wrong),
         delivery: fields.choice("delivery", &MODES),
         send_at,

@@ -1,5 +1,6 @@
 //! One device, one collapse key: never an older message after a newer one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anypush_providers::contract::{Content, Failure, Hint, Notification, Reason};
@@ -18,7 +19,11 @@ async fn send(rig: &Rig, ids: &[&str], key: Option<&str>, steps: &[&str]) -> Id 
     let notification = Some(Notification { title: Some("Hello".into()), ..Notification::default() });
     let step = |uses: &&str| StepSpec { uses: (*uses).into(), ..StepSpec::default() };
     let spec = Spec {
-        content: Content { notification, collapse_key: key.map(str::to_owned), ..Content::default() },
+        content: Arc::new(Content {
+            notification,
+            collapse_key: key.map(str::to_owned),
+            ..Content::default()
+        }),
         steps: steps.iter().map(step).collect(),
         ttl_seconds: 3600,
         ..Spec::default()

@@ -56,7 +56,7 @@ impl Three {
             ..StepSpec::default()
         };
         let spec = Spec {
-            content: Content { notification, ..Content::default() },
+            content: Arc::new(Content { notification, ..Content::default() }),
             steps: uses[..steps].iter().map(step).collect(),
             delivery,
             ttl_seconds: 3600,

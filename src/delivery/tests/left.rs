@@ -16,7 +16,7 @@ async fn send(rig: &Rig, audience: Audience, step: &str, send_at: Option<u64>) -
     let notification = Some(Notification { title: Some("For Ann".into()), ..Notification::default() });
     let content = Content { notification, ..Content::default() };
     let steps = vec![StepSpec { uses: step.into(), ..StepSpec::default() }];
-    let spec = Spec { content, steps, send_at, ttl_seconds: 3600, ..Spec::default() };
+    let spec = Spec { content: content.into(), steps, send_at, ttl_seconds: 3600, ..Spec::default() };
     let request = SendRequest { app: APP, spec, audience, label: None, idempotency: None };
     rig.pipeline.accept(request).await.unwrap().id
 }

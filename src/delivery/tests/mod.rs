@@ -209,7 +209,7 @@ impl Rig {
     /// Sends a greeting; the rest is as `spec` says.
     async fn send_so(&self, ids: &[&str], spec: Spec) -> Id {
         let notification = Some(Notification { title: Some("Hello".into()), ..Notification::default() });
-        let content = Content { notification, ..spec.content };
+        let content = Arc::new(Content { notification, ..Content::clone(&spec.content) });
         let request = SendRequest {
             app: APP,
             spec: Spec { content, ..spec },

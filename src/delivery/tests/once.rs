@@ -22,7 +22,13 @@ static OTHER: Descriptor =
 async fn send(world: &Batches, tokens: &[&str], key: Option<&str>, steps: Vec<StepSpec>) -> Id {
     let content = Content { collapse_key: key.map(str::to_owned), ..Content::default() };
     let delivery = Some(DeliveryMode::AtMostOnce);
-    world.rig.send_so(tokens, Spec { content, delivery, steps, ttl_seconds: 36_000, ..Spec::default() }).await
+    world
+        .rig
+        .send_so(
+            tokens,
+            Spec { content: content.into(), delivery, steps, ttl_seconds: 36_000, ..Spec::default() },
+        )
+        .await
 }
 
 /// How often the vendor was asked for a token.

@@ -46,7 +46,7 @@ async fn text(rig: &Rig, number: &str, uses: &[&str], delivery: Option<DeliveryM
     let request = SendRequest {
         app: APP,
         spec: Spec {
-            content: Content { notification, ..Content::default() },
+            content: Arc::new(Content { notification, ..Content::default() }),
             steps: uses.iter().map(step).collect(),
             delivery,
             ttl_seconds: 86_400,

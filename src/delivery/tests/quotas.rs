@@ -34,7 +34,7 @@ pub(super) const QUOTAS: &[Quota] =
 
 fn marketing() -> Spec {
     let content = Content { class: Class::Marketing, ..Content::default() };
-    Spec { content, ttl_seconds: 3600, ..Spec::default() }
+    Spec { content: content.into(), ttl_seconds: 3600, ..Spec::default() }
 }
 
 impl Rig {

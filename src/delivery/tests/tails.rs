@@ -430,7 +430,7 @@ async fn a_newer_message_of_a_key_waits_for_the_silent_target_alone() {
     let world = Mutes::new(vec!["mute-0".into(), "ok-0".into()]).await;
     let keyed = || {
         let content = Content { collapse_key: Some("score".into()), ..Content::default() };
-        Spec { content, ..Spec::default() }
+        Spec { content: content.into(), ..Spec::default() }
     };
     let older = world.send_so(&world.tokens, keyed()).await;
     world.until(older, 1, State::Accepted).await;

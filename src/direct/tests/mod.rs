@@ -62,7 +62,7 @@ impl World {
 
     async fn send_for(&self, n: usize, ttl_seconds: u32) -> String {
         let mut spec = Spec { ttl_seconds, ..Spec::default() };
-        spec.content.data.insert("n".to_owned(), n.to_string());
+        Arc::make_mut(&mut spec.content).data.insert("n".to_owned(), n.to_string());
         let request = SendRequest {
             app: self.app,
             spec,

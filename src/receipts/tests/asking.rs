@@ -147,7 +147,7 @@ impl Asking {
         let data = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
         let step = |uses: &&str| StepSpec { uses: (*uses).into(), ..StepSpec::default() };
         let spec = Spec {
-            content: Content { data, ..Content::default() },
+            content: Arc::new(Content { data, ..Content::default() }),
             steps: steps.iter().map(step).collect(),
             ttl_seconds,
             ..Spec::default()

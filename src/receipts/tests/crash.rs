@@ -130,7 +130,7 @@ async fn on_its_way(world: &World) -> u64 {
     let step = |uses: &str| StepSpec { uses: uses.into(), ..StepSpec::default() };
     let content = Content { data: BTreeMap::from([("k".into(), "v".into())]), ..Content::default() };
     let steps = ["played", "played_batch"].map(step).to_vec();
-    let spec = Spec { content, steps, ttl_seconds: 3600, ..Spec::default() };
+    let spec = Spec { content: content.into(), steps, ttl_seconds: 3600, ..Spec::default() };
     let new = NewMessage {
         id: message(),
         app: world.apps[0],
