@@ -31,7 +31,8 @@ pub(super) async fn check(channel: &Apns, context: &SendContext) -> CheckReport 
         let target = nobody(name);
         let batch = batch(&target);
         let rendered = payload::render(&batch, DEVICE, now);
-        let request = match rendered.and_then(|rendered| channel.request(&rendered, &target)) {
+        let request = match rendered.as_ref().map_err(Clone::clone).and_then(|r| channel.request(r, &target))
+        {
             Ok(request) => request,
             Err(unsendable) => return report(Some(unsendable.reason), unsendable.why, warnings),
         };

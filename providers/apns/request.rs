@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request as HttpRequest, Uri};
 use serde_json::{Value, json};
 
 use super::auth::Bearer;
@@ -18,12 +17,20 @@ use crate::kit::echo;
 use crate::kit::failure::Unsendable;
 use crate::kit::h2::Carrier;
 
+static PUSH_TYPE: HeaderName = HeaderName::from_static("apns-push-type");
+static TOPIC: HeaderName = HeaderName::from_static("apns-topic");
+static PRIORITY: HeaderName = HeaderName::from_static("apns-priority");
+static EXPIRATION: HeaderName = HeaderName::from_static("apns-expiration");
+static ID: HeaderName = HeaderName::from_static("apns-id");
+static COLLAPSE_ID: HeaderName = HeaderName::from_static("apns-collapse-id");
+
 /// A request that may be sent more than once.
 pub(super) struct Request<'a> {
     origin: &'a Origin,
     uri: Uri,
-    headers: HeaderMap,
-    body: Bytes,
+    rendered: &'a Rendered,
+    key: u128,
+    topic: HeaderValue,
     token: &'a str,
     asked: Asked,
 }
@@ -32,7 +39,7 @@ impl Apns {
     /// The request for one target, but for its authorization; or why there is none.
     pub(super) fn request<'a>(
         &'a self,
-        rendered: &Rendered,
+        rendered: &'a Rendered,
         target: &'a Target,
     ) -> Result<Request<'a>, Unsendable> {
         let refuse = |reason, why: &str| Unsendable::new(reason, why);
@@ -58,8 +65,7 @@ impl Apns {
             own_topic: own_topic.is_some(),
             both_stages: self.origins.len() > 1,
         };
-        let headers = headers(rendered, target.key, topic);
-        Ok(Request { origin, uri, headers, body: rendered.body.clone(), token, asked })
+        Ok(Request { origin, uri, rendered, key: target.key, topic, token, asked })
     }
 
     /// Posts a request; if our token is too old, once more with a new one; if the connection is of no more use, once
@@ -109,10 +115,10 @@ impl Apns {
         bearer: Option<&Bearer>,
         now: fn() -> SystemTime,
     ) -> (Reading, Option<Carrier>) {
-        let mut wire = HttpRequest::new(request.body.clone());
+        let mut wire = HttpRequest::new(request.rendered.body.clone());
         *wire.method_mut() = Method::POST;
         *wire.uri_mut() = request.uri.clone();
-        *wire.headers_mut() = request.headers.clone();
+        *wire.headers_mut() = request.headers();
         if let Some(bearer) = bearer {
             wire.headers_mut().insert(AUTHORIZATION, bearer.header.clone());
         }
@@ -144,7 +150,7 @@ impl Apns {
             Err(unsendable) => return refused(&unsendable),
         };
         let headers: serde_json::Map<String, Value> = request
-            .headers
+            .headers()
             .iter()
             .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into()))
             .collect();
@@ -167,33 +173,37 @@ impl Apns {
     }
 }
 
-fn headers(rendered: &Rendered, key: u128, topic: HeaderValue) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(10);
-    headers.insert("apns-push-type", HeaderValue::from_static(rendered.push_type.name()));
-    headers.insert("apns-topic", topic);
-    headers.insert("apns-priority", rendered.priority.clone());
-    headers.insert("apns-expiration", rendered.expiration.clone());
-    // Different for each request: kept out of HPACK's table, where it would only push out the others.
-    let unique = |text: String| {
-        let mut value = HeaderValue::try_from(text).ok()?;
-        value.set_sensitive(true);
-        Some(value)
-    };
-    if let Some(id) = unique(apns_id(key)) {
-        headers.insert("apns-id", id);
-    }
-    match &rendered.collapse_id {
-        Collapse::Never => {}
-        Collapse::Given(id) => {
-            headers.insert("apns-collapse-id", id.clone());
+impl Request<'_> {
+    /// All but its authorization.
+    fn headers(&self) -> HeaderMap {
+        let Self { rendered, key, .. } = *self;
+        let mut headers = HeaderMap::with_capacity(10);
+        headers.insert(&PUSH_TYPE, HeaderValue::from_static(rendered.push_type.name()));
+        headers.insert(&TOPIC, self.topic.clone());
+        headers.insert(&PRIORITY, rendered.priority.clone());
+        headers.insert(&EXPIRATION, rendered.expiration.clone());
+        // Different for each request: kept out of HPACK's table, where it would only push out the others.
+        let unique = |text: String| {
+            let mut value = HeaderValue::try_from(text).ok()?;
+            value.set_sensitive(true);
+            Some(value)
+        };
+        if let Some(id) = unique(apns_id(key)) {
+            headers.insert(&ID, id);
         }
-        Collapse::Delivery => {
-            if let Some(id) = unique(key_text(key)) {
-                headers.insert("apns-collapse-id", id);
+        match &rendered.collapse_id {
+            Collapse::Never => {}
+            Collapse::Given(id) => {
+                headers.insert(&COLLAPSE_ID, id.clone());
+            }
+            Collapse::Delivery => {
+                if let Some(id) = unique(key_text(key)) {
+                    headers.insert(&COLLAPSE_ID, id);
+                }
             }
         }
+        headers
     }
-    headers
 }
 
 fn retire(carrier: Option<&Carrier>) {
