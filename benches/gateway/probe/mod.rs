@@ -2,6 +2,7 @@
 //!
 //! Each runs in a process of its own, on the core of the gateway or on that of the others: this program calls itself.
 
+pub(crate) mod accept;
 pub(crate) mod adapter;
 pub(crate) mod db;
 mod echo;
@@ -74,9 +75,16 @@ pub(crate) struct Server {
     _child: Child,
 }
 
-/// Starts one that answers.
-pub(crate) async fn server(name: &str, core: Option<usize>) -> anyhow::Result<Server> {
+/// Starts one that answers, told what to do on its standard input.
+pub(crate) async fn server<T: Serialize>(
+    name: &str,
+    core: Option<usize>,
+    task: &T,
+) -> anyhow::Result<Server> {
     let mut child = part(name, core)?;
+    let mut input = child.stdin.take().context("a standard input was asked for")?;
+    input.write_all(&serde_json::to_vec(task)?).await?;
+    drop(input);
     let output = child.stdout.take().context("a standard output was asked for")?;
     let mut origin = String::new();
     BufReader::new(output).read_line(&mut origin).await?;
@@ -101,10 +109,12 @@ pub(crate) fn serve(name: &str) -> anyhow::Result<()> {
         "db" => say(&runtime.block_on(db::run(told()?))?),
         "load" => say(&runtime.block_on(load::run(told()?))?),
         "echo" => runtime.block_on(echo::serve()),
+        "websockets" => runtime.block_on(echo::websockets()),
         "receipts" => runtime.block_on(receipts::run()),
         "sockets" => runtime.block_on(sockets::run()),
         "rows" => say(&runtime.block_on(rows::run(told()?))?),
         "http" => runtime.block_on(http::serve()),
+        "accept" => runtime.block_on(accept::serve(told()?)),
         _ => anyhow::bail!("there is no part {name}"),
     }
 }

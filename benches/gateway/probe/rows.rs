@@ -3,6 +3,9 @@
 
 use std::path::PathBuf;
 
+use anyhow::ensure;
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use rand::seq::SliceRandom as _;
 use serde::{Deserialize, Serialize};
 use sqlx::query_builder::QueryBuilder;
@@ -29,6 +32,8 @@ pub(crate) enum What {
     Insert,
     /// Receipts of it.
     Update,
+    /// Receipts that name tokens: their devices are found and their rows read before.
+    Receipts,
 }
 
 pub(super) async fn run(task: Task) -> anyhow::Result<Reached> {
@@ -38,11 +43,12 @@ pub(super) async fn run(task: Task) -> anyhow::Result<Reached> {
     let mut targets: Vec<u64> = (0..task.rows).collect();
     let reached = match task.what {
         What::Insert => measured(insert(&mut db, &targets)).await?,
-        What::Update => {
+        What::Update | What::Receipts => {
             insert(&mut db, &targets).await?;
+            register(&mut db, &targets).await?;
             sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut db).await?;
             targets.shuffle(&mut rand::rng());
-            measured(update(&mut db, &targets)).await?
+            measured(update(&mut db, &targets, matches!(task.what, What::Receipts))).await?
         }
     };
     db.close().await?;
@@ -56,6 +62,9 @@ async fn create(db: &mut SqliteConnection) -> anyhow::Result<()> {
         reason INTEGER, channel INTEGER NOT NULL, vendor_id BLOB, updated_ms INTEGER NOT NULL, accepted_ms INTEGER,
         delivered_ms INTEGER, trail BLOB, PRIMARY KEY (message, target)) STRICT, WITHOUT ROWID;
         CREATE INDEX deliveries_by_target ON deliveries (target, message);
+        CREATE TABLE addresses (device INTEGER PRIMARY KEY, provider TEXT NOT NULL, kind TEXT NOT NULL, token TEXT NOT NULL,
+            token_hash BLOB NOT NULL) STRICT;
+        CREATE UNIQUE INDEX addresses_by_token ON addresses (provider, kind, token_hash);
         CREATE TABLE counters (state INTEGER PRIMARY KEY, n INTEGER NOT NULL);
         INSERT INTO counters VALUES (1, 0), (2, 0)";
     sqlx::raw_sql(sql).execute(db).await?;
@@ -80,9 +89,51 @@ async fn insert(db: &mut SqliteConnection, targets: &[u64]) -> anyhow::Result<u6
     Ok(targets.len() as u64)
 }
 
-async fn update(db: &mut SqliteConnection, targets: &[u64]) -> anyhow::Result<u64> {
+/// What the vendor calls a target; as stored, half of it.
+fn token_hash(target: u64) -> String {
+    HEXLOWER.encode(&digest(&SHA256, &target.to_le_bytes()).as_ref()[..16])
+}
+
+/// The targets' addresses.
+async fn register(db: &mut SqliteConnection, targets: &[u64]) -> anyhow::Result<()> {
+    for part in targets.chunks(ROWS) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO addresses (device, provider, kind, token, token_hash) SELECT column1, 'huawei', 'token', column2, unhex(column2) FROM (",
+        );
+        query.push_values(part, |mut row, target| {
+            row.push_bind(*target as i64).push_bind(token_hash(*target));
+        });
+        query.push(")").build().persistent(false).execute(&mut *db).await?;
+    }
+    Ok(())
+}
+
+/// Whom a report is about, and what is written of them.
+async fn read(db: &mut SqliteConnection, targets: &[u64]) -> anyhow::Result<()> {
+    let tokens: Vec<String> = targets.iter().map(|target| token_hash(*target)).collect();
+    let sql = "SELECT json_group_array(json_array(t.value, a.device)) FROM json_each(?1) AS t
+         CROSS JOIN addresses AS a ON a.provider = 'huawei' AND a.kind = 'token' AND a.token_hash = unhex(t.value)";
+    let found: String =
+        sqlx::query_scalar(sql).bind(serde_json::to_string(&tokens)?).fetch_one(&mut *db).await?;
+    let found: Vec<(String, u64)> = serde_json::from_str(&found)?;
+    ensure!(found.len() == targets.len(), "{} of {} tokens are known", found.len(), targets.len());
+    let devices: Vec<u64> = found.into_iter().map(|(_, device)| device).collect();
+    let sql = "SELECT json_group_array(json_array(d.target, d.state, d.channel, hex(d.vendor_id), d.accepted_ms, hex(d.trail)))
+         FROM json_each(?1) AS t CROSS JOIN deliveries AS d ON d.message = 1 AND d.target = t.value";
+    let rows: String =
+        sqlx::query_scalar(sql).bind(serde_json::to_string(&devices)?).fetch_one(&mut *db).await?;
+    let rows: Vec<(u64, u8, i64, String, u64, String)> = serde_json::from_str(&rows)?;
+    ensure!(rows.iter().all(|(_, state, ..)| *state == 1), "each is reported once");
+    Ok(())
+}
+
+/// Deliveries that have come; `told` by the vendor's word for them.
+async fn update(db: &mut SqliteConnection, targets: &[u64], told: bool) -> anyhow::Result<u64> {
     for part in targets.chunks(ROWS) {
         let mut transaction = db.begin().await?;
+        if told {
+            read(&mut transaction, part).await?;
+        }
         let query = sqlx::query(
             "UPDATE deliveries SET state = 2, updated_ms = 1000, delivered_ms = 1000, trail = CAST(trail || x'0a02e8070102' AS BLOB)
              WHERE message = 1 AND target IN (SELECT value FROM json_each(?1))",

@@ -32,7 +32,7 @@ const CALLERS: usize = 32;
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Who the phones are.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Phones {
     /// Host and port.
     pub(crate) origin: String,

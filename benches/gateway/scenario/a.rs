@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::machine::{self, Look, Noise};
 use crate::probe::load::{self, Seen};
-use crate::probe::{self, db};
+use crate::probe::{self, accept, db};
 use crate::report::{Good, Report};
 use crate::rounds::{Rounds, number};
 use crate::world::{Cores, World};
@@ -63,6 +63,9 @@ async fn messages(world: &World) -> anyhow::Result<u64> {
 struct Round {
     http: Seen,
     db: Seen,
+    /// Both and a look-up, in one process.
+    least: Seen,
+    least_cpu_us: f64,
     ours: Seen,
     cpu_us: f64,
     noise: Noise,
@@ -79,12 +82,13 @@ async fn round(world: &World, seconds: f64, number: u64) -> anyhow::Result<Round
     let (others, own) = (Cores::Apart.of_others(), Cores::Apart.of_gateway());
     let look = Look::now(&world.pids())?;
     let task = calls(world, ABREAST, seconds, number);
-    let server = probe::server("http", own).await?;
+    let server = probe::server("http", own, &()).await?;
     let http: Seen =
         probe::run("load", others, &load::Task { origin: server.origin.clone(), ..task.clone() }).await?;
     drop(server);
     let rows = db::Task { dir: world.dir().to_owned(), spec: task.body.clone(), abreast: ABREAST, seconds };
     let db: Seen = probe::run("db", own, &rows).await?;
+    let (least, least_cpu_us) = least(world, &task).await?;
     let pid = world.gateway_pid()?;
     let (before, stored) = (machine::cpu(pid)?, messages(world).await?);
     let ours: Seen = probe::run("load", others, &task).await?;
@@ -92,7 +96,19 @@ async fn round(world: &World, seconds: f64, number: u64) -> anyhow::Result<Round
     let stored = messages(world).await? - stored;
     ensure!(stored == ours.calls, "{} calls were answered, {stored} messages are stored", ours.calls);
     let noise = look.noise(&world.pids(), world.dir())?;
-    Ok(Round { http, db, ours, cpu_us: cpu.as_secs_f64() * 1e6 / ours.calls as f64, noise })
+    let cpu_us = cpu.as_secs_f64() * 1e6 / ours.calls as f64;
+    Ok(Round { http, db, least, least_cpu_us, ours, cpu_us, noise })
+}
+
+/// The least that an accept is: how many, and CPU for each.
+async fn least(world: &World, calls: &load::Task) -> anyhow::Result<(Seen, f64)> {
+    let task = accept::Task { dir: world.dir().to_owned(), devices: DEVICES };
+    let server = probe::server("accept", Cores::Apart.of_gateway(), &task).await?;
+    let before = machine::cpu(server.pid)?;
+    let calls = load::Task { origin: server.origin.clone(), ..calls.clone() };
+    let seen: Seen = probe::run("load", Cores::Apart.of_others(), &calls).await?;
+    let cpu = machine::cpu(server.pid)? - before;
+    Ok((seen, cpu.as_secs_f64() * 1e6 / seen.calls as f64))
 }
 
 pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
@@ -107,9 +123,11 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     for turn in 1..=rounds {
         let round = round(&slow, seconds, turn).await?;
         bench.say(&format!(
-            "round {turn} of {rounds}: http {}/s, database {}/s, gateway {}/s with {:.1} µs each, {}",
+            "round {turn} of {rounds}: http {}/s, database {}/s, the least {}/s with {:.1} µs each, gateway {}/s with {:.1} µs each, {}",
             number(round.http.rate()),
             number(round.db.rate()),
+            number(round.least.rate()),
+            round.least_cpu_us,
             number(round.ours.rate()),
             round.cpu_us,
             round.ours.text()
@@ -126,6 +144,16 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     report.ratio = all(&|round| round.ours.rate() / round.ceiling()).median();
     (report.target, report.good, report.verified) = (0.6, Good::AtLeast, true);
     report.also("CPU of the gateway", format!("{:.1} µs an accept", all(&|round| round.cpu_us).median()));
+    report.also(
+        "the least that an accept is: its hashes, its device and its rows, nothing decided",
+        format!(
+            "{}/s, {:.1} µs of CPU each: {:.2} of the ceiling; the gateway {:.2} of it",
+            number(all(&|round| round.least.rate()).median()),
+            all(&|round| round.least_cpu_us).median(),
+            all(&|round| round.least.rate() / round.ceiling()).median(),
+            all(&|round| round.ours.rate() / round.least.rate()).median(),
+        ),
+    );
     let p99 = all(&|round| round.ours.p99 / round.db.p99).median();
     report.also("latency at 64 callers", found.last().map(|round| round.ours.text()).unwrap_or_default());
     report.also("p99 by that of the bare database", format!("{p99:.2} (target ≤ 2)"));

@@ -48,7 +48,9 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let secrets = register(bench, &world, plan.phones).await?;
     let mut found = Found::default();
     for round in 1..=plan.rounds {
-        let bare = echo(plan, round).await?;
+        let tcp = bare("echo", plan, Phones { source: 10 + round, ..Phones::default() }).await?;
+        let phones = Phones { secrets: secrets.clone(), source: 50 + round, ..Phones::default() };
+        let sockets = bare("websockets", plan, phones).await?;
         // Memory that an earlier round gave back would hide what this one takes.
         world.stop_gateway()?;
         world.start_gateway().await?;
@@ -56,14 +58,16 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
         let ours =
             gateway(&world, plan, Phones { origin, secrets: secrets.clone(), source: 100 + round }).await?;
         bench.say(&format!(
-            "round {round} of {rounds}: bare {} bytes and {} connects/s, gateway {} bytes and {} connects/s; to all {}/s",
-            number(bare.bytes),
-            number(bare.connects.rate()),
+            "round {round} of {rounds}: bare {} bytes and {} connects/s, bare WebSockets {} bytes and {} connects/s, gateway {} bytes and {} connects/s; to all {}/s",
+            number(tcp.bytes),
+            number(tcp.connects.rate()),
+            number(sockets.bytes),
+            number(sockets.connects.rate()),
             number(ours.held.bytes),
             number(ours.held.connects.rate()),
             number(ours.to_all)
         ));
-        found.push(&bare, ours);
+        found.push(&tcp, &sockets, ours);
     }
     found.report(bench, plan)
 }
@@ -104,9 +108,10 @@ async fn settled(pid: u32) -> anyhow::Result<u64> {
     machine::resident(pid)
 }
 
-async fn echo(plan: Plan, round: u8) -> anyhow::Result<Held> {
-    let server = probe::server("echo", Cores::Apart.of_gateway()).await?;
-    let phones = Phones { origin: server.origin.clone(), secrets: Vec::new(), source: 10 + round };
+/// A server that does nothing else.
+async fn bare(server: &str, plan: Plan, phones: Phones) -> anyhow::Result<Held> {
+    let server = probe::server(server, Cores::Apart.of_gateway(), &()).await?;
+    let phones = Phones { origin: server.origin.clone(), ..phones };
     let mut client = Client::start(Cores::Apart.of_others(), &phones).await?;
     held(&mut client, server.pid, plan.phones).await
 }
@@ -166,6 +171,9 @@ struct Found {
     connect_ratios: Rounds,
     connects: Rounds,
     bare_connects: Rounds,
+    socket_bytes: Rounds,
+    socket_ratios: Rounds,
+    socket_connects: Rounds,
     to_all: Rounds,
     to_all_cpu: Rounds,
     polls: Rounds,
@@ -173,7 +181,10 @@ struct Found {
 }
 
 impl Found {
-    fn push(&mut self, bare: &Held, ours: Turn) {
+    fn push(&mut self, bare: &Held, sockets: &Held, ours: Turn) {
+        self.socket_bytes.push(sockets.bytes);
+        self.socket_connects.push(sockets.connects.rate());
+        self.socket_ratios.push(ours.held.connects.rate() / sockets.connects.rate());
         self.bytes.push(ours.held.bytes);
         self.bare_bytes.push(bare.bytes);
         self.connect_ratios.push(ours.held.connects.rate() / bare.connects.rate());
@@ -196,6 +207,16 @@ impl Found {
         (report.target, report.good, report.verified) = (1.0, Good::AtMost, true);
         let bare = number(self.bare_bytes.median());
         report.also("a bare TCP server, which keeps nothing of a connection", format!("{bare} bytes"));
+        report.also(
+            "a bare WebSocket server",
+            format!(
+                "{} bytes; {} connects/s: {:.2} of bare TCP; the gateway {:.2} of it",
+                number(self.socket_bytes.median()),
+                number(self.socket_connects.median()),
+                self.socket_connects.median() / self.bare_connects.median(),
+                self.socket_ratios.median()
+            ),
+        );
         report.also(
             "connects",
             format!(

@@ -47,22 +47,26 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
         let look = Look::now(&world.pids())?;
         let task = rows::Task { dir: world.dir().to_owned(), rows: count as u64, what: rows::What::Update };
         let bare: Reached = probe::run("rows", Cores::Apart.of_gateway(), &task).await?;
+        let task = rows::Task { what: rows::What::Receipts, ..task };
+        let least: Reached = probe::run("rows", Cores::Apart.of_gateway(), &task).await?;
         let at_rest = phones.at_rest(&world).await?;
         let alone = b::turn(&world, count).await?;
         let (beside, late) = phones.beside(&world, alone.rate()).await?;
         let noise = look.noise(&world.pids(), world.dir())?;
         bench.say(&format!(
-            "round {round} of {rounds}: {} receipts/s taken, {} merged with {:.1} µs each; bare updates {}/s with {:.1} µs; sends {}/s, with receipts {}/s, others {:.0} %",
+            "round {round} of {rounds}: {} receipts/s taken, {} merged with {:.1} µs each; bare updates {}/s with {:.1} µs, with look-ups {}/s with {:.1} µs; sends {}/s, with receipts {}/s, others {:.0} %",
             number(at_rest.told.receipts as f64 / at_rest.told.seconds),
             number(at_rest.merged_rate),
             at_rest.cpu_us,
             number(bare.rate()),
             bare.cpu_us(),
+            number(least.rate()),
+            least.cpu_us(),
             number(alone.rate()),
             number(beside.rate()),
             noise.foreign * 100.0
         ));
-        found.push(&bare, &at_rest, (alone.rate(), beside.rate(), late), noise);
+        found.push((&bare, &least), &at_rest, (alone.rate(), beside.rate(), late), noise);
     }
     found.report(bench, count)
 }
@@ -174,6 +178,9 @@ struct Found {
     merged: Rounds,
     bare: Rounds,
     bare_cpu: Rounds,
+    /// Devices found and rows read before, and nothing else.
+    least: Rounds,
+    least_cpu: Rounds,
     cpu: Rounds,
     door: Rounds,
     taken: Rounds,
@@ -187,7 +194,7 @@ struct Found {
 impl Found {
     fn push(
         &mut self,
-        bare: &Reached,
+        (bare, least): (&Reached, &Reached),
         at_rest: &AtRest,
         (alone, beside, late): (f64, f64, Duration),
         noise: Noise,
@@ -195,6 +202,8 @@ impl Found {
         self.ratios.push(at_rest.merged_rate / bare.rate());
         self.merged.push(at_rest.merged_rate);
         self.bare.push(bare.rate());
+        self.least.push(least.rate());
+        self.least_cpu.push(least.cpu_us());
         self.bare_cpu.push(bare.cpu_us());
         self.cpu.push(at_rest.cpu_us);
         if let Some(door) = at_rest.door_us {
@@ -226,6 +235,16 @@ impl Found {
         report.also(
             "CPU of door and merge",
             format!("{:.1} µs a receipt; bare update {:.1} µs", self.cpu.median(), self.bare_cpu.median()),
+        );
+        report.also(
+            "the least that a merge is: its devices found by token, their rows read and updated",
+            format!(
+                "{}/s, {:.1} µs of CPU each: {:.2} of the bare updates; the gateway {:.2} of it",
+                number(self.least.median()),
+                self.least_cpu.median(),
+                self.least.median() / self.bare.median(),
+                self.merged.median() / self.least.median()
+            ),
         );
         let (taken, refused) = (number(self.taken.median()), self.refused);
         report.also("taken", format!("{taken} receipts/s; {refused} calls were told to come again"));
