@@ -3,6 +3,7 @@
 //!
 //! At drop both are stopped; a gateway that does not end cleanly, or whose counters are not its rows, fails its test.
 
+use std::fs::{self, File};
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -39,8 +40,16 @@ pub(crate) struct World {
     pub(crate) more: Vec<&'static str>,
     gateway: Option<Child>,
     sandbox: Child,
-    ports: (u16, u16),
+    ports: (Port, Port),
     dir: tempfile::TempDir,
+}
+
+/// A port that no other test is given meanwhile: nobody listens on it yet when it is chosen, nor while a gateway is started
+/// again, and whoever came second would wait for a server that cannot start.
+struct Port {
+    number: u16,
+    /// Locked.
+    _claim: File,
 }
 
 /// An answer: status and JSON body (`null` where it is none).
@@ -53,9 +62,9 @@ impl World {
     /// Starts both, and an app named `it` with an FCM channel at the sandbox.
     pub(crate) async fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let ports = (free_port(), free_port());
-        let (url, sandbox_url) = (local(ports.0), local(ports.1));
-        let played = ["sandbox", "--listen", &address(ports.1)];
+        let ports = (Port::free(), Port::free());
+        let (url, sandbox_url) = (local(ports.0.number), local(ports.1.number));
+        let played = ["sandbox", "--listen", &address(ports.1.number)];
         let sandbox = program("", &played, &dir.path().join("sandbox"), "sandbox").spawn().unwrap();
         let made = Command::new(env!("CARGO_BIN_EXE_anypush"))
             .args(["keys", "create", "--admin", "--name", "test", "--json", "--data-dir"])
@@ -105,7 +114,7 @@ impl World {
         if self.gateway.is_some() {
             return;
         }
-        let listen = address(self.ports.0);
+        let listen = address(self.ports.0.number);
         let args: Vec<_> =
             ["serve", "--listen", &listen].into_iter().chain(self.more.iter().copied()).collect();
         let mut program = program(self.before, &args, &self.dir.path().join("gateway"), "gateway");
@@ -443,14 +452,19 @@ fn terminate(child: &Child) {
     assert!(done.success());
 }
 
-/// A port that nobody listens on, and that the system gives to no outgoing connection: the gateway takes it only later,
-/// and on a busy machine a port of that range is somebody's by then.
-fn free_port() -> u16 {
-    loop {
-        // Each `RandomState` has keys of its own.
-        let port = 10_000 + (RandomState::new().hash_one(0) % 22_000) as u16;
-        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return port;
+impl Port {
+    /// One that nobody listens on, and that the system gives to no outgoing connection: the gateway takes it only later,
+    /// and on a busy machine a port of that range is somebody's by then.
+    fn free() -> Self {
+        let claims = Path::new(env!("CARGO_TARGET_TMPDIR")).join("ports");
+        fs::create_dir_all(&claims).unwrap();
+        loop {
+            // Each `RandomState` has keys of its own.
+            let number = 10_000 + (RandomState::new().hash_one(0) % 22_000) as u16;
+            let claim = File::create(claims.join(number.to_string())).unwrap();
+            if claim.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
+                return Self { number, _claim: claim };
+            }
         }
     }
 }
