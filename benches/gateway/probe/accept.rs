@@ -118,21 +118,22 @@ async fn take(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), StatusCode> {
-    let gone = |_| StatusCode::INTERNAL_SERVER_ERROR;
     let call: Value = serde_json::from_slice(&body).map_err(|_| StatusCode::BAD_REQUEST)?;
     let name = call["to"]["device_ids"][0].as_str().ok_or(StatusCode::BAD_REQUEST)?.to_owned();
     let key = headers.get("idempotency-key").ok_or(StatusCode::BAD_REQUEST)?;
     let (key, hash) = (sha256(key.as_bytes()), sha256(&body));
-    let (answer, found) = oneshot::channel();
-    ways.look_up.send((name, answer)).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    let device = found.await.map_err(gone)?;
+    let device = ask(&ways.look_up, name).await?;
     let id = ways.next.fetch_add(1, Ordering::Relaxed);
     let page = [&[7; 32][..], &device.to_le_bytes()].concat();
-    let message = Message { id, spec: call.to_string(), key, hash, page };
-    let (answer, written) = oneshot::channel();
-    ways.write.send((message, answer)).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
-    written.await.map_err(gone)?;
+    ask(&ways.write, Message { id, spec: call.to_string(), key, hash, page }).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"id": format!("msg_{id:026}"), "state": "sending"}))))
+}
+
+/// Waits for what is answered.
+async fn ask<Q, A>(way: &mpsc::Sender<Asked<Q, A>>, question: Q) -> Result<A, StatusCode> {
+    let (answer, answered) = oneshot::channel();
+    way.send((question, answer)).await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    answered.await.map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// Finds devices with their addresses.
