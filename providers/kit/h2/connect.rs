@@ -1,29 +1,20 @@
 //! Opens one connection: name, TCP, TLS where asked for, HTTP/2.
 
-use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use http_body_util::Full;
-use hyper::client::conn::http2::{Builder, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use url::{Host, Url};
 
 use super::H2Options;
+use super::drive::{Opened, speak};
 use super::errors::refuses_certificate;
-use super::heard::{Heard, LastWords};
 use crate::kit::egress::{Egress, Refused};
 use crate::kit::failure::{TransportError, TransportErrorKind, chain};
 use crate::kit::http::CONNECT_TIMEOUT;
@@ -35,10 +26,6 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// TLS and HTTP/2 together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A connection that is silent this long is pinged, also when idle: a dead one is found before it is needed.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Where to connect, and how.
 pub(super) struct Connector {
     host: String,
@@ -48,15 +35,6 @@ pub(super) struct Connector {
     egress: Egress,
     /// What the guard says of the address as it is written.
     permitted: Result<(), Refused>,
-}
-
-/// A connection that stands.
-pub(super) struct Opened {
-    pub(super) sender: SendRequest<Full<Bytes>>,
-    pub(super) peer_limit: Arc<AtomicUsize>,
-    pub(super) last_words: LastWords,
-    /// Ends when the connection does; must be driven for anything to happen.
-    pub(super) driver: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl Connector {
@@ -108,46 +86,15 @@ impl Connector {
     }
 
     async fn handshake(&self, tcp: TcpStream) -> Result<Opened, String> {
-        let Some((connector, name)) = &self.tls else { return self.http2(tcp).await };
+        let Some((connector, name)) = &self.tls else {
+            return speak(tcp, self.one_stream_first).await;
+        };
         let stream =
             connector.connect(name.clone(), tcp).await.map_err(|error| format!("TLS: {}", chain(&error)))?;
         if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
             return Err("the peer does not speak HTTP/2".to_owned());
         }
-        self.http2(stream).await
-    }
-
-    async fn http2<S>(&self, stream: S) -> Result<Opened, String>
-    where
-        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let last_words = LastWords::default();
-        let stream = Heard::new(stream, last_words.clone());
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder
-            .timer(TokioTimer::new())
-            .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_TIMEOUT)
-            .keep_alive_while_idle(true);
-        if self.one_stream_first {
-            builder.initial_max_send_streams(1);
-        }
-        let (sender, mut connection) =
-            builder.handshake(TokioIo::new(stream)).await.map_err(|error| chain(&error))?;
-        let peer_limit = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
-        let seen = peer_limit.clone();
-        let driver = Box::pin(async move {
-            let end = poll_fn(|context| {
-                let end = Pin::new(&mut connection).poll(context);
-                seen.store(connection.current_max_send_streams(), Ordering::Relaxed);
-                end
-            })
-            .await;
-            if let Err(error) = end {
-                tracing::debug!(error = %chain(&error), "a connection ended");
-            }
-        });
-        Ok(Opened { sender, peer_limit, last_words, driver })
+        speak(stream, self.one_stream_first).await
     }
 
     fn error(&self, detail: impl std::fmt::Display) -> TransportError {

@@ -1,34 +1,34 @@
 //! What a broken exchange says about the request.
 
-use std::error::Error;
+use ::h2::{Error, Reason};
 
 use super::streams::Lease;
 use crate::kit::failure::{TransportError, TransportErrorKind, chain};
 
 /// The exchange broke before the head of an answer came.
-pub(super) fn before_answer(error: &hyper::Error, lease: &Lease) -> TransportError {
-    let text = chain(error);
+pub(super) fn before_answer(error: &Error, lease: &Lease) -> TransportError {
     if is_unprocessed(error) {
-        return TransportError::new(TransportErrorKind::NotProcessed, text).farewell(farewell(error));
+        return TransportError::new(TransportErrorKind::NotProcessed, chain(error)).farewell(farewell(error));
     }
-    if refuses_certificate(lease.last_words()) {
-        return TransportError::new(TransportErrorKind::CertificateRefused, lease.last_words());
-    }
-    // What our own side refuses was not written.
-    let kind = if error.is_user() { TransportErrorKind::NotSent } else { TransportErrorKind::MaybeSent };
-    TransportError::new(kind, text)
+    certificate_refused(lease)
+        .unwrap_or_else(|| TransportError::new(TransportErrorKind::MaybeSent, chain(error)))
+}
+
+/// What the end of the connection says, where it is because of our certificate.
+pub(super) fn certificate_refused(lease: &Lease) -> Option<TransportError> {
+    let words = lease.last_words();
+    refuses_certificate(words).then(|| TransportError::new(TransportErrorKind::CertificateRefused, words))
 }
 
 /// The exchange broke after the head of an answer: the vendor has acted.
-pub(super) fn within_answer(error: &hyper::Error) -> TransportError {
+pub(super) fn within_answer(error: &Error) -> TransportError {
     TransportError::new(TransportErrorKind::MaybeSent, chain(error))
 }
 
 /// RFC 9113 §8.7: a stream above a GOAWAY's last id and one reset with REFUSED_STREAM were not processed. `h2` ends
 /// exactly the streams above the last id with the peer's GOAWAY; the others end as broken pipes.
-fn is_unprocessed(error: &hyper::Error) -> bool {
-    let Some(error) = find(error) else { return false };
-    let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+fn is_unprocessed(error: &Error) -> bool {
+    let refused = error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM);
     error.is_remote() && (error.is_go_away() || refused)
 }
 
@@ -51,21 +51,9 @@ pub(super) fn refuses_certificate(text: &str) -> bool {
 }
 
 /// The debug data of the GOAWAY that ended a request. `h2` shows it as a quoted byte string at the end of its text.
-fn farewell(error: &hyper::Error) -> Option<String> {
-    let error = find(error).filter(|error| error.is_go_away() && error.is_remote())?;
-    let text = error.to_string();
+fn farewell(error: &Error) -> Option<String> {
+    let text = (error.is_go_away() && error.is_remote()).then(|| error.to_string())?;
     let quoted = text.split_once("(b\"")?.1.strip_suffix("\")")?;
     let said = quoted.replace("\\\"", "\"").replace("\\\\", "\\");
     (!said.is_empty()).then_some(said)
-}
-
-fn find<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a h2::Error> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<h2::Error>() {
-            return Some(found);
-        }
-        next = error.source();
-    }
-    None
 }

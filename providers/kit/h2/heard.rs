@@ -1,8 +1,9 @@
-//! A stream that remembers why it could not be read any more. What runs HTTP/2 over it tells its requests only that the
-//! connection is gone; that the peer refused our certificate stands in the error of the stream alone.
+//! A stream that notices what it reads. What runs HTTP/2 over it tells its requests only that the connection is gone;
+//! that the peer refused our certificate stands in the error of the stream alone. And who is heard is alive.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
@@ -10,37 +11,57 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::kit::failure::chain;
 
-/// Why a connection could not be read any more, once it could not.
-pub(super) type LastWords = Arc<OnceLock<String>>;
-
-/// See the module.
-pub(super) struct Heard<S> {
-    stream: S,
-    last_words: LastWords,
+/// What was heard from a peer.
+#[derive(Default)]
+pub(super) struct Heard {
+    lately: AtomicBool,
+    last_words: OnceLock<String>,
 }
 
-impl<S> Heard<S> {
-    pub(super) fn new(stream: S, last_words: LastWords) -> Self {
-        Self { stream, last_words }
+impl Heard {
+    /// Whether anything came since this was asked last.
+    pub(super) fn lately(&self) -> bool {
+        self.lately.swap(false, Ordering::Relaxed)
+    }
+
+    /// Why the connection could not be read any more; empty as long as it can, and where it ended well.
+    pub(super) fn last_words(&self) -> &str {
+        self.last_words.get().map_or("", String::as_str)
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Heard<S> {
+/// See the module.
+pub(super) struct Listening<S> {
+    stream: S,
+    heard: Arc<Heard>,
+}
+
+impl<S> Listening<S> {
+    pub(super) fn new(stream: S, heard: Arc<Heard>) -> Self {
+        Self { stream, heard }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Listening<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if let Poll::Ready(Err(error)) = &read {
-            // The first is the cause.
-            let _ = self.last_words.set(chain(error));
+        match &read {
+            Poll::Ready(Ok(())) => self.heard.lately.store(true, Ordering::Relaxed),
+            Poll::Ready(Err(error)) => {
+                // The first is the cause.
+                let _ = self.heard.last_words.set(chain(error));
+            }
+            Poll::Pending => {}
         }
         read
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Heard<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Listening<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

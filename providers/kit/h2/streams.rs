@@ -13,20 +13,21 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use ::h2::client::{ResponseFuture, SendRequest};
 use bytes::Bytes;
-use http::Response;
-use http_body_util::Full;
-use hyper::client::conn::http2::SendRequest;
+use http::{HeaderValue, Request, Response, header};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::H2Options;
-use super::connect::{Connector, Opened};
-use super::heard::LastWords;
+use super::connect::Connector;
+use super::drive::Opened;
+use super::heard::Heard;
 use crate::kit::failure::{TransportError, TransportErrorKind};
 
 /// After a further connection could not be opened, this long none is tried while others live.
@@ -53,11 +54,10 @@ type Waiting = oneshot::Sender<Result<Lease, TransportError>>;
 
 struct Connection {
     id: u64,
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Bytes>,
     in_use: usize,
-    /// The peer's SETTINGS_MAX_CONCURRENT_STREAMS as last seen by the connection's task.
     peer_limit: Arc<AtomicUsize>,
-    last_words: LastWords,
+    heard: Arc<Heard>,
     /// It has carried an answer that [`H2Options::warmed_by`] lets pass.
     warm: bool,
 }
@@ -110,11 +110,11 @@ impl Streams {
         let connection = state
             .live
             .iter_mut()
-            .filter(|connection| connection.has_room(&self.options) && !connection.sender.is_closed())
+            .filter(|connection| connection.has_room(&self.options))
             .min_by_key(|connection| connection.in_use)?;
         connection.in_use += 1;
-        let (id, last_words) = (connection.id, connection.last_words.clone());
-        Some(Lease { streams: self.clone(), id, sender: connection.sender.clone(), last_words })
+        let (id, heard) = (connection.id, connection.heard.clone());
+        Some(Lease { streams: self.clone(), id, sender: connection.sender.clone(), heard })
     }
 
     /// Changes something and hands what is free to the first in line.
@@ -142,7 +142,6 @@ impl Streams {
     }
 
     fn open_if_needed(self: &Arc<Self>, state: &mut State) {
-        state.live.retain(|connection| !connection.sender.is_closed());
         let failed_lately = state.open_failed_at.is_some_and(|at| at.elapsed() < REOPEN_AFTER);
         if !state.waiting.is_empty()
             && !state.opening
@@ -160,8 +159,8 @@ impl Streams {
         let streams = self.clone();
         tokio::spawn(async move {
             match streams.connector.open().await {
-                Ok(Opened { sender, peer_limit, last_words, driver }) => {
-                    let id = streams.opened(sender, peer_limit, last_words);
+                Ok(Opened { sender, peer_limit, heard, driver }) => {
+                    let id = streams.opened(sender, peer_limit, heard);
                     let weak = Arc::downgrade(&streams);
                     drop(streams);
                     driver.await;
@@ -176,9 +175,9 @@ impl Streams {
 
     fn opened(
         self: &Arc<Self>,
-        sender: SendRequest<Full<Bytes>>,
+        sender: SendRequest<Bytes>,
         peer_limit: Arc<AtomicUsize>,
-        last_words: LastWords,
+        heard: Arc<Heard>,
     ) -> u64 {
         let mut id = 0;
         self.change(|state| {
@@ -186,7 +185,7 @@ impl Streams {
             state.next_id += 1;
             state.opening = false;
             state.open_failed_at = None;
-            state.live.push(Connection { id, sender, in_use: 0, peer_limit, last_words, warm: false });
+            state.live.push(Connection { id, sender, in_use: 0, peer_limit, heard, warm: false });
         });
         id
     }
@@ -196,7 +195,6 @@ impl Streams {
         let mut state = self.lock();
         state.opening = false;
         state.open_failed_at = Some(Instant::now());
-        state.live.retain(|connection| !connection.sender.is_closed());
         // Those who can still get a stream of another connection go on waiting for it.
         let hopeless =
             if state.live.is_empty() { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
@@ -211,11 +209,35 @@ impl Streams {
 pub(super) struct Lease {
     streams: Arc<Streams>,
     id: u64,
-    pub(super) sender: SendRequest<Full<Bytes>>,
-    last_words: LastWords,
+    sender: SendRequest<Bytes>,
+    heard: Arc<Heard>,
 }
 
 impl Lease {
+    /// Whether the connection still takes requests. One that does not gets no more of them.
+    pub(super) async fn takes_requests(&mut self) -> bool {
+        let takes = poll_fn(|context| self.sender.poll_ready(context)).await.is_ok();
+        if !takes {
+            self.carrier().retire();
+        }
+        takes
+    }
+
+    /// Sends a request. An error means that nothing of it left.
+    pub(super) fn send(&mut self, request: Request<Bytes>) -> Result<ResponseFuture, ::h2::Error> {
+        let (mut head, body) = request.into_parts();
+        if !body.is_empty() {
+            head.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(body.len()));
+        }
+        let (answer, mut stream) =
+            self.sender.send_request(Request::from_parts(head, ()), body.is_empty())?;
+        if !body.is_empty() {
+            // If the stream is gone already, the answer says why.
+            let _ = stream.send_data(body, true);
+        }
+        Ok(answer)
+    }
+
     /// The connection has carried an answer: its whole budget may be used from the first good one on.
     pub(super) fn answered(&self, answer: &Response<Bytes>) {
         if self.streams.options.warmed_by.is_some_and(|warms| warms(answer)) {
@@ -225,7 +247,7 @@ impl Lease {
 
     /// Why the connection ended; empty if it has not, or nothing went wrong.
     pub(super) fn last_words(&self) -> &str {
-        self.last_words.get().map_or("", String::as_str)
+        self.heard.last_words()
     }
 
     /// Which connection it is.

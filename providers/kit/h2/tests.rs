@@ -89,6 +89,16 @@ async fn a_connection_that_breaks_leaves_doubt_and_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_connection_that_takes_nothing_more_is_replaced_before_anything_is_sent() {
+    let peer = peer(100, |_, _| Does::AnswerAndLeave).await;
+    let pool = pool(&peer.base, quick());
+    for number in 1..=5 {
+        assert_eq!(pool.send(request(&peer.base)).await.unwrap().status(), StatusCode::OK);
+        assert_eq!(peer.connections.load(Ordering::SeqCst), number);
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_breaks_off_leaves_doubt() {
     let peer = peer(100, |_, _| Does::HeadOnly).await;
     let error = pool(&peer.base, quick()).send(request(&peer.base)).await.unwrap_err();

@@ -19,6 +19,8 @@ pub(crate) enum Does {
     Answer(Duration),
     /// Answers with this status, this header and this body, at once.
     Reply(u16, (&'static str, &'static str), &'static str),
+    /// Answers 200 `ok` and takes no further request: GOAWAY, as before a planned restart.
+    AnswerAndLeave,
     /// REFUSED_STREAM.
     Refuse,
     /// Closes the connection without a word.
@@ -77,8 +79,10 @@ async fn serve(
     while let Some(Ok((_, respond))) = connection.accept().await {
         let doing = does(number);
         number += 1;
-        if let Does::HangUp = doing {
-            return;
+        match doing {
+            Does::HangUp => return,
+            Does::AnswerAndLeave => connection.graceful_shutdown(),
+            _ => {}
         }
         most_streams.fetch_max(active.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
         tokio::spawn(act(doing, respond, active.clone()));
@@ -89,10 +93,9 @@ async fn act(doing: Does, mut respond: SendResponse<Bytes>, active: Arc<AtomicU3
     match doing {
         Does::Answer(after) => {
             tokio::time::sleep(after).await;
-            let mut body = respond.send_response(Response::new(()), false).unwrap();
-            active.fetch_sub(1, Ordering::SeqCst);
-            body.send_data(Bytes::from_static(b"ok"), true).unwrap();
+            answer(&mut respond, &active);
         }
+        Does::AnswerAndLeave => answer(&mut respond, &active),
         Does::Reply(status, (name, value), body) => {
             let head = Response::builder().status(status).header(name, value).body(()).unwrap();
             let mut stream = respond.send_response(head, body.is_empty()).unwrap();
@@ -109,6 +112,12 @@ async fn act(doing: Does, mut respond: SendResponse<Bytes>, active: Arc<AtomicU3
         }
         Does::HangUp => {}
     }
+}
+
+fn answer(respond: &mut SendResponse<Bytes>, active: &AtomicU32) {
+    let mut body = respond.send_response(Response::new(()), false).unwrap();
+    active.fetch_sub(1, Ordering::SeqCst);
+    body.send_data(Bytes::from_static(b"ok"), true).unwrap();
 }
 
 /// Starts a peer that takes one request on each connection and closes it with GOAWAY: last stream 0, NO_ERROR, and these
