@@ -14,6 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use super::linger::Lingering;
+
 /// Longest time until the head of a request is whole.
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// Most bytes of all headers.
@@ -58,7 +60,9 @@ impl Connections {
                 Ok((stream, peer)) => {
                     let _ = stream.set_nodelay(true);
                     let router = self.router.clone();
-                    self.tracker.spawn(serve(stream, Peer(peer.ip()), router, self.end.clone()));
+                    let serving =
+                        serve(stream, Peer(peer.ip()), router, self.tracker.clone(), self.end.clone());
+                    self.tracker.spawn(serving);
                 }
                 Err(error) => {
                     // Out of file descriptors: those in use will be given back; spinning would only burn the CPU.
@@ -98,7 +102,7 @@ async fn begins(stream: &TcpStream) -> std::io::Result<()> {
     }
 }
 
-async fn serve(stream: TcpStream, peer: Peer, router: Router, end: CancellationToken) {
+async fn serve(stream: TcpStream, peer: Peer, router: Router, tracker: TaskTracker, end: CancellationToken) {
     tokio::select! {
         spoken = tokio::time::timeout(HEAD_TIME, begins(&stream)) => match spoken {
             Ok(Ok(())) => {}
@@ -123,7 +127,7 @@ async fn serve(stream: TcpStream, peer: Peer, router: Router, end: CancellationT
         .keep_alive_timeout(Duration::from_secs(20));
     let service = TowerToHyperService::new(router.map_request(move |mut request: Request<_>| {
         request.extensions_mut().insert(peer);
-        request
+        Lingering::of(request, &tracker)
     }));
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);

@@ -26,6 +26,7 @@ pub(crate) mod json;
 mod key;
 pub mod keys;
 pub(crate) mod limits;
+mod linger;
 pub(crate) mod messages;
 mod ndjson;
 pub mod ops;

@@ -11,6 +11,9 @@ use crate::contract::NDJSON;
 use crate::sending::fcm_device;
 use crate::world::World;
 
+/// Bytes of a batch that is too large.
+const LARGE: usize = 9 << 20;
+
 fn line(key: &str, device: &str) -> Value {
     json!({"idempotency_key": key, "to": {"device_ids": [device]}, "data": {"key": key}})
 }
@@ -96,9 +99,8 @@ async fn lines_that_are_sent_again_with_their_keys_get_the_same_answers_and_send
 async fn what_is_too_much_is_told_and_what_came_before_it_stands() {
     let world = World::start().await;
     let auth = format!("Bearer {}", world.api_key);
-    // Announced and not sent: who still sends when the connection is closed may not hear the answer.
-    let headers = [("authorization", auth.as_str()), ("content-type", NDJSON), ("content-length", "9437184")];
-    let (refused, _) = world.raw(Method::POST, "/v1/messages/batch", &headers, Vec::new()).await;
+    let kinds = [("authorization", auth.as_str()), ("content-type", NDJSON)];
+    let (refused, _) = world.raw(Method::POST, "/v1/messages/batch", &kinds, vec![b' '; LARGE]).await;
     assert_eq!(
         (refused.status, &refused.body["code"]),
         (StatusCode::PAYLOAD_TOO_LARGE, &json!("body_too_large"))
@@ -110,6 +112,30 @@ async fn what_is_too_much_is_told_and_what_came_before_it_stands() {
     let answers = send(&world, lines).await;
     assert_eq!(answers.len(), 10_001);
     assert_eq!(told(&answers)[9_999..], [(9_999, 422, "invalid_field"), (10_000, 413, "too_many_lines")]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_sends_everything_before_it_listens_is_told_why_it_was_refused() {
+    let world = World::start().await;
+    let address = world.url.trim_start_matches("http://").to_owned();
+    for (key, status) in [(world.api_key.as_str(), "413"), ("nobody", "401")] {
+        let head = format!(
+            "POST /v1/messages/batch HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\n\
+             Content-Type: {NDJSON}\r\nContent-Length: {LARGE}\r\nConnection: close\r\n\r\n",
+        );
+        let address = address.clone();
+        let answer = tokio::task::spawn_blocking(move || {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&vec![b' '; LARGE]).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        });
+        let answer = answer.await.unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
