@@ -4,9 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::watch;
-
 use super::auth::DeviceAuth;
+use super::bell::{Bell, Signal};
 use super::body::Bodies;
 use super::quiet::Quiet;
 use super::window::Window;
@@ -22,12 +21,15 @@ const MOST_RECALLS: usize = 1000;
 /// were superseded.
 #[derive(Debug, Clone, Default)]
 pub struct Hub {
-    seats: Arc<Mutex<HashMap<u64, Place>>>,
+    seats: Seats,
     next: Arc<AtomicU64>,
     auth: DeviceAuth,
     quiet: Quiet,
     bodies: Bodies,
 }
+
+/// The hub's sides of all seats.
+type Seats = Arc<Mutex<HashMap<u64, Place>>>;
 
 /// The hub's side of a seat.
 #[derive(Debug)]
@@ -38,41 +40,28 @@ struct Place {
     recalls: Option<Vec<Id>>,
     /// What single requests of the phone acknowledge for this connection; absent where it does that itself.
     window: Option<Arc<Window>>,
-    sender: watch::Sender<Signal>,
-}
-
-/// What a connection is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    /// Look into the inbox: the number only grows.
-    Inbox(u64),
-    /// A newer connection of the same device has taken over.
-    Superseded,
-    /// The device or its secret is no longer valid.
-    Revoked,
+    bell: Arc<Bell>,
 }
 
 /// A connection's place; given up when dropped.
 #[derive(Debug)]
 pub struct Seat {
-    hub: Hub,
+    seats: Seats,
     device: u64,
     number: u64,
-    /// Changes when there is something to do. The hub sends; the connection reads; when the hub's side is gone the
-    /// last signal stays readable.
-    pub signal: watch::Receiver<Signal>,
+    bell: Arc<Bell>,
 }
 
 impl Hub {
     /// Takes the device's seat from whoever has it.
     pub fn sit(&self, device: u64) -> Seat {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, signal) = watch::channel(Signal::Inbox(0));
-        let place = Place { number, doubtful: false, recalls: None, window: None, sender };
+        let bell = Arc::new(Bell::default());
+        let place = Place { number, doubtful: false, recalls: None, window: None, bell: Arc::clone(&bell) };
         if let Some(old) = self.seats().insert(device, place) {
-            old.sender.send_replace(Signal::Superseded);
+            old.bell.ring(Signal::Superseded);
         }
-        Seat { hub: self.clone(), device, number, signal }
+        Seat { seats: Arc::clone(&self.seats), device, number, bell }
     }
 
     /// Whether the device is connected to this node, and not in doubt.
@@ -88,11 +77,7 @@ impl Hub {
         for device in devices {
             quiet.disturb(device);
             if let Some(place) = seats.get(&device) {
-                place.sender.send_modify(|signal| {
-                    if let Signal::Inbox(n) = signal {
-                        *n += 1;
-                    }
-                });
+                place.bell.ring(Signal::Inbox);
             }
         }
     }
@@ -107,11 +92,7 @@ impl Hub {
                 continue;
             };
             recalls.push(message);
-            place.sender.send_modify(|signal| {
-                if let Signal::Inbox(n) = signal {
-                    *n += 1;
-                }
-            });
+            place.bell.ring(Signal::Inbox);
             told.insert(device);
         }
         told
@@ -135,7 +116,7 @@ impl Hub {
         self.auth.forget(device);
         self.quiet.lock().disturb(device);
         if let Some(place) = self.seats().remove(&device) {
-            place.sender.send_replace(Signal::Revoked);
+            place.bell.ring(Signal::Revoked);
         }
     }
 
@@ -160,11 +141,25 @@ impl Hub {
     }
 
     fn seats(&self) -> MutexGuard<'_, HashMap<u64, Place>> {
-        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.seats)
     }
 }
 
+fn locked(seats: &Seats) -> MutexGuard<'_, HashMap<u64, Place>> {
+    seats.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Seat {
+    /// Waits until the hub has something to say; cancel safe.
+    pub(super) async fn called(&self) {
+        self.bell.rung().await;
+    }
+
+    /// What the hub said last.
+    pub(super) fn told(&self) -> Signal {
+        self.bell.says()
+    }
+
     /// Says that this connection can tell its phone of recalls.
     pub fn hear_recalls(&self) {
         self.place(|place| place.recalls = Some(Vec::new()));
@@ -184,7 +179,7 @@ impl Seat {
 
     /// The hub's side, while this seat is the device's newest.
     fn place(&self, act: impl FnOnce(&mut Place)) {
-        if let Some(place) = self.hub.seats().get_mut(&self.device)
+        if let Some(place) = locked(&self.seats).get_mut(&self.device)
             && place.number == self.number
         {
             act(place);
@@ -200,7 +195,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut seats = self.hub.seats();
+        let mut seats = locked(&self.seats);
         if seats.get(&self.device).is_some_and(|place| place.number == self.number) {
             seats.remove(&self.device);
         }
@@ -209,6 +204,8 @@ impl Drop for Seat {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -216,13 +213,13 @@ mod tests {
         let hub = Hub::default();
         let old = hub.sit(7);
         let new = hub.sit(7);
-        assert_eq!(*old.signal.borrow(), Signal::Superseded);
+        assert_eq!(old.told(), Signal::Superseded);
         drop(old);
         assert!(hub.is_connected(7));
         hub.wake([7, 8]);
-        assert_eq!(*new.signal.borrow(), Signal::Inbox(1));
+        assert_eq!((new.called().now_or_never(), new.told()), (Some(()), Signal::Inbox));
         hub.revoke(7);
-        assert_eq!(*new.signal.borrow(), Signal::Revoked);
+        assert_eq!(new.told(), Signal::Revoked);
         assert_eq!(hub.connected(), 0);
     }
 
@@ -232,7 +229,7 @@ mod tests {
         let (hears, polls) = (hub.sit(7), hub.sit(8));
         hears.hear_recalls();
         assert_eq!(hub.recall([7, 8, 9], Id(5)), HashSet::from([7]));
-        assert_eq!(*hears.signal.borrow(), Signal::Inbox(1));
+        assert_eq!((hears.called().now_or_never(), hears.told()), (Some(()), Signal::Inbox));
         assert_eq!((hears.take_recalls(), hears.take_recalls()), (vec![Id(5)], vec![]));
         assert!(polls.take_recalls().is_empty());
         let newer = hub.sit(7);

@@ -6,6 +6,7 @@
 
 mod ask;
 mod auth;
+mod bell;
 mod body;
 mod cursor;
 mod frame;
@@ -34,7 +35,7 @@ use anypush_providers::contract::{AddressSpec, Capabilities, Descriptor, Receipt
 
 pub use auth::{DeviceAuth, Phone};
 pub use body::{is_too_large, preview};
-pub use hub::{Hub, Seat, Signal};
+pub use hub::{Hub, Seat};
 pub use routes::routes;
 
 use crate::app::Gateway;

@@ -15,8 +15,8 @@ use anypush_providers::contract::Class;
 
 use super::ask::{self, fresh};
 use super::auth::{self, Caller, Phone};
+use super::bell::Signal;
 use super::cursor;
-use super::hub::{Seat, Signal};
 use super::tuning::{Heartbeat, next_poll_seconds};
 use crate::api::problem::{Answer, Problem};
 use crate::app::Gateway;
@@ -127,16 +127,16 @@ impl Poll<'_> {
     /// socket of this device end; it is given up when the phone hangs up, because then this is dropped.
     async fn wait(&self, longest: Duration) -> Answer<Waited> {
         let until = Instant::now() + longest;
-        let mut seat = self.gateway.hub.sit(self.phone.device);
+        let seat = self.gateway.hub.sit(self.phone.device);
         if !self.gateway.hub.auth().is_current(self.phone) {
             return Err(auth::wrong());
         }
         self.acknowledge().await?;
         loop {
-            match told(&mut seat) {
+            match seat.told() {
                 Signal::Superseded => return Ok(Waited::Superseded),
                 Signal::Revoked => return Err(auth::wrong()),
-                Signal::Inbox(_) => {}
+                Signal::Inbox => {}
             }
             if let Some(entries) = self.look().await? {
                 return Ok(Waited::Messages(entries));
@@ -144,7 +144,7 @@ impl Poll<'_> {
             tokio::select! {
                 biased;
                 () = self.gateway.tasks.stopped() => return Ok(Waited::Nothing),
-                changed = timeout_at(until, seat.signal.changed()) => {
+                changed = timeout_at(until, seat.called()) => {
                     if changed.is_err() {
                         return Ok(Waited::Nothing);
                     }
@@ -178,8 +178,4 @@ impl Poll<'_> {
             heartbeat: Heartbeat::of(&gateway.settings),
         }))
     }
-}
-
-fn told(seat: &mut Seat) -> Signal {
-    *seat.signal.borrow_and_update()
 }

@@ -13,8 +13,9 @@ use futures_util::FutureExt as _;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::auth::Phone;
+use super::bell::Signal;
 use super::frame::{self, Asks};
-use super::hub::{Seat, Signal};
+use super::hub::Seat;
 use super::session::{Session, Verdict};
 use super::tuning::{DRAIN_MS, Heartbeat, WRITE_BLOCKED};
 use crate::app::Gateway;
@@ -82,30 +83,39 @@ struct Connection {
     doubted: bool,
 }
 
-/// Serves a phone until one of the two has enough.
-pub(super) async fn serve(socket: WebSocket, gateway: Arc<Gateway>, phone: Arc<Phone>) {
+/// Serves a phone until one of the two has enough. What is made before the future begins is in it once; it would be there
+/// twice otherwise.
+pub(super) fn serve(
+    socket: WebSocket,
+    gateway: Arc<Gateway>,
+    phone: Arc<Phone>,
+) -> impl Future<Output = ()> + Send + 'static {
     // Shutdown waits until this is dropped.
-    let _under_way = gateway.tasks.guard();
-    let seat = gateway.hub.sit(phone.device);
-    seat.hear_recalls();
-    let heartbeat = Heartbeat::of(&gateway.settings);
-    let session = Session::new(heartbeat.silence_ms(), 0);
-    let began = Instant::now();
-    let mut connection = Connection { gateway, phone, socket, seat, session, began, doubted: false };
-    let end = match connection.run(heartbeat).await {
-        Ok(()) => End::Gone,
-        Err(end) => end,
-    };
-    Box::pin(connection.part(end)).await;
+    let under_way = gateway.tasks.guard();
+    let mut connection = Connection::new(socket, gateway, phone);
+    async move {
+        let _under_way = &under_way;
+        let end = match connection.run().await {
+            Ok(()) => End::Gone,
+            Err(end) => end,
+        };
+        Box::pin(connection.part(end)).await;
+    }
 }
 
 impl Connection {
-    async fn run(&mut self, heartbeat: Heartbeat) -> Result<(), End> {
+    fn new(socket: WebSocket, gateway: Arc<Gateway>, phone: Arc<Phone>) -> Self {
+        let seat = gateway.hub.sit(phone.device);
+        seat.hear_recalls();
+        let session = Session::new(Heartbeat::of(&gateway.settings).silence_ms(), 0);
+        Self { gateway, phone, socket, seat, session, began: Instant::now(), doubted: false }
+    }
+
+    async fn run(&mut self) -> Result<(), End> {
         if !self.gateway.hub.auth().is_current(&self.phone) {
             return Err(End::Revoked);
         }
-        let hello = frame::hello(&self.phone, 0, heartbeat, self.gateway.settings.node);
-        Box::pin(self.send(format!(r#"{{"hello":{hello}}}"#))).await?;
+        Box::pin(self.greet()).await?;
         let mut timer = Box::pin(sleep_until(self.began));
         loop {
             // Boxed: an idle phone should not pay for the room that reading and writing takes.
@@ -119,7 +129,7 @@ impl Connection {
             tokio::select! {
                 biased;
                 () = tasks.stopped() => return Err(End::Drain),
-                _ = self.seat.signal.changed() => {
+                () = self.seat.called() => {
                     self.told()?;
                     Box::pin(self.tell_recalls()).await?;
                 }
@@ -133,9 +143,15 @@ impl Connection {
         }
     }
 
+    async fn greet(&mut self) -> Result<(), End> {
+        let heartbeat = Heartbeat::of(&self.gateway.settings);
+        let hello = frame::hello(&self.phone, 0, heartbeat, self.gateway.settings.node);
+        self.send(format!(r#"{{"hello":{hello}}}"#)).await
+    }
+
     fn told(&mut self) -> Result<(), End> {
-        match *self.seat.signal.borrow_and_update() {
-            Signal::Inbox(_) => self.session.woken(),
+        match self.seat.told() {
+            Signal::Inbox => self.session.woken(),
             Signal::Superseded => return Err(End::Superseded),
             Signal::Revoked => return Err(End::Revoked),
         }

@@ -23,7 +23,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::auth::{Caller, Phone};
-use super::hub::{Seat, Signal};
+use super::bell::Signal;
+use super::hub::Seat;
 use super::session::{Session, Verdict};
 use super::tuning::{DRAIN_MS, Heartbeat, WRITE_BLOCKED};
 use super::window::Window;
@@ -192,7 +193,7 @@ impl Events {
             tokio::select! {
                 biased;
                 () = self.out.closed() => return Err(End::Gone),
-                _ = self.seat.signal.changed() => {
+                () = self.seat.called() => {
                     self.told()?;
                     self.tell_recalls().await?;
                 }
@@ -216,8 +217,8 @@ impl Events {
     }
 
     fn told(&mut self) -> Result<(), End> {
-        match *self.seat.signal.borrow_and_update() {
-            Signal::Inbox(_) => self.window.with(Session::woken),
+        match self.seat.told() {
+            Signal::Inbox => self.window.with(Session::woken),
             Signal::Superseded => return Err(End::Superseded),
             Signal::Revoked => return Err(End::Revoked),
         }
