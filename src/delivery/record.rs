@@ -22,8 +22,10 @@ const ENOUGH: usize = 1000;
 const ENOUGH_BESIDE_SHORT: usize = 250;
 /// For how long after the last of a short page more are expected.
 const SHORT_FOR: Duration = Duration::from_secs(1);
-/// How long changes of a campaign are gathered.
+/// How long changes of a campaign are gathered at the most.
 const GATHER: Duration = Duration::from_millis(250);
+/// Where none came for so long, no more are waited for.
+const PAUSE: Duration = Duration::from_millis(16);
 /// How long changes that a person waits for are gathered.
 const GATHER_URGENT: Duration = Duration::from_millis(5);
 /// How often the lane of campaigns is looked into while a transaction is gathered: to be woken for each of its change sets
@@ -146,18 +148,21 @@ impl Lanes {
     /// Gathers what else belongs into the transaction.
     async fn gather(&mut self, batch: &mut Batch) {
         let started = Instant::now();
+        let mut came = started;
         loop {
             while let Ok(entry) = self.short.try_recv() {
                 batch.add(self.short(entry));
             }
+            let now = Instant::now();
             while batch.changes.events.len() < self.enough()
                 && let Ok(entry) = self.rest.try_recv()
             {
                 self.owes_rest = false;
+                came = now;
                 batch.add(entry);
             }
-            let now = Instant::now();
-            let until = started + if batch.urgent { GATHER_URGENT } else { GATHER };
+            let until =
+                if batch.urgent { started + GATHER_URGENT } else { (started + GATHER).min(came + PAUSE) };
             let is_over = self.rest.is_closed() && self.rest.is_empty();
             if batch.changes.events.len() >= self.enough() || now >= until || is_over {
                 return;
@@ -236,4 +241,46 @@ async fn write(store: &dyn Store, changes: Changes) -> bool {
 /// A work item that is done, and nothing else.
 pub(super) fn done(id: Id) -> Changes {
     Changes { work_done: vec![id], ..Changes::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::delivery::state::{Event, State};
+
+    fn outcome() -> Changes {
+        Changes { events: vec![Event::new((Id(1), 1), State::Accepted, 1, 0)], ..Changes::default() }
+    }
+
+    /// How long a transaction is gathered where an outcome comes every so often.
+    async fn gathered(every: Duration) -> Duration {
+        let ((_short, of_short), (rest, of_rest)) =
+            (Recorder::new(UNWRITTEN_SHORT), Recorder::new(UNWRITTEN));
+        let mut lanes =
+            Lanes { short: of_short, rest: of_rest, short_until: Instant::now(), owes_rest: false };
+        let campaign = async {
+            loop {
+                rest.push(outcome(), false).await;
+                tokio::time::sleep(every).await;
+            }
+        };
+        let began = Instant::now();
+        let transaction = async {
+            let mut batch = Batch::default();
+            batch.add(lanes.first().await.unwrap());
+            lanes.gather(&mut batch).await;
+        };
+        tokio::select! {
+            () = campaign => {}
+            () = transaction => {}
+        }
+        began.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn outcomes_are_gathered_while_they_come_and_written_once_they_pause() {
+        let (coming, pausing) = (Duration::from_millis(10), Duration::from_millis(100));
+        assert!((GATHER..=GATHER + LOOK).contains(&gathered(coming).await));
+        assert!((PAUSE..=PAUSE + LOOK).contains(&gathered(pausing).await));
+    }
 }
