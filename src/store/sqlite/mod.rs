@@ -80,8 +80,10 @@ use self::readers::{Readers, Together};
 pub(crate) use self::session::hex;
 use self::session::{Session, Sql};
 use self::writer::{Claim, Function, Inbox, Job};
+use crate::ids::Id;
 use crate::store::{
-    AcceptAnswer, Changes, DeviceRecord, NewMessage, Result, SendAddress, StoreError, TargetDevice,
+    AcceptAnswer, Changes, DeviceRecord, MessageRecord, NewMessage, Result, SendAddress, StoreError,
+    TargetDevice,
 };
 
 /// What close() waits for: the writer, then the checkpointer, which is told to stop.
@@ -100,11 +102,13 @@ struct LookUps {
     addresses: Together<(i64, String), u64, SendAddress>,
     /// What waits in inboxes.
     inboxes: Together<(), inbox::Wanted, inbox::Waits>,
+    /// Messages by id.
+    messages: Together<(), Id, MessageRecord>,
 }
 
 impl LookUps {
     /// How many connections they keep.
-    const CONNECTIONS: u32 = 4;
+    const CONNECTIONS: u32 = 5;
 
     fn begin(readers: &Readers) -> Self {
         Self {
@@ -112,6 +116,7 @@ impl LookUps {
             phones: Together::begin(readers.clone(), audience::PHONES),
             addresses: Together::begin(readers.clone(), audience::ADDRESSES),
             inboxes: Together::begin(readers.clone(), inbox::INBOXES),
+            messages: Together::begin(readers.clone(), reads::MESSAGES),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
+use super::readers::LookUp;
 use super::rows;
 use super::session::{Session, Sql, int, json};
 use crate::delivery::page::Page;
@@ -24,10 +25,21 @@ macro_rules! delivery_columns {
     };
 }
 
-/// A message by id.
-pub(super) async fn message(session: &mut Session, id: Id) -> Sql<Option<MessageRecord>> {
-    let query = sqlx::query(concat!("SELECT ", message_columns!(), " FROM messages WHERE id = ?1"));
-    session.row(query.bind(id.0)).await?.as_ref().map(rows::message).transpose()
+/// Messages by id: a page of a short queue needs one each.
+pub(super) const MESSAGES: LookUp<(), Id, MessageRecord> = LookUp {
+    find: |session, (), ids| Box::pin(messages_by_id(session, ids)),
+    by: |message| &message.id,
+    abreast: 64,
+};
+
+async fn messages_by_id(session: &mut Session, ids: &[Id]) -> Sql<Vec<MessageRecord>> {
+    let query = sqlx::query(concat!(
+        "SELECT ",
+        message_columns!(),
+        " FROM messages WHERE id IN (SELECT value FROM json_each(?1))"
+    ));
+    let ids: Vec<i64> = ids.iter().map(|id| id.0).collect();
+    session.rows(query.bind(json(&ids))).await?.iter().map(rows::message).collect()
 }
 
 /// An app's messages before one, newest first.

@@ -355,7 +355,7 @@ impl Store for SqliteStore {
     }
 
     async fn message(&self, id: Id) -> Result<Option<MessageRecord>> {
-        self.read(async |s| reads::message(s, id).await).await
+        Ok(self.look_ups.messages.ask((), &[id]).await?.pop())
     }
 
     async fn messages(
