@@ -16,8 +16,9 @@ use anypush_providers::contract::Class;
 use super::ask::{self, fresh};
 use super::auth::{self, Caller, Phone};
 use super::bell::Signal;
-use super::cursor;
+use super::session::Load;
 use super::tuning::{Heartbeat, next_poll_seconds};
+use super::{cursor, quiet};
 use crate::api::problem::{Answer, Problem};
 use crate::app::Gateway;
 use crate::store::{Ack, InboxEntry};
@@ -112,15 +113,9 @@ impl Poll<'_> {
 
     /// What is pending, from the beginning: a position may become visible after a larger one.
     async fn look(&self) -> Answer<Option<Vec<InboxEntry>>> {
-        let (device, now_ms) = (self.phone.device, self.gateway.clock.now_ms());
-        let quiet = self.gateway.hub.quiet();
-        let Some(look) = quiet.look(device, now_ms) else { return Ok(None) };
-        let entries = self.gateway.store.inbox(device, 0, self.limit, now_ms).await?;
-        if entries.is_empty() {
-            quiet.note(device, look, now_ms);
-            return Ok(None);
-        }
-        Ok(Some(entries))
+        let load = Load { after: 0, limit: self.limit };
+        let entries = quiet::pending(self.gateway, self.phone.device, load).await?;
+        Ok((!entries.is_empty()).then_some(entries))
     }
 
     /// The same, waiting until there is something. The seat is what the hub wakes and what makes an older poll or

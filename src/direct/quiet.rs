@@ -1,7 +1,11 @@
-//! Which inboxes are known to be empty, so that a phone that comes by and asks costs no store read.
+//! Which inboxes are known to be empty, so that a phone that comes by and asks, or connects again, costs no store read.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::session::Load;
+use crate::app::Gateway;
+use crate::store::{self, InboxEntry};
 
 /// Devices share a count of disturbances with others: a collision costs one read too many.
 const COUNTS: usize = 4096;
@@ -9,6 +13,17 @@ const COUNTS: usize = 4096;
 const MOST: usize = 1 << 20;
 /// How long a note is believed, should a disturbance ever get lost.
 const BELIEVED_MS: u64 = 15 * 60 * 1000;
+
+/// What is pending for a device. The store is not asked where it is known that nothing is.
+pub(super) async fn pending(gateway: &Gateway, device: u64, load: Load) -> store::Result<Vec<InboxEntry>> {
+    let (quiet, now_ms) = (gateway.hub.quiet(), gateway.clock.now_ms());
+    let Some(look) = quiet.look(device, now_ms) else { return Ok(Vec::new()) };
+    let entries = gateway.store.inbox(device, load.after, load.limit, now_ms).await?;
+    if load.after == 0 && entries.is_empty() {
+        quiet.note(device, look, now_ms);
+    }
+    Ok(entries)
+}
 
 /// Notes about empty inboxes. Cloning shares them.
 #[derive(Debug, Clone)]

@@ -16,6 +16,7 @@ use super::auth::Phone;
 use super::bell::Signal;
 use super::frame::{self, Asks};
 use super::hub::Seat;
+use super::quiet;
 use super::session::{Session, Verdict};
 use super::tuning::{DRAIN_MS, Heartbeat, WRITE_BLOCKED};
 use crate::app::Gateway;
@@ -172,8 +173,7 @@ impl Connection {
     async fn hand_out(&mut self) -> Result<(), End> {
         let device = self.phone.device;
         while let Some(load) = self.session.wants() {
-            let now_ms = self.gateway.clock.now_ms();
-            let entries = self.gateway.store.inbox(device, load.after, load.limit, now_ms).await?;
+            let entries = quiet::pending(&self.gateway, device, load).await?;
             let now = self.now();
             for entry in self.session.loaded(load, entries, now) {
                 let bodies = self.gateway.hub.bodies();

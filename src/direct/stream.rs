@@ -28,7 +28,7 @@ use super::hub::Seat;
 use super::session::{Session, Verdict};
 use super::tuning::{DRAIN_MS, Heartbeat, WRITE_BLOCKED};
 use super::window::Window;
-use super::{ask, cursor, frame, origin};
+use super::{ask, cursor, frame, origin, quiet};
 use crate::api::problem::{Answer, Problem};
 use crate::app::Gateway;
 use crate::store::{Ack, StoreError};
@@ -239,8 +239,7 @@ impl Events {
     async fn hand_out(&mut self) -> Result<(), End> {
         let device = self.phone.device;
         while let Some(load) = self.window.with(|session| session.wants()) {
-            let now_ms = self.gateway.clock.now_ms();
-            let entries = self.gateway.store.inbox(device, load.after, load.limit, now_ms).await?;
+            let entries = quiet::pending(&self.gateway, device, load).await?;
             let now = self.now();
             for entry in self.window.with(|session| session.loaded(load, entries, now)) {
                 let bodies = self.gateway.hub.bodies();

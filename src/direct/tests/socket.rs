@@ -113,6 +113,22 @@ async fn what_came_while_offline_comes_in_order_and_once_acknowledged_no_more() 
 }
 
 #[tokio::test]
+async fn who_connects_again_to_an_empty_inbox_costs_no_read_and_gets_what_comes() {
+    let world = World::new().await;
+    world.connect().await.is_quiet().await;
+    world.connected(0).await;
+    let (quiet, now_ms) = (world.gateway.hub.quiet(), world.gateway.clock.now_ms());
+    assert!(quiet.look(world.device.seq, now_ms).is_none(), "now it is known to be empty");
+    let mut phone = world.connect().await;
+    phone.is_quiet().await;
+    world.send(1).await;
+    assert_eq!(number(&phone.message().await), 1);
+    drop(phone);
+    world.connected(0).await;
+    assert_eq!(number(&world.connect().await.message().await), 1, "it was not acknowledged");
+}
+
+#[tokio::test]
 async fn what_was_handed_out_and_not_acknowledged_comes_again_under_the_same_name() {
     let world = World::new().await;
     world.send(1).await;
