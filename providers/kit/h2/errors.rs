@@ -5,6 +5,13 @@ use ::h2::{Error, Reason};
 use super::streams::Lease;
 use crate::kit::failure::{TransportError, TransportErrorKind, chain};
 
+/// The connection ended just before it took the request: nothing of it left.
+pub(super) fn not_taken(error: &Error, lease: &Lease) -> TransportError {
+    lease.carrier().retire();
+    certificate_refused(lease)
+        .unwrap_or_else(|| TransportError::new(TransportErrorKind::NotSent, chain(error)))
+}
+
 /// The exchange broke before the head of an answer came.
 pub(super) fn before_answer(error: &Error, lease: &Lease) -> TransportError {
     if is_unprocessed(error) {

@@ -26,12 +26,13 @@ use self::connect::Connector;
 pub use self::streams::Carrier;
 use self::streams::{Lease, Streams};
 use super::egress::Egress;
-use super::failure::{TransportError, TransportErrorKind, chain};
+use super::failure::{TransportError, TransportErrorKind};
 use super::http::{DEFAULT_REQUEST_TIMEOUT, MAX_BODY_BYTES, too_long};
 use super::tls::Identity;
 
-/// A request that a dying connection does not take goes to another one, this many times.
-const MAX_HANDOVERS: u32 = 3;
+/// A request that a dying connection does not take goes to another one: as often as there may be connections, and this
+/// many times more.
+const MORE_HANDOVERS: usize = 2;
 
 /// How a pool is made.
 #[derive(Debug, Clone)]
@@ -72,6 +73,7 @@ impl Default for H2Options {
 pub struct H2Pool {
     streams: Arc<Streams>,
     request_timeout: Duration,
+    handovers: usize,
 }
 
 impl H2Pool {
@@ -80,7 +82,8 @@ impl H2Pool {
     pub fn new(base: &Url, options: H2Options) -> Result<Self, String> {
         let connector = Connector::new(base, &options)?;
         let request_timeout = options.request_timeout;
-        Ok(Self { streams: Arc::new(Streams::new(connector, options)), request_timeout })
+        let handovers = options.max_connections + MORE_HANDOVERS;
+        Ok(Self { streams: Arc::new(Streams::new(connector, options)), request_timeout, handovers })
     }
 
     /// Sends a request, whose URI must be absolute and of this origin, and reads the whole answer
@@ -117,7 +120,7 @@ impl H2Pool {
         handed_over.store(true, Ordering::Relaxed);
         let answer = lease
             .send(request)
-            .map_err(|error| TransportError::new(TransportErrorKind::NotSent, chain(&error)))?
+            .map_err(|error| errors::not_taken(&error, &lease))?
             .await
             .map_err(|error| errors::before_answer(&error, &lease))?;
         let (head, body) = answer.into_parts();
@@ -128,7 +131,7 @@ impl H2Pool {
 
     /// A stream of a connection that still takes requests.
     async fn ready(&self) -> Result<Lease, TransportError> {
-        for _ in 0..MAX_HANDOVERS {
+        for _ in 0..self.handovers {
             let mut lease = self.streams.lease().await?;
             if lease.takes_requests().await {
                 return Ok(lease);
@@ -139,7 +142,7 @@ impl H2Pool {
         }
         Err(TransportError::new(
             TransportErrorKind::NotSent,
-            format!("{MAX_HANDOVERS} connections closed before they took the request"),
+            format!("{} connections closed before they took the request", self.handovers),
         ))
     }
 }

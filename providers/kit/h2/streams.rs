@@ -14,19 +14,21 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use ::h2::client::{ResponseFuture, SendRequest};
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header};
+use futures_util::FutureExt as _;
+use http::{Request, Response};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::H2Options;
 use super::connect::Connector;
-use super::drive::Opened;
+use super::drive::{self, Opened};
 use super::heard::Heard;
 use crate::kit::failure::{TransportError, TransportErrorKind};
 
@@ -112,9 +114,9 @@ impl Streams {
             .iter_mut()
             .filter(|connection| connection.has_room(&self.options))
             .min_by_key(|connection| connection.in_use)?;
+        let (id, heard, sender) = (connection.id, connection.heard.clone(), connection.sender.clone());
         connection.in_use += 1;
-        let (id, heard) = (connection.id, connection.heard.clone());
-        Some(Lease { streams: self.clone(), id, sender: connection.sender.clone(), heard })
+        Some(Lease { streams: self.clone(), id, sender, heard })
     }
 
     /// Changes something and hands what is free to the first in line.
@@ -161,12 +163,11 @@ impl Streams {
             match streams.connector.open().await {
                 Ok(Opened { sender, peer_limit, heard, driver }) => {
                     let id = streams.opened(sender, peer_limit, heard);
-                    let weak = Arc::downgrade(&streams);
+                    let carrier = Carrier { streams: Arc::downgrade(&streams), id };
                     drop(streams);
-                    driver.await;
-                    if let Some(streams) = weak.upgrade() {
-                        streams.change(|state| state.live.retain(|connection| connection.id != id));
-                    }
+                    // Whatever becomes of it, nobody may find it among those that live.
+                    let _ = AssertUnwindSafe(driver).catch_unwind().await;
+                    carrier.retire();
                 }
                 Err(error) => streams.failed(&error),
             }
@@ -225,17 +226,7 @@ impl Lease {
 
     /// Sends a request. An error means that nothing of it left.
     pub(super) fn send(&mut self, request: Request<Bytes>) -> Result<ResponseFuture, ::h2::Error> {
-        let (mut head, body) = request.into_parts();
-        if !body.is_empty() {
-            head.headers.entry(header::CONTENT_LENGTH).or_insert_with(|| HeaderValue::from(body.len()));
-        }
-        let (answer, mut stream) =
-            self.sender.send_request(Request::from_parts(head, ()), body.is_empty())?;
-        if !body.is_empty() {
-            // If the stream is gone already, the answer says why.
-            let _ = stream.send_data(body, true);
-        }
-        Ok(answer)
+        drive::send(&mut self.sender, request)
     }
 
     /// The connection has carried an answer: its whole budget may be used from the first good one on.

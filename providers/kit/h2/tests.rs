@@ -89,13 +89,25 @@ async fn a_connection_that_breaks_leaves_doubt_and_is_replaced() {
 }
 
 #[tokio::test]
-async fn a_connection_that_takes_nothing_more_is_replaced_before_anything_is_sent() {
-    let peer = peer(100, |_, _| Does::AnswerAndLeave).await;
-    let pool = pool(&peer.base, quick());
-    for number in 1..=5 {
-        assert_eq!(pool.send(request(&peer.base)).await.unwrap().status(), StatusCode::OK);
-        assert_eq!(peer.connections.load(Ordering::SeqCst), number);
-    }
+async fn connections_that_take_nothing_more_are_passed_over_before_anything_is_sent() {
+    const LEAVING: u32 = 5;
+    let peer = peer(100, |connection, stream| match (connection, stream) {
+        (0..LEAVING, 0) => Does::Answer(Duration::from_millis(100)),
+        (0..LEAVING, _) => Does::LeaveAndAnswer(Duration::from_millis(500)),
+        _ => Does::Answer(Duration::ZERO),
+    })
+    .await;
+    let options = H2Options { max_connections: 10, streams_per_connection: 2, ..quick() };
+    let pool = pool(&peer.base, options);
+    let carried = join_all((0..2 * LEAVING).map(|_| pool.send(request(&peer.base))));
+    // Each of those that leave has room by now, and still carries a request.
+    let later = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        pool.send(request(&peer.base)).await
+    };
+    let (carried, later) = tokio::join!(carried, later);
+    assert!(carried.iter().chain([&later]).all(|answer| answer.as_ref().unwrap().status() == 200));
+    assert!(peer.connections.load(Ordering::SeqCst) > LEAVING);
 }
 
 #[tokio::test]
@@ -169,6 +181,17 @@ async fn a_closed_port_fails_all_who_wait_and_nothing_was_sent() {
     let pool = pool(&base, quick());
     let answers = join_all((0..50).map(|_| pool.send(request(&base)))).await;
     assert!(answers.iter().all(|answer| answer.as_ref().unwrap_err().kind == TransportErrorKind::NotSent));
+}
+
+#[tokio::test]
+async fn a_body_of_any_size_arrives_as_it_is() {
+    let vendor = FakeVendor::start(|seen| Reply::ok(seen.body.clone())).await;
+    let pool = pool(&vendor.url(""), quick());
+    for size in [0, 1, 1023, 1024, 4096, 70_000] {
+        let body: Bytes = (0..size).map(|at| (at % 251) as u8).collect();
+        let request = Request::post(vendor.url("/send")).body(body.clone()).unwrap();
+        assert!(pool.send(request).await.unwrap().body() == &body, "{size} bytes");
+    }
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ pub(crate) enum Does {
     Answer(Duration),
     /// Answers with this status, this header and this body, at once.
     Reply(u16, (&'static str, &'static str), &'static str),
-    /// Answers 200 `ok` and takes no further request: GOAWAY, as before a planned restart.
-    AnswerAndLeave,
+    /// Takes no further request (GOAWAY, as before a planned restart), and answers 200 `ok` after a while.
+    LeaveAndAnswer(Duration),
     /// REFUSED_STREAM.
     Refuse,
     /// Closes the connection without a word.
@@ -81,7 +81,7 @@ async fn serve(
         number += 1;
         match doing {
             Does::HangUp => return,
-            Does::AnswerAndLeave => connection.graceful_shutdown(),
+            Does::LeaveAndAnswer(_) => connection.graceful_shutdown(),
             _ => {}
         }
         most_streams.fetch_max(active.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
@@ -91,11 +91,10 @@ async fn serve(
 
 async fn act(doing: Does, mut respond: SendResponse<Bytes>, active: Arc<AtomicU32>) {
     match doing {
-        Does::Answer(after) => {
+        Does::Answer(after) | Does::LeaveAndAnswer(after) => {
             tokio::time::sleep(after).await;
             answer(&mut respond, &active);
         }
-        Does::AnswerAndLeave => answer(&mut respond, &active),
         Does::Reply(status, (name, value), body) => {
             let head = Response::builder().status(status).header(name, value).body(()).unwrap();
             let mut stream = respond.send_response(head, body.is_empty()).unwrap();
