@@ -22,15 +22,16 @@ const BYTES: usize = 32 * 1024 * 1024;
 pub(super) struct Lingering {
     body: Option<Incoming>,
     tracker: Option<TaskTracker>,
+    /// Its sender waits to be told whether to send (RFC 9110 §10.1.1), which whoever asks for the body tells it.
+    is_held: bool,
 }
 
 impl Lingering {
-    /// The body of this request. HTTP/2 ends one stream and not the connection; who expects to be told whether to send
-    /// (RFC 9110 §10.1.1) has not begun.
+    /// The body of this request. HTTP/2 ends one stream and not the connection.
     pub(super) fn of(request: Request<Incoming>, tracker: &TaskTracker) -> Request<Self> {
-        let lingers = request.version() < Version::HTTP_2 && !request.headers().contains_key(header::EXPECT);
-        let tracker = lingers.then(|| tracker.clone());
-        request.map(|body| Self { body: Some(body), tracker })
+        let tracker = (request.version() < Version::HTTP_2).then(|| tracker.clone());
+        let is_held = request.headers().contains_key(header::EXPECT);
+        request.map(|body| Self { body: Some(body), tracker, is_held })
     }
 }
 
@@ -42,6 +43,7 @@ impl HttpBody for Lingering {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.is_held = false;
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let frame = ready!(Pin::new(body).poll_frame(context));
         if !matches!(frame, Some(Ok(_))) {
@@ -61,7 +63,7 @@ impl HttpBody for Lingering {
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        let rest = self.body.take().filter(|body| !body.is_end_stream());
+        let rest = self.body.take().filter(|body| !self.is_held && !body.is_end_stream());
         if let (Some(rest), Some(tracker), Ok(runtime)) = (rest, self.tracker.take(), Handle::try_current()) {
             tracker.spawn_on(tokio::time::timeout(TIME, discard(rest)), &runtime);
         }

@@ -118,10 +118,17 @@ async fn what_is_too_much_is_told_and_what_came_before_it_stands() {
 async fn who_sends_everything_before_it_listens_is_told_why_it_was_refused() {
     let world = World::start().await;
     let address = world.url.trim_start_matches("http://").to_owned();
-    for (key, status) in [(world.api_key.as_str(), "413"), ("nobody", "401")] {
+    let cases = [
+        (world.api_key.as_str(), "/batch", "", "413"),
+        ("nobody", "/batch", "", "401"),
+        // Who would wait to be told whether to send is told to, because its body is asked for.
+        (world.api_key.as_str(), "", "Expect: 100-continue\r\n", "413"),
+    ];
+    for (key, path, expects, status) in cases {
+        let kind = if path.is_empty() { "application/json" } else { NDJSON };
         let head = format!(
-            "POST /v1/messages/batch HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\n\
-             Content-Type: {NDJSON}\r\nContent-Length: {LARGE}\r\nConnection: close\r\n\r\n",
+            "POST /v1/messages{path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {key}\r\n{expects}\
+             Content-Type: {kind}\r\nContent-Length: {LARGE}\r\nConnection: close\r\n\r\n",
         );
         let address = address.clone();
         let answer = tokio::task::spawn_blocking(move || {
@@ -134,6 +141,7 @@ async fn who_sends_everything_before_it_listens_is_told_why_it_was_refused() {
             answer
         });
         let answer = answer.await.unwrap();
+        let answer = answer.strip_prefix("HTTP/1.1 100 Continue\r\n\r\n").unwrap_or(&answer);
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
     }
 }
