@@ -24,7 +24,8 @@ const ENOUGH_BESIDE_SHORT: usize = 250;
 const SHORT_FOR: Duration = Duration::from_secs(1);
 /// How long changes of a campaign are gathered at the most.
 const GATHER: Duration = Duration::from_millis(250);
-/// Where none came for so long, no more are waited for.
+/// Where none came for so long, no more are waited for; not so in the [`GATHER`] after a small transaction, or a campaign that
+/// is sent slowly would have one for each of its outcomes.
 const PAUSE: Duration = Duration::from_millis(16);
 /// How long changes that a person waits for are gathered.
 const GATHER_URGENT: Duration = Duration::from_millis(5);
@@ -63,8 +64,7 @@ impl Recorders {
         tasks: Tasks,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let ((short, of_short), (rest, of_rest)) = (Recorder::new(UNWRITTEN_SHORT), Recorder::new(UNWRITTEN));
-        let lanes = Lanes { short: of_short, rest: of_rest, short_until: Instant::now(), owes_rest: false };
-        (Self { short, rest }, run(store, tasks, lanes))
+        (Self { short, rest }, run(store, tasks, Lanes::new(of_short, of_rest)))
     }
 
     /// Waits until everything that was handed over is on disk.
@@ -124,9 +124,16 @@ struct Lanes {
     short_until: Instant,
     /// The last transaction was of short pages alone: however many there are, the others get on.
     owes_rest: bool,
+    /// Until when no transaction is written because of a pause.
+    bears_pauses_until: Instant,
 }
 
 impl Lanes {
+    fn new(short: mpsc::Receiver<Entry>, rest: mpsc::Receiver<Entry>) -> Self {
+        let now = Instant::now();
+        Self { short, rest, short_until: now, owes_rest: false, bears_pauses_until: now }
+    }
+
     /// The first change set of a transaction, of short pages first; `None` when both lanes are over.
     async fn first(&mut self) -> Option<Entry> {
         if std::mem::take(&mut self.owes_rest)
@@ -161,10 +168,16 @@ impl Lanes {
                 came = now;
                 batch.add(entry);
             }
-            let until =
-                if batch.urgent { started + GATHER_URGENT } else { (started + GATHER).min(came + PAUSE) };
+            let pause = (came + PAUSE).max(self.bears_pauses_until);
+            let until = if batch.urgent { started + GATHER_URGENT } else { (started + GATHER).min(pause) };
             let is_over = self.rest.is_closed() && self.rest.is_empty();
-            if batch.changes.events.len() >= self.enough() || now >= until || is_over {
+            if batch.changes.events.len() >= self.enough() || is_over {
+                return;
+            }
+            if now >= until {
+                if !batch.urgent {
+                    self.bears_pauses_until = now + GATHER;
+                }
                 return;
             }
             tokio::select! {
@@ -252,35 +265,48 @@ mod tests {
         Changes { events: vec![Event::new((Id(1), 1), State::Accepted, 1, 0)], ..Changes::default() }
     }
 
-    /// How long a transaction is gathered where an outcome comes every so often.
-    async fn gathered(every: Duration) -> Duration {
+    /// How long each transaction of ten seconds was gathered where an outcome comes every so often.
+    async fn gathered(every: Duration) -> Vec<Duration> {
         let ((_short, of_short), (rest, of_rest)) =
             (Recorder::new(UNWRITTEN_SHORT), Recorder::new(UNWRITTEN));
-        let mut lanes =
-            Lanes { short: of_short, rest: of_rest, short_until: Instant::now(), owes_rest: false };
+        let mut lanes = Lanes::new(of_short, of_rest);
+        let mut took = Vec::new();
         let campaign = async {
             loop {
                 rest.push(outcome(), false).await;
                 tokio::time::sleep(every).await;
             }
         };
-        let began = Instant::now();
-        let transaction = async {
-            let mut batch = Batch::default();
-            batch.add(lanes.first().await.unwrap());
-            lanes.gather(&mut batch).await;
+        let transactions = async {
+            loop {
+                let mut batch = Batch::default();
+                batch.add(lanes.first().await.unwrap());
+                let began = Instant::now();
+                lanes.gather(&mut batch).await;
+                took.push(began.elapsed());
+            }
         };
         tokio::select! {
             () = campaign => {}
-            () = transaction => {}
+            () = transactions => {}
+            () = tokio::time::sleep(Duration::from_secs(10)) => {}
         }
-        began.elapsed()
+        took
     }
 
     #[tokio::test(start_paused = true)]
     async fn outcomes_are_gathered_while_they_come_and_written_once_they_pause() {
-        let (coming, pausing) = (Duration::from_millis(10), Duration::from_millis(100));
-        assert!((GATHER..=GATHER + LOOK).contains(&gathered(coming).await));
-        assert!((PAUSE..=PAUSE + LOOK).contains(&gathered(pausing).await));
+        let coming = gathered(Duration::from_millis(10)).await;
+        assert!(coming.iter().all(|took| (GATHER..=GATHER + LOOK).contains(took)), "{coming:?}");
+        let pausing = gathered(Duration::from_secs(1)).await;
+        assert!(pausing.iter().all(|took| (PAUSE..=PAUSE + LOOK).contains(took)), "{pausing:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_campaign_that_is_sent_slowly_takes_no_transaction_for_each_outcome() {
+        for every in [20, 50, 100].map(Duration::from_millis) {
+            let transactions = gathered(every).await.len();
+            assert!(transactions <= 10_000 / 250 + 1, "{transactions}, one every {every:?}");
+        }
     }
 }
