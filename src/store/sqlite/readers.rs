@@ -141,15 +141,39 @@ async fn answer<K, Q, F>(
         if asked == 0 {
             break;
         }
-        let answers = match find(&readers, &mut kept, look_up, &group).await {
-            Ok(answers) => answers.into_iter().map(Ok).collect(),
-            Err(error) => vec![Err(told(&error)); group.len()],
-        };
+        let answers = answers(&readers, &mut kept, look_up, &group).await;
         for (question, answer) in group.drain(..).zip(answers) {
             // Who went away is not missed.
             let _ = question.answer.send(answer);
         }
     }
+}
+
+/// An answer for each question. A row that cannot be read fails who asked for it, and nobody else.
+async fn answers<K, Q, F>(
+    readers: &Readers,
+    kept: &mut Option<Session>,
+    look_up: LookUp<K, Q, F>,
+    questions: &[Question<K, Q, F>],
+) -> Vec<Result<Vec<F>>>
+where
+    K: Ord,
+    Q: Ord + Clone,
+    F: Clone,
+{
+    let error = match find(readers, kept, look_up, questions).await {
+        Ok(found) => return found.into_iter().map(Ok).collect(),
+        Err(error) => told(&error),
+    };
+    if questions.len() == 1 || !matches!(error, StoreError::Broken(_)) {
+        return vec![Err(error); questions.len()];
+    }
+    let mut answers = Vec::with_capacity(questions.len());
+    for question in questions {
+        let found = find(readers, kept, look_up, std::slice::from_ref(question)).await;
+        answers.push(found.map(|mut found| found.pop().unwrap_or_default()).map_err(|error| told(&error)));
+    }
+    answers
 }
 
 /// What is found for each question. The connection is given back where it has met an error.

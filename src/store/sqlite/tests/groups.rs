@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::{SqliteOptions, open};
+use super::{SqliteOptions, open, stranger};
 use crate::delivery::state::State;
 use crate::ids::Id;
 use crate::store::conformance::samples::{NOW, event, events, id, message, work};
@@ -22,6 +22,20 @@ async fn three_hundred_accepts_at_once_share_few_statements() {
     assert!(answers.iter().all(|answer| matches!(answer, Ok(AcceptAnswer::Stored))));
     let statements = store.write_statements() - before;
     assert!(statements <= 20, "{statements} statements");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_fails_who_asked_for_it_and_nobody_else() {
+    let (store, directory) = open().await;
+    join_all((1..=10).map(|n| store.accept(message(1, n), Changes::default()))).await;
+    let mut other = stranger(&directory.path().join("data")).await;
+    let spoil = sqlx::query("UPDATE messages SET spec = CAST(x'ff' AS TEXT) WHERE id = ?1").bind(id(4).0);
+    assert_eq!(spoil.execute(&mut other).await.unwrap().rows_affected(), 1);
+    let read = join_all((1..=10).map(|n| store.message(id(n)))).await;
+    let failed: Vec<_> = (1..=10).zip(&read).filter(|(_, read)| read.is_err()).map(|(n, _)| n).collect();
+    assert_eq!(failed, [4]);
+    assert!(read.iter().flatten().all(Option::is_some));
     store.close().await;
 }
 
