@@ -19,7 +19,7 @@ use crate::tasks::Tasks;
 /// Events that make a transaction worth its while.
 const ENOUGH: usize = 1000;
 /// The same while short pages come: theirs wait for the transaction that is being written.
-const ENOUGH_BESIDE_SHORT: usize = 250;
+const ENOUGH_BESIDE_SHORT: usize = 256;
 /// For how long after the last of a short page more are expected.
 const SHORT_FOR: Duration = Duration::from_secs(1);
 /// How long changes of a campaign are gathered at the most.

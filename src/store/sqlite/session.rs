@@ -24,8 +24,9 @@ pub(super) type Sql<T> = Result<T, sqlx::Error>;
 /// Most rows of one statement. Twelve columns of a thousand rows stay under SQLite's 32,766 parameters, and a
 /// thousand rows is where a statement's own cost no longer shows.
 pub(super) const ROWS: usize = 1000;
-/// From so many rows on an insert is run by itself: what it costs is its rows, and its text is long.
-const ALONE: usize = 64;
+/// Inserts of so many rows are run by themselves and stay prepared: to read the text of an unknown one costs half of what its rows
+/// do. What is left below the least is one statement of a text that is read anew.
+const LASTING: [usize; 5] = [ROWS, 512, 256, 128, 64];
 
 /// Whose connection it is.
 enum Handle {
@@ -250,8 +251,8 @@ impl Session {
         query.fetch_optional(self.connection()).await
     }
 
-    /// Writes rows, their values between head and tail, with as few statements as there are thousands of them. Only statements
-    /// of one row and of a full thousand are kept prepared: the sizes between are too many to be worth their memory.
+    /// Writes rows, their values between head and tail, with few statements: of a few sizes that stay prepared, and one for the
+    /// rest.
     pub(super) async fn write_rows<T, F>(
         &mut self,
         head: &'static str,
@@ -263,12 +264,16 @@ impl Session {
         F: FnMut(&mut sqlx::query_builder::Separated<'_, Sqlite, &'static str>, &T) + Send,
         T: Sync,
     {
-        for rows in rows.chunks(ROWS) {
-            let alone = rows.len() >= ALONE;
+        let mut left = rows;
+        while !left.is_empty() {
+            let size = LASTING.into_iter().find(|size| *size <= left.len());
+            let (rows, others) = left.split_at(size.unwrap_or(left.len()));
+            left = others;
+            let alone = size.is_some();
             if alone {
                 self.flush().await?;
             }
-            self.write(rows.len() == 1 || rows.len() == ROWS, |sql| {
+            self.write(alone || rows.len() == 1, |sql| {
                 sql.push(head).push_values(rows, |mut values, row| bind(&mut values, row)).push(tail);
             })
             .await?;

@@ -44,6 +44,19 @@ async fn what_waits_is_there_for_the_next_statement_and_is_not_counted_with_it()
 }
 
 #[tokio::test]
+async fn however_many_rows_there_are_each_is_written_once() {
+    let mut session = session().await;
+    let mut next = 0;
+    for count in [1, 2, 63, 64, 65, 130, 999, 1000, 1001, 2345] {
+        session.begin();
+        insert(&mut session, &(next..next + count).collect::<Vec<_>>()).await.unwrap();
+        session.commit().await.unwrap();
+        next += count;
+        assert_eq!(numbers(&mut session).await, (0..next).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
 async fn what_waits_when_a_transaction_is_taken_back_is_never_written() {
     let mut session = session().await;
     session.begin();
