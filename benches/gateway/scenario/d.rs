@@ -118,6 +118,8 @@ async fn bare(server: &str, plan: Plan, phones: Phones) -> anyhow::Result<Held> 
 
 /// What one turn of the gateway found.
 struct Turn {
+    /// Connects of which the gateway knows nothing yet.
+    strangers: Seen,
     polls: Seen,
     held: Held,
     /// Deliveries of one message to all a second, each acknowledged and written down.
@@ -129,6 +131,11 @@ struct Turn {
 
 async fn gateway(world: &World, plan: Plan, phones: Phones) -> anyhow::Result<Turn> {
     let pid = world.gateway_pid()?;
+    let strangers = {
+        // It hangs up when it is dropped.
+        let mut client = Client::start(Cores::Apart.of_others(), &phones).await?;
+        client.order(Order::Connect(plan.phones / 5)).await?
+    };
     let mut client = Client::start(Cores::Apart.of_others(), &phones).await?;
     // Asking first also brings all devices into the database's cache, which is no connection's memory.
     let polls = client.order(Order::Poll { abreast: 64, seconds: plan.seconds }).await?;
@@ -148,7 +155,15 @@ async fn gateway(world: &World, plan: Plan, phones: Phones) -> anyhow::Result<Tu
     let singles = client.order(order).await?;
     ensure!(singles.calls == (SINGLES * plan.seconds) as u64, "{} single messages came", singles.calls);
     let all = plan.phones as f64;
-    Ok(Turn { polls, held, to_all: all / seconds, to_all_cpu_us: cpu * 1e6 / all, to_all_latency, singles })
+    Ok(Turn {
+        strangers,
+        polls,
+        held,
+        to_all: all / seconds,
+        to_all_cpu_us: cpu * 1e6 / all,
+        to_all_latency,
+        singles,
+    })
 }
 
 /// Waits until the gateway counts all as delivered.
@@ -169,6 +184,7 @@ struct Found {
     bytes: Rounds,
     bare_bytes: Rounds,
     connect_ratios: Rounds,
+    strangers: Rounds,
     connects: Rounds,
     bare_connects: Rounds,
     socket_bytes: Rounds,
@@ -188,6 +204,7 @@ impl Found {
         self.bytes.push(ours.held.bytes);
         self.bare_bytes.push(bare.bytes);
         self.connect_ratios.push(ours.held.connects.rate() / bare.connects.rate());
+        self.strangers.push(ours.strangers.rate());
         self.connects.push(ours.held.connects.rate());
         self.bare_connects.push(bare.connects.rate());
         self.to_all.push(ours.to_all);
@@ -226,6 +243,10 @@ impl Found {
                 self.connect_ratios.median(),
                 last.held.connects.text()
             ),
+        );
+        report.also(
+            "connects after a start, each device and inbox read",
+            format!("{}/s", number(self.strangers.median())),
         );
         let to_all = number(self.to_all.median());
         let cpu = number(self.to_all_cpu.median());
