@@ -3,6 +3,9 @@
 //! A small audience is expanded here, in the message's own transaction, and its pages are handed to their desks in
 //! memory: a lone message costs one commit before it is on its way. A larger one leaves an expand item.
 
+use std::sync::Arc;
+
+use crate::delivery::desk::Handed;
 use crate::delivery::expand;
 use crate::delivery::job::Job;
 use crate::delivery::pipeline::{Inner, Pipeline};
@@ -69,10 +72,11 @@ impl Pipeline {
         let MessageRecord { id, created_at, .. } = job.record;
         // Whom a scheduled message is for is looked up at its time.
         let expanded_here = is_small(&audience) && !scheduled;
-        let mut changes = if expanded_here {
-            expand::step(inner, &job, audience).await?.0
+        let (mut changes, ahead) = if expanded_here {
+            let step = expand::step(inner, &job, audience).await?;
+            (step.changes, step.ahead.map(Arc::new))
         } else {
-            Changes { work: vec![expansion(inner, &job, &audience)?], ..Changes::default() }
+            (Changes { work: vec![expansion(inner, &job, &audience)?], ..Changes::default() }, None)
         };
         let handed = inner.lease_at_once(&mut changes.work);
         let work = changes.work.clone();
@@ -103,7 +107,7 @@ impl Pipeline {
                     inner.keep(job);
                 }
                 for (desk, item) in handed {
-                    desk.hand_over(item);
+                    desk.hand_over(Handed { item, ahead: ahead.clone() });
                 }
                 inner.announce(&work);
                 inner.parts.metrics.messages_accepted.inc();

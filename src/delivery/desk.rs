@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
+use crate::delivery::ahead::Ahead;
 use crate::delivery::dispatch;
 use crate::delivery::pipeline::Inner;
 use crate::delivery::record::Recorder;
@@ -74,6 +75,14 @@ pub(super) struct Desk {
     tails: [Arc<Semaphore>; 3],
 }
 
+/// A page that its desk has in memory.
+#[derive(Debug)]
+pub(super) struct Handed {
+    pub(super) item: WorkItem,
+    /// What is known of its targets' addresses; else they are read.
+    pub(super) ahead: Option<Arc<Ahead>>,
+}
+
 /// A page's place at its desk, given back when it is dropped or left.
 #[derive(Debug)]
 pub(super) struct Place {
@@ -127,7 +136,7 @@ impl Drop for Place {
 
 #[derive(Debug, Default)]
 struct Queues {
-    waiting: [VecDeque<WorkItem>; 3],
+    waiting: [VecDeque<Handed>; 3],
     /// Pages that are being sent.
     busy: [usize; 3],
 }
@@ -162,8 +171,8 @@ impl Desk {
     }
 
     /// Hands over a page for which room was promised.
-    pub(super) fn hand_over(&self, item: WorkItem) {
-        self.queues().waiting[item.lane as usize].push_back(item);
+    pub(super) fn hand_over(&self, page: Handed) {
+        self.queues().waiting[page.item.lane as usize].push_back(page);
         self.bell.notify_one();
     }
 
@@ -175,15 +184,15 @@ impl Desk {
 
     /// Runs until the process stops.
     pub(super) async fn run(self: Arc<Self>, inner: Arc<Inner>) {
-        while let Some(item) = self.next(&inner).await {
-            let lane = item.lane;
+        while let Some(page) = self.next(&inner).await {
+            let lane = page.item.lane;
             let in_order =
                 inner.parts.channels.by_seq(self.channel).is_some_and(|channel| channel.is_direct());
             let turn = if in_order { Some(Arc::clone(&self.turn).lock_owned().await) } else { None };
             let place = Place { desk: Arc::clone(&self), lane, in_order, tail: OnceLock::new() };
             let inner = Arc::clone(&inner);
             let (pages, bulk) = (inner.pages.clone(), inner.parts.bulk.clone());
-            let tracked = pages.track_future(async move { dispatch::page(&inner, item, &place, turn).await });
+            let tracked = pages.track_future(async move { dispatch::page(&inner, page, &place, turn).await });
             // Stop waits for it by `pages`.
             if lane == WorkLane::Short {
                 #[expect(clippy::disallowed_methods, reason = "see above")]
@@ -195,7 +204,7 @@ impl Desk {
     }
 
     /// The next page; `None` when the process stops.
-    async fn next(&self, inner: &Inner) -> Option<WorkItem> {
+    async fn next(&self, inner: &Inner) -> Option<Handed> {
         loop {
             if inner.parts.tasks.is_stopping() {
                 return None;
@@ -218,14 +227,14 @@ impl Desk {
         }
     }
 
-    fn pop(&self) -> Option<WorkItem> {
+    fn pop(&self) -> Option<Handed> {
         let mut queues = self.queues();
         let lane = WorkLane::ALL.into_iter().find(|lane| {
             queues.busy[*lane as usize] < lane.abreast() && !queues.waiting[*lane as usize].is_empty()
         })?;
-        let item = queues.waiting[lane as usize].pop_front()?;
+        let page = queues.waiting[lane as usize].pop_front()?;
         queues.busy[lane as usize] += 1;
-        Some(item)
+        Some(page)
     }
 
     /// Leases from the store what there is room for.
@@ -255,7 +264,7 @@ impl Desk {
             }
             (leased.len()..room).for_each(|_| self.free(lane));
             for item in leased {
-                self.hand_over(item);
+                self.hand_over(Handed { item, ahead: None });
             }
         }
         let next = match look_again {

@@ -12,8 +12,9 @@ use std::time::Duration;
 use anypush_providers::contract::Reason;
 use futures_util::FutureExt as _;
 
+use crate::delivery::ahead::Ahead;
 use crate::delivery::collapse::Claim;
-use crate::delivery::desk::Place;
+use crate::delivery::desk::{Handed, Place};
 use crate::delivery::job::Job;
 use crate::delivery::page::{Decided, Entry, Page};
 use crate::delivery::pipeline::Inner;
@@ -39,6 +40,8 @@ pub(super) type Turn = tokio::sync::OwnedMutexGuard<()>;
 pub(super) struct InHand<'a> {
     pub(super) inner: &'a Arc<Inner>,
     pub(super) item: &'a WorkItem,
+    /// What is known of its targets' addresses.
+    pub(super) ahead: Option<&'a Ahead>,
     pub(super) job: Arc<Job>,
     pub(super) page: Page,
     /// The page's decisions as trails tell them.
@@ -60,22 +63,24 @@ pub(super) struct InHand<'a> {
 }
 
 /// Sends a page. Whatever happens, its work item ends, moves or is free again afterwards.
-pub(super) async fn page(inner: &Arc<Inner>, item: WorkItem, place: &Place, turn: Option<Turn>) {
+pub(super) async fn page(inner: &Arc<Inner>, handed: Handed, place: &Place, turn: Option<Turn>) {
+    let item = &handed.item;
     // A panic here is a bug of ours; it must cost this page a second, not its targets their message.
-    match AssertUnwindSafe(begin(inner, &item, place, turn)).catch_unwind().await {
+    match AssertUnwindSafe(begin(inner, &handed, place, turn)).catch_unwind().await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => tracing::warn!(work.id = item.id.0, "a page waits, the store failed: {error}"),
         Err(_) => tracing::error!(work.id = item.id.0, "a page stumbled and is tried again"),
     }
-    put_back(inner, place, &item, None, STUMBLED_MS).await;
+    put_back(inner, place, item, None, STUMBLED_MS).await;
 }
 
 async fn begin(
     inner: &Arc<Inner>,
-    item: &WorkItem,
+    handed: &Handed,
     place: &Place,
     turn: Option<Turn>,
 ) -> Result<(), StoreError> {
+    let Handed { item, ahead } = handed;
     let (Some(job), Some(page)) = (inner.job(item.message).await?, Page::decode(&item.payload)) else {
         return aside::unreadable(inner, item).await;
     };
@@ -85,6 +90,7 @@ async fn begin(
     let mut hand = InHand {
         inner,
         item,
+        ahead: ahead.as_deref(),
         job,
         decisions: page.decisions.iter().map(Decided::told).collect(),
         page,

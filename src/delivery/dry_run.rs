@@ -111,10 +111,9 @@ impl Pipeline {
         let mut rest = Some(audience);
         while let Some(audience) = rest.take().filter(|_| run.targeted < MOST) {
             let mut plan = Plan::watched();
-            let more = expand::decide(inner, &job, audience, &mut plan).await?;
+            rest = expand::decide(inner, &job, audience, &mut plan).await?.rest;
             run.targeted += plan.targeted;
             run.add(inner, plan, &mut samples).await?;
-            rest = more;
         }
         run.complete = rest.is_none();
         let channels = inner.parts.channels.of_app(job.record.app);

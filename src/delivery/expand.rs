@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+use crate::delivery::ahead::{Ahead, Known};
 use crate::delivery::aside;
+use crate::delivery::desk::Handed;
 use crate::delivery::expression::Expression;
 use crate::delivery::job::Job;
 use crate::delivery::page::Page;
@@ -80,8 +82,7 @@ async fn expand(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
         return aside::unreadable(inner, item).await;
     };
     loop {
-        let (changes, next) = step(inner, &job, audience).await?;
-        let mut changes = changes;
+        let Step { mut changes, rest: next, .. } = step(inner, &job, audience).await?;
         match &next {
             None => changes.append(record::done(item.id)),
             Some(audience) => changes.work_updates.push(WorkUpdate {
@@ -103,7 +104,7 @@ async fn expand(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
         })?;
         failpoint!("expand.after_commit");
         for (desk, item) in handed {
-            desk.hand_over(item);
+            desk.hand_over(Handed { item, ahead: None });
         }
         inner.announce(&work);
         match next {
@@ -113,14 +114,19 @@ async fn expand(inner: &Arc<Inner>, item: &WorkItem) -> Result<(), StoreError> {
     }
 }
 
-/// One transaction's worth of an audience, and what is left of it.
-pub(super) async fn step(
-    inner: &Arc<Inner>,
-    job: &Job,
-    audience: Audience,
-) -> Result<(Changes, Option<Audience>), StoreError> {
-    let mut plan = Plan::default();
-    let rest = decide(inner, job, audience, &mut plan).await?;
+/// One transaction's worth of an audience.
+pub(super) struct Step {
+    pub(super) changes: Changes,
+    /// What is left of the audience.
+    rest: Option<Audience>,
+    /// What is known of its addresses.
+    pub(super) ahead: Option<Ahead>,
+}
+
+/// One transaction's worth of an audience.
+pub(super) async fn step(inner: &Arc<Inner>, job: &Job, audience: Audience) -> Result<Step, StoreError> {
+    let (mut plan, began_at) = (Plan::default(), inner.now_ms());
+    let Part { rest, known } = decide(inner, job, audience, &mut plan).await?;
     let work = plan.work(inner, job);
     let expanded_at = rest.is_none().then(|| inner.now_ms());
     let changes = Changes {
@@ -130,33 +136,46 @@ pub(super) async fn step(
         work,
         ..Changes::default()
     };
-    Ok((changes, rest))
+    Ok(Step { changes, rest, ahead: known.map(|known| Ahead::new(known, began_at)) })
 }
 
-/// Decides about a part of an audience; what is left of it.
+/// A part of an audience that was decided about.
+#[derive(Default)]
+pub(super) struct Part {
+    /// What is left of the audience.
+    pub(super) rest: Option<Audience>,
+    /// Whose addresses were looked up or given.
+    known: Option<Known>,
+}
+
+/// Decides about a part of an audience.
 pub(super) async fn decide(
     inner: &Inner,
     job: &Job,
     audience: Audience,
     plan: &mut Plan,
-) -> Result<Option<Audience>, StoreError> {
+) -> Result<Part, StoreError> {
     let store = &inner.parts.store;
     let routes = inner.parts.channels.routes(job.record.app);
     let mut planner = inner.planner(job, &routes);
-    let mut rest = None;
+    let mut part = Part::default();
     match audience {
-        Audience::Addresses(addresses) => planner.addresses(&addresses, plan),
+        Audience::Addresses(addresses) => {
+            planner.addresses(&addresses, plan);
+            part.known = Some(Known::Given(addresses));
+        }
         Audience::Devices(ids) => {
             let (found, unknown) = look_up(&**store, job.record.app, ids).await?;
             planner.traits = inner.traits(job, found.iter().map(|device| device.seq)).await?;
             planner.devices(&found, plan);
             planner.unknown(unknown, plan);
+            part.known = Some(Known::Devices(found));
         }
         Audience::Users(users) => {
             let known = store.known_users(job.record.app, &users).await?;
             planner.unknown(others(users, &known), plan);
             // They may have any number of devices: walked like an expression from here on.
-            rest = (!known.is_empty())
+            part.rest = (!known.is_empty())
                 .then_some(Audience::Matching { expression: Expression::Users(known), after: 0 });
         }
         Audience::Matching { expression, after } => {
@@ -166,10 +185,10 @@ pub(super) async fn decide(
                 planner.devices(devices, plan);
                 tokio::task::yield_now().await;
             }
-            rest = round.next.map(|after| Audience::Matching { expression, after });
+            part.rest = round.next.map(|after| Audience::Matching { expression, after });
         }
     }
-    Ok(rest)
+    Ok(part)
 }
 
 /// Devices by id, each once and in order of number, and the ids that name nothing.

@@ -1,6 +1,7 @@
 //! The way of a message through the house: accept, expand, dispatch, record.
 //!
 //! - [`accept`]: a validated request becomes durable, and its small audience pages at once.
+//! - [`ahead`]: what accepting has learned of addresses, for the page that comes a moment later.
 //! - [`expand`]: a large audience becomes pages of up to 1000 targets per channel.
 //! - [`desk`], [`dispatch`], [`sending`]: each channel's desk takes pages in turn; pages become vendor requests, vendor
 //!   answers outcomes; [`judge`] says what an outcome does; [`gate`] and [`pace`] hold requests and pages to what their
@@ -23,6 +24,7 @@
 //! Nothing here knows a vendor's name, and nothing here waits for one thing per delivery.
 
 mod accept;
+mod ahead;
 mod aside;
 mod asking;
 mod brake;

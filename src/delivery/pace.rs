@@ -97,6 +97,7 @@ async fn stand_aside(hand: &mut InHand<'_>, wait: Duration, down_for: Duration) 
     let whole = InHand {
         inner: hand.inner,
         item: hand.item,
+        ahead: hand.ahead,
         job: Arc::clone(&hand.job),
         page: std::mem::take(&mut hand.page),
         decisions: std::mem::take(&mut hand.decisions),

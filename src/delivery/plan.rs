@@ -16,7 +16,7 @@ use crate::ids::{GIVEN_TARGETS, Id};
 use crate::routing::{
     Decision, Question, Route, RouteAddress, RouteChannel, RouteDevice, Step, Traits, Wait, decide,
 };
-use crate::store::{NewTarget, NewWork, TargetDevice, WorkKind};
+use crate::store::{NewTarget, NewWork, TargetAddress, TargetDevice, WorkKind};
 
 /// What becomes of a set of targets.
 #[derive(Debug, Default)]
@@ -244,11 +244,11 @@ struct SeenDevice<'d> {
 
 impl SeenDevice<'_> {
     fn route_device(&self) -> RouteDevice {
-        let address = |(provider, version, kind, params): &(String, u32, String, _)| RouteAddress {
-            provider: provider.clone(),
-            version: *version,
-            kind: kind.clone(),
-            params: Clone::clone(params),
+        let address = |address: &TargetAddress| RouteAddress {
+            provider: address.provider.clone(),
+            version: address.version,
+            kind: address.kind.clone(),
+            params: address.params.clone(),
         };
         RouteDevice {
             connects: self.device.connects,
@@ -262,9 +262,9 @@ impl SeenDevice<'_> {
     /// Whether its route is the same: it differs in nothing that [`Self::route_device`] brings.
     fn is_like(&self, other: &RouteDevice) -> bool {
         let RouteDevice { connects, connected, enabled, addresses, traits } = other;
-        let same = |(ours, theirs): (&(String, u32, String, BTreeMap<_, _>), &RouteAddress)| {
+        let same = |(ours, theirs): (&TargetAddress, &RouteAddress)| {
             let RouteAddress { provider, version, kind, params } = theirs;
-            (&ours.0, &ours.1, &ours.2, &ours.3) == (provider, version, kind, params)
+            (&ours.provider, &ours.version, &ours.kind, &ours.params) == (provider, version, kind, params)
         };
         (self.device.connects, self.connected, self.device.enabled) == (*connects, *connected, *enabled)
             && self.device.addresses.len() == addresses.len()
@@ -425,8 +425,14 @@ mod tests {
     }
 
     fn device(seq: u64, kind: u8) -> TargetDevice {
-        let addresses =
-            if kind == 1 { vec![("globe".into(), 3, "token".into(), BTreeMap::new())] } else { vec![] };
+        let address = || TargetAddress {
+            provider: "globe".into(),
+            version: 3,
+            kind: "token".into(),
+            params: BTreeMap::new(),
+            token: None,
+        };
+        let addresses = if kind == 1 { vec![address()] } else { vec![] };
         TargetDevice { seq, enabled: true, connects: kind == 0, addresses, ..TargetDevice::default() }
     }
 
@@ -436,9 +442,10 @@ mod tests {
         let params = prop::option::of(prop::sample::select(vec!["ours", "theirs"]));
         let address =
             (prop::bool::ANY, 1u32..4, kinds, params).prop_map(|(globe, version, kind, project)| {
-                let provider = if globe { "globe" } else { "mill" };
+                let provider = if globe { "globe" } else { "mill" }.to_owned();
                 let params = project.map(|project| ("project".to_owned(), project.to_owned()));
-                (provider.to_owned(), version, kind.to_owned(), params.into_iter().collect())
+                let (kind, params) = (kind.to_owned(), params.into_iter().collect());
+                TargetAddress { provider, version, kind, params, token: None }
             });
         let addresses = prop::collection::vec(address, 0..3);
         (prop::bool::weighted(0.9), prop::bool::ANY, addresses).prop_map(|(enabled, connects, addresses)| {

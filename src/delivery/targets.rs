@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use anypush_providers::contract::{Address, Token};
 
 use crate::channels::Channel;
+use crate::delivery::ahead::Ahead;
 use crate::delivery::dispatch::InHand;
 use crate::delivery::job::Job;
 use crate::delivery::page::Entry;
@@ -21,6 +22,9 @@ pub(super) struct Targets {
 impl Targets {
     /// Finds the addresses of a page's targets.
     pub(super) async fn find(hand: &InHand<'_>, channel: &Channel) -> Result<Self, StoreError> {
+        if let Some(ahead) = hand.ahead.filter(|ahead| ahead.is_fresh(hand.inner.now_ms())) {
+            return Ok(Self::known(ahead, &hand.job, channel, &hand.page.entries));
+        }
         let indexes: Vec<_> =
             hand.page.entries.iter().filter_map(|entry| entry.target.checked_sub(GIVEN_TARGETS)).collect();
         let given = match indexes.as_slice() {
@@ -50,20 +54,33 @@ impl Targets {
             }
         }
         let mut by_index: HashMap<u64, NewTarget> = given.into_iter().collect();
+        Ok(Self::each(entries, |entry| match entry.target.checked_sub(GIVEN_TARGETS) {
+            Some(index) => by_index.remove(&index).and_then(given_address),
+            None => by_device.remove(&entry.target).and_then(|found| pick(found, entry, channel, job)),
+        }))
+    }
+
+    /// Takes the addresses of targets from what is known of them.
+    fn known(ahead: &Ahead, job: &Job, channel: &Channel, entries: &[Entry]) -> Self {
+        let provider = channel.descriptor.address.provider;
+        Self::each(entries, |entry| match entry.target.checked_sub(GIVEN_TARGETS) {
+            Some(index) => ahead.given(index).map(|address| (0, address)),
+            None => pick(ahead.of_device(entry.target, provider), entry, channel, job),
+        })
+    }
+
+    /// Each target with its address.
+    fn each(entries: &[Entry], mut address: impl FnMut(&Entry) -> Option<(u32, Address)>) -> Self {
         let mut targets = Self { found: Vec::with_capacity(entries.len()), without_address: Vec::new() };
         for entry in entries {
-            let address = match entry.target.checked_sub(GIVEN_TARGETS) {
-                Some(index) => by_index.remove(&index).and_then(given_address),
-                None => by_device.remove(&entry.target).and_then(|found| pick(found, entry, channel, job)),
-            };
-            match address {
+            match address(entry) {
                 Some((version, address)) => {
                     targets.found.push((Entry { address_version: version, ..entry.clone() }, address));
                 }
                 None => targets.without_address.push(entry.clone()),
             }
         }
-        Ok(targets)
+        targets
     }
 
     /// Targets with their addresses.

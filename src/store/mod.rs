@@ -27,9 +27,9 @@ pub use records::{
     InboxEntry, KeyRecord, Lease, MessageFilter, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget,
     NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit,
     Refusable, Registered, Registration, RegistrationKeyRecord, ReportAsk, ReportBy, ReportGroup, ReportRow,
-    Round, RulesRecord, SealedSecret, SecretHome, SendAddress, Signature, StoredAddress, TargetDevice,
-    WebhookAttempt, WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkLane, WorkUpdate, field_names,
-    is_unknown_field, is_version, latency_bucket,
+    Round, RulesRecord, SealedSecret, SecretHome, SendAddress, Signature, StoredAddress, TargetAddress,
+    TargetDevice, WebhookAttempt, WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkLane, WorkUpdate,
+    field_names, is_unknown_field, is_version, latency_bucket,
 };
 pub use retention::Retention;
 pub use users::Users;

@@ -1,10 +1,15 @@
 //! What must hold whatever a vendor, an operator or a crash does.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use anypush_providers::contract::{Failure, Hint, Reason};
+use anypush_providers::contract::{Failure, Hint, Reason, Token};
 
 use super::{APP, NOW, Rig};
+use crate::delivery::ahead::{Ahead, Known};
+use crate::delivery::desk::Handed;
+use crate::delivery::page::{Entry, Page};
+use crate::delivery::spec::Spec;
 use crate::delivery::state::{Event, State};
 use crate::delivery::trail::{self, Next, TrailEntry};
 use crate::delivery::{Parts, Pipeline};
@@ -75,6 +80,31 @@ async fn a_page_that_cannot_be_read_holds_up_nobody() {
     rig.pipeline.nudge(rig.channel.record.seq);
     let second = rig.send(&["ok"], 3600).await;
     rig.accepted(second, target).await;
+}
+
+#[tokio::test]
+async fn what_accepting_has_learned_of_an_address_is_used_for_a_moment_and_then_read_again() {
+    let rig = Rig::new().await;
+    let device = rig.devices(&["renewed"]).await[0];
+    let inner = &rig.pipeline.inner;
+    for (waited_ms, token) in [(249, "known"), (250, "renewed")] {
+        // It is not due, so that what is handed over here is all that is sent.
+        let spec = Spec { send_at: Some(NOW + 3_600_000), ttl_seconds: 3600, ..Spec::default() };
+        let message = rig.send_so(&["renewed"], spec).await;
+        let job = inner.job(message).await.unwrap().unwrap();
+        let entry = Entry { target: device, address_version: 1, ..Entry::default() };
+        let page = Page { entries: vec![entry], ..Page::default() };
+        let mut work = vec![inner.page_work(&job, rig.channel.record.seq, &page, 0, 0)];
+        let (desk, item) = inner.lease_at_once(&mut work).remove(0);
+        rig.store.commit(Changes { work, ..Changes::default() }).await.unwrap();
+        let mut found = rig.store.targets_by_id(APP, &["renewed".into()]).await.unwrap();
+        found[0].addresses[0].token = Some(Token::new("known"));
+        let ahead = Ahead::new(Known::Devices(found), inner.now_ms());
+        rig.clock.advance(Duration::from_millis(waited_ms));
+        desk.hand_over(Handed { item, ahead: Some(Arc::new(ahead)) });
+        rig.accepted(message, device).await;
+        assert_eq!(rig.sent().pop().unwrap().0, token);
+    }
 }
 
 #[tokio::test]

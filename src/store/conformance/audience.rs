@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anypush_providers::contract::Reason;
+use anypush_providers::contract::{Reason, Token};
 use futures_util::future::join_all;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
@@ -325,9 +325,16 @@ pub(in crate::store) async fn callers_who_ask_at_the_same_time_each_get_what_the
         assert!(found.iter().all(|target| target.addresses.len() == 2) && found.is_sorted_by_key(|t| t.seq));
         given.sort_unstable();
         assert_eq!(given, known);
-        let end = if i.is_multiple_of(3) { "-f" } else { "-a" };
+        let (provider, end) = if i.is_multiple_of(3) { ("fcm", "-f") } else { ("apns", "-a") };
         let tokens: Vec<_> = addresses.iter().map(|address| address.token.clone()).collect();
         assert_eq!(tokens, found.iter().map(|target| format!("{}{end}", target.id)).collect::<Vec<_>>());
+        let brought = found.iter().flat_map(|target| &target.addresses);
+        let brought =
+            brought.filter(|address| address.provider == provider).map(|address| address.token.clone());
+        assert_eq!(
+            brought.collect::<Vec<_>>(),
+            tokens.into_iter().map(Token::new).map(Some).collect::<Vec<_>>()
+        );
         assert_eq!(ask(i).await, (found, addresses));
     }
 }
@@ -407,7 +414,7 @@ pub(in crate::store) async fn only_active_addresses_of_the_provider_are_sent_to(
     assert_eq!(found.iter().map(|a| &*a.token).collect::<Vec<_>>(), ["a2", "b1"]);
     let targets = store.targets_by_number(1, &numbers).await.unwrap();
     assert_eq!(
-        targets[0].addresses.iter().map(|a| (&*a.0, a.1)).collect::<Vec<_>>(),
+        targets[0].addresses.iter().map(|a| (&*a.provider, a.version)).collect::<Vec<_>>(),
         [("apns", 3), ("fcm", 2)]
     );
 }

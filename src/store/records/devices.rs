@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anypush_providers::contract::Reason;
+use anypush_providers::contract::{Reason, Token};
 use serde_json::Value;
 
 /// A device as the backend sees it, to be made or replaced whole.
@@ -133,7 +133,7 @@ impl DeviceFilter {
     }
 }
 
-/// A device as expansion sees it: no tokens.
+/// A device as expansion sees it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TargetDevice {
     /// Its number.
@@ -148,8 +148,23 @@ pub struct TargetDevice {
     pub connects: bool,
     /// The number that reports have its platform under; 0 = none.
     pub platform: u8,
-    /// Active addresses: (provider, version, kind, params).
-    pub addresses: Vec<(String, u32, String, BTreeMap<String, String>)>,
+    /// Active addresses.
+    pub addresses: Vec<TargetAddress>,
+}
+
+/// An address as expansion sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetAddress {
+    /// Which provider can use it.
+    pub provider: String,
+    /// Which of the device's.
+    pub version: u32,
+    /// The kind of token.
+    pub kind: String,
+    /// What else the vendor needs.
+    pub params: BTreeMap<String, String>,
+    /// The token, of a device that was asked for by id: it may be sent to at once. A walk brings none.
+    pub token: Option<Token>,
 }
 
 /// A part of an audience.

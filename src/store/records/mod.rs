@@ -22,7 +22,7 @@ pub use changes::{Changes, Refusable};
 pub use data_keys::{DataKeyRecord, SealedSecret, SecretHome};
 pub use devices::{
     AddressVerdict, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, NewAddress, Round, SendAddress,
-    StoredAddress, TargetDevice,
+    StoredAddress, TargetAddress, TargetDevice,
 };
 pub use events::{EventBounds, EventPage, EventRow, Signature, WebhookAttempt, WebhookChange, WebhookRecord};
 pub use inbox::{Ack, InboxEntry, NewInbox, PhoneEvent};

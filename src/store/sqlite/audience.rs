@@ -1,8 +1,9 @@
-//! Devices, read: for the API as they are, for expansion without tokens, for dispatch one provider's addresses.
+//! Devices, read: for the API as they are, for expansion what routing looks at, for dispatch one provider's addresses.
 //!
 //! CROSS JOIN is SQLite's word for "in this order": left to itself it prefers to walk a whole app in order of number
 //! to a few look-ups and a sort.
 
+use anypush_providers::contract::Token;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{QueryBuilder, Row as _, Sqlite};
 
@@ -13,7 +14,7 @@ use super::session::{Session, Sql, int, json};
 use super::walk::Walk;
 use super::{rows, stats};
 use crate::delivery::expression::Expression;
-use crate::store::{DeviceFilter, DeviceRecord, Round, SendAddress, TargetDevice};
+use crate::store::{DeviceFilter, DeviceRecord, Round, SendAddress, TargetAddress, TargetDevice};
 
 /// Numbers of devices that one round of an audience looks at.
 const STRETCH: u64 = 250_000;
@@ -103,7 +104,7 @@ pub(super) async fn ids(session: &mut Session, devices: &[u64]) -> Sql<Vec<(u64,
 }
 
 /// An active address of a device, or that it has none, as [`Session::array`] brings it: number, id, enabled, connects,
-/// platform, user; provider, version, kind, parameters.
+/// platform, user; provider, version, kind, parameters, token.
 type TargetRow = (
     u64,
     String,
@@ -115,14 +116,20 @@ type TargetRow = (
     Option<u32>,
     Option<String>,
     Option<String>,
+    Option<String>,
 );
 
-/// Devices by the rows of `j`, with their active addresses.
+/// Devices by the rows of `j`, with their active addresses, and with their tokens where these are named.
 macro_rules! targets {
     ($of:literal, $by:literal) => {
+        targets!($of, $by, "NULL")
+    };
+    ($of:literal, $by:literal, $token:literal) => {
         concat!(
             "SELECT json_group_array(json_array(d.seq, d.id, d.enabled, d.username IS NOT NULL, d.platform, d.user_id,
-                a.provider, a.version, a.kind, a.params))
+                a.provider, a.version, a.kind, a.params, ",
+            $token,
+            "))
              FROM ",
             $of,
             " AS j CROSS JOIN devices AS d ON ",
@@ -157,9 +164,9 @@ pub(super) const ADDRESSES: LookUp<(i64, String), u64, SendAddress> = LookUp {
     abreast: ABREAST,
 };
 
-/// Devices by id.
+/// Devices by id, with their tokens.
 pub(super) async fn by_id(session: &mut Session, app: i64, ids: &[String]) -> Sql<Vec<TargetDevice>> {
-    let query = sqlx::query(targets!("json_each(?2)", "d.app = ?1 AND d.id = j.value"));
+    let query = sqlx::query(targets!("json_each(?2)", "d.app = ?1 AND d.id = j.value", "a.token"));
     targets(session.array(query.bind(app).bind(json(ids))).await?)
 }
 
@@ -255,7 +262,7 @@ fn targets(mut found: Vec<TargetRow>) -> Sql<Vec<TargetDevice>> {
     found.sort_unstable();
     found.dedup();
     let mut targets: Vec<TargetDevice> = Vec::with_capacity(found.len());
-    for (seq, id, enabled, connects, platform, user_id, provider, version, kind, params) in found {
+    for (seq, id, enabled, connects, platform, user_id, provider, version, kind, params, token) in found {
         if targets.last().is_none_or(|last| last.seq != seq) {
             let (enabled, connects) = (enabled != 0, connects != 0);
             let platform = platform.map_or(0, |name| stats::platform_code(&name));
@@ -272,7 +279,8 @@ fn targets(mut found: Vec<TargetRow>) -> Sql<Vec<TargetDevice>> {
         if let (Some(target), Some(provider), Some(version), Some(kind), Some(params)) =
             (targets.last_mut(), provider, version, kind, params)
         {
-            target.addresses.push((provider, version, kind, rows::params(&params)?));
+            let (params, token) = (rows::params(&params)?, token.map(Token::new));
+            target.addresses.push(TargetAddress { provider, version, kind, params, token });
         }
     }
     Ok(targets)
