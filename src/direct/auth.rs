@@ -92,7 +92,7 @@ impl DeviceAuth {
         }
         for _ in 0..8 {
             let before = self.forgotten.load(Ordering::SeqCst);
-            let record = gateway.store.device_by_username(username).await?;
+            let record = gateway.store.phone(username).await?;
             let fits = secret::verify(&gateway.vault, text, record.as_ref());
             let Some(record) = record.filter(|_| fits) else { return Err(wrong()) };
             let stamp = self.stamp(record.seq).load(Ordering::SeqCst);
@@ -102,7 +102,7 @@ impl DeviceAuth {
                     device: record.seq,
                     app: record.app,
                     id: record.id,
-                    username: username.to_owned(),
+                    username: record.username,
                     epoch: record.epoch,
                     stamp,
                 };

@@ -13,7 +13,7 @@ use crate::api::fields::Mistakes;
 use crate::api::problem::{Answer, Problem};
 use crate::app::Gateway;
 use crate::audit::{self, Who};
-use crate::store::{DevicePatch, DeviceRecord, NewAddress};
+use crate::store::{DeviceFilter, DevicePatch, DeviceRecord, NewAddress};
 
 /// What a phone knows best about itself.
 const ATTRIBUTES: [&str; 4] = ["app_version", "os_version", "language", "timezone"];
@@ -32,8 +32,9 @@ pub(super) async fn patch(
 ) -> Answer<StatusCode> {
     let members: Map<String, Value> = ask::body(&bytes)?;
     let record = async || {
-        let found = gateway.store.device_by_username(&phone.username).await?;
-        found.map(Some).ok_or_else(auth::wrong)
+        let filter = DeviceFilter { id: Some(phone.id.clone()), ..DeviceFilter::default() };
+        let found = gateway.store.devices(phone.app, &filter, 0, 1).await?.pop();
+        found.filter(|device| device.seq == phone.device).map(Some).ok_or_else(auth::wrong)
     };
     let patch = read(members, "", record).await?;
     let change = gateway.store.patch_device(phone.app, &phone.id, patch, gateway.clock.now_ms());

@@ -6,7 +6,7 @@
 use crate::app::Gateway;
 use crate::secrets::Vault;
 use crate::secrets::token::{random_base62, random_of, with_checksum, without_checksum};
-use crate::store::{DeviceFilter, DeviceRecord, Result, StoreError};
+use crate::store::{DeviceFilter, DeviceRecord, PhoneRecord, Result, StoreError};
 
 const PREFIX: &str = "aps_";
 const USERNAME: usize = 20;
@@ -46,8 +46,8 @@ pub fn mac(vault: &Vault, secret: &str) -> Vec<u8> {
 }
 
 /// Whether the secret is this device's, in constant time; an unknown device costs the same work.
-pub fn verify(vault: &Vault, secret: &str, device: Option<&DeviceRecord>) -> bool {
-    let kept = device.and_then(|d| d.secret_mac.as_deref());
+pub fn verify(vault: &Vault, secret: &str, phone: Option<&PhoneRecord>) -> bool {
+    let kept = phone.map(|phone| &*phone.secret_mac);
     let fits = vault.verify(PURPOSE, secret, kept.unwrap_or(&[0; 32]));
     fits && kept.is_some()
 }

@@ -25,11 +25,11 @@ pub use records::{
     CategoryRecord, Changes, ChannelRecord, ChannelStats, Counted, Counter, DataKeyRecord, DeliveryFilter,
     DeviceFilter, DevicePatch, DevicePut, DeviceRecord, EventBounds, EventPage, EventRow, FIELD, Forgotten,
     InboxEntry, KeyRecord, Lease, MessageFilter, MessageRecord, NewAddress, NewInbox, NewMessage, NewTarget,
-    NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack, QuotaLimit,
-    Refusable, Registered, Registration, RegistrationKeyRecord, ReportAsk, ReportBy, ReportGroup, ReportRow,
-    Round, RulesRecord, SealedSecret, SecretHome, SendAddress, Signature, StoredAddress, TargetAddress,
-    TargetDevice, WebhookAttempt, WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkLane, WorkUpdate,
-    field_names, is_unknown_field, is_version, latency_bucket,
+    NewWork, OTHER_LABELS, PLATFORMS, PhoneEvent, PhoneRecord, QUARTER_MS, QuotaAnswer, QuotaAsk, QuotaBack,
+    QuotaLimit, Refusable, Registered, Registration, RegistrationKeyRecord, ReportAsk, ReportBy, ReportGroup,
+    ReportRow, Round, RulesRecord, SealedSecret, SecretHome, SendAddress, Signature, StoredAddress,
+    TargetAddress, TargetDevice, WebhookAttempt, WebhookChange, WebhookRecord, WorkItem, WorkKind, WorkLane,
+    WorkUpdate, field_names, is_unknown_field, is_version, latency_bucket,
 };
 pub use retention::Retention;
 pub use users::Users;
@@ -188,8 +188,8 @@ pub trait Store: Journal + Retention + Users + Send + Sync {
         username: &str,
         mac: &[u8],
     ) -> Result<Option<DeviceRecord>>;
-    /// A device by user name, over all apps.
-    async fn device_by_username(&self, username: &str) -> Result<Option<DeviceRecord>>;
+    /// A device that connects itself, by user name, over all apps.
+    async fn phone(&self, username: &str) -> Result<Option<PhoneRecord>>;
     /// The ids of devices by number: what the API shows for targets.
     async fn device_ids(&self, devices: &[u64]) -> Result<Vec<(u64, String)>>;
 

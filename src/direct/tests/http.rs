@@ -9,6 +9,7 @@ use super::{World, numbers};
 use crate::delivery::state::State;
 use crate::direct::secret;
 use crate::secrets::token::with_checksum;
+use crate::store::DeviceFilter;
 
 #[tokio::test]
 async fn a_short_poll_hands_out_in_order_and_the_next_one_acknowledges() {
@@ -230,8 +231,8 @@ async fn a_phone_changes_only_what_is_its_own() {
     let good =
         json!({"app_version": "3.2.0", "language": "de", "timezone": null, "notifications_enabled": false});
     assert_eq!(patch(good).await.0, StatusCode::NO_CONTENT);
-    let username = world.device.username.as_deref().unwrap();
-    let device = world.gateway.store.device_by_username(username).await.unwrap().unwrap();
+    let filter = DeviceFilter { id: Some(world.device.id.clone()), ..DeviceFilter::default() };
+    let device = world.gateway.store.devices(world.device.app, &filter, 0, 1).await.unwrap().remove(0);
     assert_eq!((device.enabled, &device.profile["app_version"]), (false, &json!("3.2.0")));
     for (body, status, code) in [
         (json!({"user_id": "u-1"}), 403, "forbidden"),

@@ -11,7 +11,8 @@ use serde_json::json;
 use super::samples::{NOW, address, app, device};
 use crate::delivery::expression::Expression;
 use crate::store::{
-    AddressVerdict, Changes, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, Store, StoreError,
+    AddressVerdict, Changes, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, PhoneRecord, Store,
+    StoreError,
 };
 
 async fn put(store: &dyn Store, devices: Vec<DevicePut>) -> Vec<DeviceRecord> {
@@ -256,8 +257,16 @@ pub(in crate::store) async fn a_secret_bumps_the_epoch_and_the_user_name_stays(s
     let first = store.set_device_secret(1, "a", "u1", b"one").await.unwrap().unwrap();
     let second = store.set_device_secret(1, "a", "u2", b"two").await.unwrap().unwrap();
     assert_eq!((first.epoch, second.epoch, second.username.as_deref()), (1, 2, Some("u1")));
-    assert_eq!(store.device_by_username("u1").await.unwrap(), Some(second));
-    assert_eq!(store.device_by_username("u2").await.unwrap(), None);
+    let phone = PhoneRecord {
+        username: "u1".into(),
+        seq: second.seq,
+        app: second.app,
+        id: second.id,
+        epoch: 2,
+        secret_mac: b"two".to_vec(),
+    };
+    assert_eq!(store.phone("u1").await.unwrap(), Some(phone));
+    assert_eq!(store.phone("u2").await.unwrap(), None);
     assert!(matches!(store.set_device_secret(1, "b", "u1", b"x").await, Err(StoreError::Exists(_))));
     assert_eq!(store.set_device_secret(1, "c", "u3", b"x").await.unwrap(), None);
 }

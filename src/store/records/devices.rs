@@ -87,6 +87,23 @@ pub struct DeviceRecord {
     pub updated_at: u64,
 }
 
+/// A device that connects itself, as far as it matters for who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PhoneRecord {
+    /// Its user name.
+    pub username: String,
+    /// Its number.
+    pub seq: u64,
+    /// Its app.
+    pub app: i64,
+    /// The caller's id.
+    pub id: String,
+    /// Part of its inbox cursors.
+    pub epoch: u32,
+    /// MAC of its secret.
+    pub secret_mac: Vec<u8>,
+}
+
 /// An address as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredAddress {

@@ -21,8 +21,8 @@ pub use audit::{Audit, AuditChain, AuditFilter, AuditRow};
 pub use changes::{Changes, Refusable};
 pub use data_keys::{DataKeyRecord, SealedSecret, SecretHome};
 pub use devices::{
-    AddressVerdict, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, NewAddress, Round, SendAddress,
-    StoredAddress, TargetAddress, TargetDevice,
+    AddressVerdict, DeviceFilter, DevicePatch, DevicePut, DeviceRecord, NewAddress, PhoneRecord, Round,
+    SendAddress, StoredAddress, TargetAddress, TargetDevice,
 };
 pub use events::{EventBounds, EventPage, EventRow, Signature, WebhookAttempt, WebhookChange, WebhookRecord};
 pub use inbox::{Ack, InboxEntry, NewInbox, PhoneEvent};

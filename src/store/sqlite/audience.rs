@@ -14,7 +14,9 @@ use super::session::{Session, Sql, int, json};
 use super::walk::Walk;
 use super::{rows, stats};
 use crate::delivery::expression::Expression;
-use crate::store::{DeviceFilter, DeviceRecord, Round, SendAddress, TargetAddress, TargetDevice};
+use crate::store::{
+    DeviceFilter, DeviceRecord, PhoneRecord, Round, SendAddress, TargetAddress, TargetDevice,
+};
 
 /// Numbers of devices that one round of an audience looks at.
 const STRETCH: u64 = 250_000;
@@ -83,15 +85,18 @@ async fn records(session: &mut Session, rows: &[SqliteRow]) -> Sql<Vec<DeviceRec
 }
 
 /// Devices that connect themselves, by user name.
-async fn by_username(session: &mut Session, usernames: &[String]) -> Sql<Vec<(String, DeviceRecord)>> {
-    let query = sqlx::query(concat!(
-        "SELECT ",
-        columns!(),
-        " FROM json_each(?1) AS j CROSS JOIN devices AS d ON d.username = j.value"
-    ));
-    let found = session.rows(query.bind(json(usernames))).await?;
-    let records = records(session, &found).await?;
-    Ok(records.into_iter().filter_map(|record| Some((record.username.clone()?, record))).collect())
+async fn by_username(session: &mut Session, usernames: &[String]) -> Sql<Vec<PhoneRecord>> {
+    let query = sqlx::query(
+        "SELECT json_group_array(json_array(d.username, d.seq, d.app, d.id, d.epoch, hex(d.secret_mac)))
+         FROM json_each(?1) AS j CROSS JOIN devices AS d ON d.username = j.value
+         WHERE d.secret_mac IS NOT NULL",
+    );
+    let found: Vec<(String, u64, i64, String, u32, String)> =
+        session.array(query.bind(json(usernames))).await?;
+    let phone = |(username, seq, app, id, epoch, mac): (_, _, _, _, _, String)| {
+        Ok(PhoneRecord { username, seq, app, id, epoch, secret_mac: rows::unhex("secret_mac", &mac)? })
+    };
+    found.into_iter().map(phone).collect()
 }
 
 /// The ids of devices by number.
@@ -151,9 +156,9 @@ pub(super) const TARGETS: LookUp<i64, String, TargetDevice> = LookUp {
 };
 
 /// Devices by user name.
-pub(super) const PHONES: LookUp<(), String, (String, DeviceRecord)> = LookUp {
+pub(super) const PHONES: LookUp<(), String, PhoneRecord> = LookUp {
     find: |session, (), usernames| Box::pin(by_username(session, usernames)),
-    by: |(username, _)| username,
+    by: |phone| &phone.username,
     abreast: ABREAST,
 };
 

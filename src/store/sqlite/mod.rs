@@ -82,7 +82,7 @@ use self::session::{Session, Sql};
 use self::writer::{Claim, Function, Inbox, Job};
 use crate::ids::Id;
 use crate::store::{
-    AcceptAnswer, Changes, DeviceRecord, MessageRecord, NewMessage, Result, SendAddress, StoreError,
+    AcceptAnswer, Changes, MessageRecord, NewMessage, PhoneRecord, Result, SendAddress, StoreError,
     TargetDevice,
 };
 
@@ -97,7 +97,7 @@ struct LookUps {
     /// Devices of an app by id.
     targets: Together<i64, String, TargetDevice>,
     /// Devices by user name.
-    phones: Together<(), String, (String, DeviceRecord)>,
+    phones: Together<(), String, PhoneRecord>,
     /// Addresses for a provider by device.
     addresses: Together<(i64, String), u64, SendAddress>,
     /// What waits in inboxes.

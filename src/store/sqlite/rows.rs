@@ -109,6 +109,11 @@ pub(super) struct PackedDelivery(
     u8,
 );
 
+/// What `hex` made of a column.
+pub(super) fn unhex(what: &'static str, hex: &str) -> Sql<Vec<u8>> {
+    HEXUPPER.decode(hex.as_bytes()).map_err(|error| odd(what, error))
+}
+
 /// Reads one.
 pub(super) fn packed_delivery(packed: PackedDelivery) -> Sql<(Delivery, u8)> {
     let PackedDelivery(
@@ -123,10 +128,8 @@ pub(super) fn packed_delivery(packed: PackedDelivery) -> Sql<(Delivery, u8)> {
         trail,
         platform,
     ) = packed;
-    let bytes =
-        |what: &'static str, hex: &str| HEXUPPER.decode(hex.as_bytes()).map_err(|error| odd(what, error));
-    let trail = bytes("trail", &trail.unwrap_or_default())?;
-    let vendor_id = vendor_id.map(|id| bytes("vendor_id", &id)).transpose()?;
+    let trail = unhex("trail", &trail.unwrap_or_default())?;
+    let vendor_id = vendor_id.map(|id| unhex("vendor_id", &id)).transpose()?;
     let delivery = Delivery {
         message: Id(message),
         target,

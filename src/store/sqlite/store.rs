@@ -19,7 +19,7 @@ use crate::store::{
     AcceptAnswer, Ack, AppRecord, AuditFilter, AuditRow, CategoryRecord, Changes, ChannelRecord,
     ChannelStats, Counter, DataKeyRecord, DeliveryFilter, DeviceFilter, DevicePatch, DevicePut, DeviceRecord,
     EventBounds, EventPage, EventRow, InboxEntry, KeyRecord, Lease, LogSize, MessageFilter, MessageRecord,
-    NewMessage, NewTarget, NewWork, PhoneEvent, QuotaAnswer, QuotaAsk, Registered, Registration,
+    NewMessage, NewTarget, NewWork, PhoneEvent, PhoneRecord, QuotaAnswer, QuotaAsk, Registered, Registration,
     RegistrationKeyRecord, ReportAsk, ReportRow, Result, Round, RulesRecord, SealedSecret, SendAddress,
     Store, StoreError, TargetDevice, WebhookAttempt, WebhookRecord, WorkItem, WorkKind,
 };
@@ -241,8 +241,8 @@ impl Store for SqliteStore {
         .await
     }
 
-    async fn device_by_username(&self, username: &str) -> Result<Option<DeviceRecord>> {
-        Ok(self.look_ups.phones.ask((), &[username.to_owned()]).await?.pop().map(|(_, record)| record))
+    async fn phone(&self, username: &str) -> Result<Option<PhoneRecord>> {
+        Ok(self.look_ups.phones.ask((), &[username.to_owned()]).await?.pop())
     }
 
     async fn device_ids(&self, devices: &[u64]) -> Result<Vec<(u64, String)>> {
