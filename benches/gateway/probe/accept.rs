@@ -184,7 +184,7 @@ async fn write(db: &mut SqliteConnection, group: &[Asked<Message, ()>]) -> anyho
     let keys: Vec<String> = group.iter().map(|(message, _)| HEXLOWER.encode(&message.key)).collect();
     let used = sqlx::query(
         "BEGIN IMMEDIATE; SELECT i.message FROM json_each(?1) AS k CROSS JOIN idempotency AS i
-         ON i.app = 1 AND i.key_hash = unhex(k.value)",
+         ON i.app = 1 AND substr(i.key_hash, 1, 8) = substr(unhex(k.value), 1, 8) AND i.key_hash = unhex(k.value)",
     );
     let used = used.bind(serde_json::to_string(&keys)?).fetch_all(&mut *db).await?;
     anyhow::ensure!(used.is_empty(), "a key was used before");

@@ -52,6 +52,11 @@ pub(in crate::store) async fn the_same_key_and_body_is_answered_with_the_first_m
         accept(store, keyed(1, 5, 8, 1))
     );
     assert_eq!([a, b, c].iter().filter(|answer| **answer == AcceptAnswer::Stored).count(), 1);
+    let mut alike = keyed(1, 6, 7, 2);
+    alike.idempotency.as_mut().unwrap().0[31] += 1;
+    assert_eq!(accept(store, alike.clone()).await, AcceptAnswer::Stored, "the last byte differs");
+    let again = NewMessage { id: id(7), ..alike };
+    assert_eq!(accept(store, again).await, AcceptAnswer::Replayed { id: id(6), created_at: NOW });
 }
 
 pub(in crate::store) async fn the_same_key_with_another_body_is_refused(store: &dyn Store) {

@@ -14,6 +14,13 @@ pub(super) const KEY_LIFE_MS: u64 = DAY_MS;
 const PRUNE_EVERY_MS: u64 = 60_000;
 const PRUNE_ROWS: u64 = 1000;
 
+/// Keys that are known, of those asked for; of one that was used twice the last use comes last.
+pub(super) const FIND_KEYS: &str = "SELECT i.app, i.key_hash, i.body_hash, i.message, i.created_at
+     FROM json_each(?1) AS k CROSS JOIN idempotency AS i
+     ON i.app = k.value ->> 0 AND substr(i.key_hash, 1, 8) = substr(unhex(k.value ->> 1), 1, 8)
+        AND i.key_hash = unhex(k.value ->> 1)
+     ORDER BY i.message";
+
 /// Who used which key: app and hash.
 type Key = (i64, [u8; 32]);
 
@@ -108,12 +115,7 @@ pub(super) async fn used_key(
 }
 
 async fn find_keys(session: &mut Session, keys: &[(i64, String)]) -> Sql<HashMap<Key, Used>> {
-    let query = sqlx::query(
-        "SELECT i.app, i.key_hash, i.body_hash, i.message, i.created_at
-         FROM json_each(?1) AS k CROSS JOIN idempotency AS i
-         ON i.app = k.value ->> 0 AND i.key_hash = unhex(k.value ->> 1)",
-    );
-    let found = session.rows(query.bind(json(keys))).await?;
+    let found = session.rows(sqlx::query(FIND_KEYS).bind(json(keys))).await?;
     let mut used = HashMap::with_capacity(found.len());
     for row in &found {
         use sqlx::Row as _;
@@ -159,7 +161,6 @@ fn growth(changes: &Changes, message: Id) -> (u64, Option<u64>) {
     own.fold((0, None), |(sum, at), (_, more, when)| (sum + more, when.or(at)))
 }
 
-/// A key that is too old to count is taken over by the call that uses it anew.
 async fn insert_keys(
     session: &mut Session,
     stored: &[(&NewMessage, &Changes)],
@@ -167,15 +168,13 @@ async fn insert_keys(
 ) -> Sql<()> {
     let keyed: Vec<_> = stored.iter().filter_map(|(m, _)| m.idempotency.map(|hashes| (*m, hashes))).collect();
     let Some(now) = keyed.iter().map(|(message, _)| message.created_at).max() else { return Ok(()) };
-    let head = "INSERT INTO idempotency (app, key_hash, body_hash, message, created_at) ";
-    let tail = " ON CONFLICT (app, key_hash) DO UPDATE SET body_hash = excluded.body_hash,
-        message = excluded.message, created_at = excluded.created_at";
+    let head = "INSERT INTO idempotency (message, app, key_hash, body_hash, created_at) ";
     session
-        .write_rows(head, tail, &keyed, |row, (message, (key, body))| {
-            row.push_bind(message.app)
+        .write_rows(head, "", &keyed, |row, (message, (key, body))| {
+            row.push_bind(message.id.0)
+                .push_bind(message.app)
                 .push_bind(key.to_vec())
                 .push_bind(body.to_vec())
-                .push_bind(message.id.0)
                 .push_bind(int(message.created_at));
         })
         .await?;
@@ -190,8 +189,10 @@ async fn insert_keys(
 /// Forgets some keys from before a time.
 pub(super) async fn prune(session: &mut Session, before: u64, limit: usize) -> Sql<u64> {
     let query = sqlx::query(
-        "DELETE FROM idempotency WHERE created_at <= (SELECT max(created_at) FROM
-            (SELECT created_at FROM idempotency WHERE created_at <= ?1 ORDER BY created_at LIMIT ?2))",
+        "DELETE FROM idempotency WHERE created_at <= ?2 AND message <= (SELECT max(message) FROM
+            (SELECT message FROM idempotency WHERE message < ?1 AND created_at <= ?2 ORDER BY message LIMIT ?3))",
     );
-    session.run(query.bind(int(before)).bind(limit as i64)).await
+    // A message's id is made after its time was taken: what is older by its id is older.
+    let bound = Id::floor_at(before.saturating_add(1)).0;
+    session.run(query.bind(bound).bind(int(before)).bind(limit as i64)).await
 }

@@ -4,7 +4,7 @@ use sqlx::{Row as _, SqlSafeStr as _};
 
 use super::{open_in, stranger};
 use crate::delivery::expression::Expression;
-use crate::store::sqlite::{SqliteOptions, walk};
+use crate::store::sqlite::{SqliteOptions, accept, walk};
 use crate::store::{DevicePut, Store as _};
 
 #[tokio::test]
@@ -31,6 +31,20 @@ async fn every_part_of_an_audience_is_a_range_of_an_index_in_order_of_device() {
         assert_eq!(inner.len(), 1, "one step, without a sort: {steps:?}\n{sql}");
         assert!(inner[0].starts_with("SEARCH") && inner[0].contains(&index), "{steps:?} is not {index}");
     }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_found_by_the_first_bytes_of_its_hash() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let store = open_in(&directory, SqliteOptions::default()).await;
+    let mut connection = stranger(&directory.path().join("data")).await;
+    let explained: &'static str =
+        Box::leak(format!("EXPLAIN QUERY PLAN {}", accept::FIND_KEYS).into_boxed_str());
+    let rows = sqlx::query(explained.into_sql_str()).fetch_all(&mut connection).await.unwrap();
+    let steps: Vec<String> = rows.iter().map(|row| row.get(3)).collect();
+    let by_key = "SEARCH i USING INDEX idempotency_by_key (app=? AND <expr>=?)";
+    assert!(steps.iter().any(|step| step == by_key), "{steps:?}");
     store.close().await;
 }
 
