@@ -101,7 +101,7 @@ impl Report {
             unit: &self.unit,
             ceiling: round(self.ceiling),
             ratio: round(self.ratio),
-            target: self.target,
+            target: round(self.target),
             verified: self.verified,
         };
         serde_json::to_string(&line).unwrap_or_default()
@@ -117,7 +117,7 @@ impl Report {
         table.add_row([self.of.clone(), format!("{} {}", number(self.ceiling), self.unit)]);
         table.add_row([
             "ratio".to_owned(),
-            format!("{:.2} (target {sign} {}: {verdict})", self.ratio, self.target),
+            format!("{:.2} (target {sign} {:.2}: {verdict})", self.ratio, self.target),
         ]);
         for (what, how_much) in &self.more {
             table.add_row([what, how_much]);
