@@ -121,6 +121,14 @@ impl World {
         self.gateway = Some(program.envs(self.env.iter().cloned()).spawn().unwrap());
     }
 
+    /// Starts the gateway again with two threads to each of its pools, however many cores there are. The allocator keeps some
+    /// of what was freed for each thread, so that memory can be held against a bound only where their number is known.
+    pub(crate) async fn keep_to_two_threads(&mut self) {
+        self.kill_gateway();
+        self.env.push(("TOKIO_WORKER_THREADS", "2".to_owned()));
+        self.start_gateway().await;
+    }
+
     /// Kills the gateway as a power cut would, as far as a process can.
     pub(crate) fn kill_gateway(&mut self) {
         if let Some(mut gateway) = self.gateway.take() {

@@ -62,6 +62,7 @@ async fn queue(world: &World, ids: &mut Vec<String>, deliveries: usize) {
 async fn a_queue_that_grows_behind_a_vendor_that_is_down_fills_the_disk_and_not_the_memory() {
     let many = std::env::var("ANYPUSH_QUEUED").ok().and_then(|n| n.parse().ok()).unwrap_or(100_000);
     let mut world = World::start().await;
+    world.keep_to_two_threads().await;
     let devices = (0..DEVICES).map(|i| {
         let mut device = fcm_device(&format!("ok-{i}"));
         device["tags"] = json!(["all"]);

@@ -52,6 +52,7 @@ async fn flood(world: &World, numbers: Vec<usize>) -> (Vec<(usize, String)>, Vec
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_while_the_database_is_held_is_refused_in_part_and_nobody_accepted_is_lost() {
     let mut world = World::start().await;
+    world.keep_to_two_threads().await;
     let (first, _) = flood(&world, (0..CALLERS).collect()).await;
     assert!(!first.is_empty(), "nobody is served on a good day");
     let before = resident_kb(world.gateway_pid());
