@@ -61,7 +61,7 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (count, rounds, alone_for) = match bench.size {
         Size::Guard => (5_000, 2, 40),
         Size::Quick => (50_000, 2, 60),
-        Size::Full => (500_000, 3, 200),
+        Size::Full => (500_000, 5, 200),
         Size::Long => (1_000_000, 5, 400),
     };
     let world = b::phones(bench, count).await?;

@@ -67,7 +67,7 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     let (each, rounds) = match bench.size {
         Size::Guard => (2_000, 1),
         Size::Quick => (10_000, 1),
-        Size::Full => (100_000, 3),
+        Size::Full => (100_000, 5),
         Size::Long => (300_000, 5),
     };
     let world = world(bench, each).await?;
@@ -105,7 +105,8 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
             }
             noise.push(look.noise(&world.pids(), world.dir())?);
         }
-        more.push((name, format!("{:.2} of the rate alone, {} MiB more", of_this.median(), grown >> 20)));
+        let (kept, span) = (of_this.median(), of_this.span());
+        more.push((name, format!("{kept:.2} of the rate alone (span {span}), {} MiB more", grown >> 20)));
     }
     let mut report = bench.report("h", "one vendor of four is ill: what the others keep")?;
     (report.value, report.unit) = (ill_rates.median(), "deliveries/s".to_owned());
