@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -19,6 +19,15 @@ const WELL: [&str; 3] = ["apns", "xiaomi", "huawei"];
 
 /// The fourth while nothing is wrong with it: what it takes of the core then is what illness is to be held against.
 const WELL_TOO: &str = "a fourth that is well";
+
+/// What the others keep beside one illness, by round.
+#[derive(Default)]
+struct Kept {
+    name: &'static str,
+    ratios: Rounds,
+    ill_rates: Rounds,
+    well_rates: Rounds,
+}
 
 /// How the ill one is ill: what its switch and rules are set to.
 fn illnesses() -> [(&'static str, Value, Value); 4] {
@@ -72,12 +81,10 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     };
     let world = world(bench, each).await?;
     send(&world, &WELL, each).await?;
-    let (mut ratios, mut ill_rates, mut well_rates) =
-        (Rounds::default(), Rounds::default(), Rounds::default());
-    let (mut more, mut noise) = (Vec::new(), Vec::new());
+    let (mut kept, mut more, mut noise) = (Vec::new(), Vec::new(), Vec::new());
     let pid = world.gateway_pid()?;
     for (name, switch, rules) in illnesses() {
-        let (mut of_this, mut grown) = (Rounds::default(), 0);
+        let (mut of_this, mut grown) = (Kept { name, ..Kept::default() }, 0);
         for _ in 0..rounds {
             let look = Look::now(&world.pids())?;
             let well = send(&world, &WELL, each).await?;
@@ -97,21 +104,26 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
             ensure!(message["counts"]["now"]["accepted"] == each, "after it was well again: {message}");
             bench.say(&format!("{name}: the others {:.0}/s beside it, {:.0}/s alone; all of its own {:.1} s after it was well",
                 each as f64 * 3.0 / ill, each as f64 * 3.0 / well, healed.elapsed().as_secs_f64()));
-            of_this.push(well / ill);
-            if name != WELL_TOO {
-                ratios.push(well / ill);
-                ill_rates.push(each as f64 * WELL.len() as f64 / ill);
-                well_rates.push(each as f64 * WELL.len() as f64 / well);
-            }
+            of_this.ratios.push(well / ill);
+            of_this.ill_rates.push(each as f64 * WELL.len() as f64 / ill);
+            of_this.well_rates.push(each as f64 * WELL.len() as f64 / well);
             noise.push(look.noise(&world.pids(), world.dir())?);
         }
-        let (kept, span) = (of_this.median(), of_this.span());
-        more.push((name, format!("{kept:.2} of the rate alone (span {span}), {} MiB more", grown >> 20)));
+        let (ratio, span) = (of_this.ratios.median(), of_this.ratios.span());
+        more.push((name, format!("{ratio:.2} of the rate alone (span {span}), {} MiB more", grown >> 20)));
+        kept.push(of_this);
     }
-    let mut report = bench.report("h", "one vendor of four is ill: what the others keep")?;
-    (report.value, report.unit) = (ill_rates.median(), "deliveries/s".to_owned());
-    (report.ceiling, report.of) = (well_rates.median(), "the same while all are well".to_owned());
-    report.ratio = ratios.median();
+    // A bound that is kept on the average of illnesses is of no use to whoever has the worst one.
+    let worst = kept
+        .iter()
+        .filter(|kept| kept.name != WELL_TOO)
+        .min_by(|a, b| a.ratios.median().total_cmp(&b.ratios.median()))
+        .context("an illness")?;
+    let mut report =
+        bench.report("h", "one vendor of four is ill: what the others keep beside the worst illness")?;
+    (report.value, report.unit) = (worst.ill_rates.median(), "deliveries/s".to_owned());
+    (report.ceiling, report.of) = (worst.well_rates.median(), "the same while all are well".to_owned());
+    report.ratio = worst.ratios.median();
     (report.target, report.good, report.verified) = (0.95, Good::AtLeast, true);
     for (name, text) in more {
         report.also(name, text);
