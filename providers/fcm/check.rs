@@ -28,6 +28,7 @@ pub(super) async fn check(channel: &Fcm, context: &SendContext) -> CheckReport {
         Ok(rendered) => rendered.body(&target.address, target.key, true),
         Err(unsendable) => return report(Some(unsendable.reason), unsendable.why),
     };
+    channel.tokens.ask_anew().await;
     let reading = channel.deliver(body.into(), "", context.now).await;
     let project = &channel.config.project_id;
     match reading.verdict {

@@ -30,6 +30,7 @@ pub(super) async fn check(channel: &Huawei, context: &SendContext) -> CheckRepor
         Err(unsendable) => return report(Some(unsendable.reason), unsendable.why),
     };
     let body = rendered.body(&[CHECK_TOKEN], None, true);
+    channel.bearers.ask_anew().await;
     let reading = channel.deliver(&body, &[CHECK_TOKEN], context.now).await;
     let path = &channel.config.path;
     match reading.verdict {

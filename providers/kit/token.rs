@@ -108,6 +108,13 @@ impl<T, E: Clone> TokenCache<T, E> {
         }
     }
 
+    /// Somebody asks whether what was refused is mended: neither the failure of a moment ago nor that a token was replaced
+    /// then is held against the next call. A token that is still good is kept.
+    pub async fn ask_anew(&self) {
+        *self.refresh.lock().await = None;
+        self.current.write().unwrap_or_else(PoisonError::into_inner).refused_at = None;
+    }
+
     fn lookup(&self, now: SystemTime) -> Lookup<T> {
         let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
         match current.entry.as_ref() {
@@ -200,6 +207,22 @@ mod tests {
         assert_eq!(mint.count(), 1);
         clock::set(1);
         assert_eq!(cache.get(clock::now, || mint.ok()).await, Ok(Arc::new(2)));
+    }
+
+    #[tokio::test]
+    async fn who_asks_whether_it_is_mended_is_not_told_a_failure_of_a_moment_ago() {
+        let (cache, mint) = cache();
+        assert_eq!(cache.get(clock::now, || mint.refused()).await, Err("refused"));
+        assert_eq!(cache.get(clock::now, || mint.ok()).await, Err("refused"), "shared for a second");
+        cache.ask_anew().await;
+        let second = cache.get(clock::now, || mint.ok()).await.unwrap();
+        assert_eq!(*second, 2);
+        cache.invalidate(&second, clock::now());
+        let third = cache.get(clock::now, || mint.ok()).await.unwrap();
+        cache.ask_anew().await;
+        assert_eq!(cache.get(clock::now, || mint.ok()).await, Ok(third.clone()), "what is good is kept");
+        cache.invalidate(&third, clock::now());
+        assert_eq!(cache.get(clock::now, || mint.ok()).await, Ok(Arc::new(4)));
     }
 
     #[tokio::test]
