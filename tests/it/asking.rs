@@ -10,9 +10,7 @@ use crate::world::World;
 /// A gateway that vendors cannot call back, and that asks them after a second; with a channel of this vendor.
 async fn unreachable(provider: &str) -> World {
     let mut world = World::start().await;
-    world.env = vec![("ANYPUSH_RECEIPTS_ASK_AFTER_SECONDS", "1".to_owned())];
-    world.kill_gateway();
-    world.start_gateway().await;
+    world.restart_with("ANYPUSH_RECEIPTS_ASK_AFTER_SECONDS", "1".to_owned()).await;
     put_channel_of(&world, &world.sample(provider).await).await;
     world
 }

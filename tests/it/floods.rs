@@ -46,13 +46,6 @@ async fn connect(world: &World, settings: &[u8]) -> TcpStream {
     stream
 }
 
-/// Resident memory of the gateway, in KiB.
-fn memory(world: &World) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", world.gateway_pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
 /// Whether the gateway ended a connection with GOAWAY; what came is read to its end.
 async fn is_sent_away(mut stream: TcpStream, flood: Vec<u8>) -> bool {
     let (mut reading, mut writing) = stream.split();
@@ -79,14 +72,15 @@ async fn is_sent_away(mut stream: TcpStream, flood: Vec<u8>) -> bool {
 async fn assert_serves(world: &World, before: u64) {
     let list = world.api(Method::GET, "/v1/messages", None).await;
     assert_eq!(list.status.as_u16(), 200, "{}", list.body);
-    let grown = memory(world).saturating_sub(before) / 1024;
+    let grown = world.resident_kb().unwrap().saturating_sub(before) / 1024;
     assert!(grown < MEBIBYTES, "the gateway grew by {grown} MiB");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_floods_with_resets_or_headers_without_end_is_closed() {
-    let world = World::start().await;
-    let before = memory(&world);
+    let mut world = World::start().await;
+    world.keep_to_two_threads().await;
+    let before = world.resident_kb().unwrap();
     let streams = || (0..20_000u32).map(|n| 2 * n + 1);
     let open = |id| frame(HEADERS, END_STREAM | END_HEADERS, id, &request());
     // CVE-2023-44487: each request is taken back at once.
@@ -112,8 +106,9 @@ async fn a_connection_that_floods_with_resets_or_headers_without_end_is_closed()
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_asks_without_end_and_reads_nothing_costs_little() {
-    let world = World::start().await;
-    let before = memory(&world);
+    let mut world = World::start().await;
+    world.keep_to_two_threads().await;
+    let before = world.resident_kb().unwrap();
     let mut kept = Vec::new();
     for flood in [frame(PING, 0, 0, &[7; 8]), frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 255, 255])] {
         let mut stream = connect(&world, &[]).await;

@@ -124,9 +124,26 @@ impl World {
     /// Starts the gateway again with two threads to each of its pools, however many cores there are. The allocator keeps some
     /// of what was freed for each thread, so that memory can be held against a bound only where their number is known.
     pub(crate) async fn keep_to_two_threads(&mut self) {
+        self.restart_with("TOKIO_WORKER_THREADS", "2".to_owned()).await;
+    }
+
+    /// Starts the gateway again, with one variable more.
+    pub(crate) async fn restart_with(&mut self, name: &'static str, value: String) {
         self.kill_gateway();
-        self.env.push(("TOKIO_WORKER_THREADS", "2".to_owned()));
+        self.env.push((name, value));
         self.start_gateway().await;
+    }
+
+    /// What the system says of the gateway's process; nothing where it does not say.
+    pub(crate) fn process_status(&self) -> String {
+        std::fs::read_to_string(format!("/proc/{}/status", self.gateway_pid())).unwrap_or_default()
+    }
+
+    /// Resident memory of the gateway in kilobytes; `None` where the system does not say.
+    pub(crate) fn resident_kb(&self) -> Option<u64> {
+        let status = self.process_status();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        line.split_whitespace().next()?.parse().ok()
     }
 
     /// Kills the gateway as a power cut would, as far as a process can.

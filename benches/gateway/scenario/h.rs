@@ -27,6 +27,8 @@ struct Kept {
     ratios: Rounds,
     ill_rates: Rounds,
     well_rates: Rounds,
+    /// Bytes by which the gateway's memory was larger at the most.
+    grown: u64,
 }
 
 /// How the ill one is ill: what its switch and rules are set to.
@@ -81,10 +83,10 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     };
     let world = world(bench, each).await?;
     send(&world, &WELL, each).await?;
-    let (mut kept, mut more, mut noise) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut kept, mut noise) = (Vec::new(), Vec::new());
     let pid = world.gateway_pid()?;
     for (name, switch, rules) in illnesses() {
-        let (mut of_this, mut grown) = (Kept { name, ..Kept::default() }, 0);
+        let mut of_this = Kept { name, ..Kept::default() };
         for _ in 0..rounds {
             let look = Look::now(&world.pids())?;
             let well = send(&world, &WELL, each).await?;
@@ -97,20 +99,20 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
             // It has a hold of what it can get hold of by then.
             tokio::time::sleep(Duration::from_secs(1)).await;
             let ill = send(&world, &WELL, each).await?;
-            grown = grown.max(machine::resident(pid)?.saturating_sub(memory));
+            of_this.grown = of_this.grown.max(machine::resident(pid)?.saturating_sub(memory));
             let healed = Instant::now();
             fall_ill(&world, &json!({}), &json!([])).await?;
             let message = world.done(&world.key, &waiting).await?;
             ensure!(message["counts"]["now"]["accepted"] == each, "after it was well again: {message}");
-            bench.say(&format!("{name}: the others {:.0}/s beside it, {:.0}/s alone; all of its own {:.1} s after it was well",
-                each as f64 * 3.0 / ill, each as f64 * 3.0 / well, healed.elapsed().as_secs_f64()));
+            let others = (each * WELL.len()) as f64;
+            let (ill_rate, well_rate) = (others / ill, others / well);
+            bench.say(&format!("{name}: the others {ill_rate:.0}/s beside it, {well_rate:.0}/s alone; all of its own {:.1} s after it was well",
+                healed.elapsed().as_secs_f64()));
             of_this.ratios.push(well / ill);
-            of_this.ill_rates.push(each as f64 * WELL.len() as f64 / ill);
-            of_this.well_rates.push(each as f64 * WELL.len() as f64 / well);
+            of_this.ill_rates.push(ill_rate);
+            of_this.well_rates.push(well_rate);
             noise.push(look.noise(&world.pids(), world.dir())?);
         }
-        let (ratio, span) = (of_this.ratios.median(), of_this.ratios.span());
-        more.push((name, format!("{ratio:.2} of the rate alone (span {span}), {} MiB more", grown >> 20)));
         kept.push(of_this);
     }
     // A bound that is kept on the average of illnesses is of no use to whoever has the worst one.
@@ -125,8 +127,9 @@ pub(crate) async fn run(bench: &Bench) -> anyhow::Result<Report> {
     (report.ceiling, report.of) = (worst.well_rates.median(), "the same while all are well".to_owned());
     report.ratio = worst.ratios.median();
     (report.target, report.good, report.verified) = (0.95, Good::AtLeast, true);
-    for (name, text) in more {
-        report.also(name, text);
+    for Kept { name, ratios, grown, .. } in &kept {
+        let (ratio, span) = (ratios.median(), ratios.span());
+        report.also(name, format!("{ratio:.2} of the rate alone (span {span}), {} MiB more", grown >> 20));
     }
     report.also("noise", machine::noise(&noise));
     Ok(report)

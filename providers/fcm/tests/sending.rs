@@ -1,7 +1,7 @@
 //! Access tokens, lost answers, many targets.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
 use base64::Engine;
@@ -247,19 +247,14 @@ async fn a_check_sends_to_nobody_and_says_what_to_mend() {
 
 #[tokio::test]
 async fn a_check_tells_what_is_so_and_not_what_was_refused_a_moment_ago() {
-    let mended = Arc::new(AtomicBool::new(false));
-    let is_mended = mended.clone();
-    let vendor = FakeVendor::start(move |seen| match seen.path.as_str() {
-        "/token" if is_mended.load(Ordering::SeqCst) => {
-            Reply::ok(json!({"access_token": ACCESS_TOKEN, "expires_in": 3599}).to_string())
-        }
-        "/token" => Reply::status(400).body(json!({"error": "invalid_grant"}).to_string()),
+    let refusal = Reply::status(400).body(json!({"error": "invalid_grant"}).to_string());
+    let vendor = FakeVendor::refusing_once("/token", refusal, |seen| match seen.path.as_str() {
+        "/token" => token_reply(),
         _ => accepted(),
     })
     .await;
     let channel = channel(&vendor);
     assert_eq!(failed(&send_one(&*channel).await).reason, Reason::AuthFailed);
-    mended.store(true, Ordering::SeqCst);
     let found = channel.check(context()).await;
     assert!(found.ok, "{found:?}");
 }

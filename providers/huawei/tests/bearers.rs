@@ -1,6 +1,6 @@
 //! Access tokens and self-signed ones: bought once, renewed once, never hammered for.
 
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_lc_rs::signature::KeyPair;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
@@ -75,19 +75,14 @@ async fn credentials_that_stay_refused_stop_the_channel_after_one_new_token() {
 
 #[tokio::test]
 async fn a_check_tells_what_is_so_and_not_what_was_refused_a_moment_ago() {
-    let mended = Arc::new(AtomicBool::new(false));
-    let is_mended = mended.clone();
-    let vendor = FakeVendor::start(move |seen| match seen.path.as_str() {
-        "/oauth2/v3/token" if is_mended.load(Ordering::SeqCst) => {
-            Reply::ok(json!({"access_token": ACCESS_TOKEN, "expires_in": 3599}).to_string())
-        }
-        "/oauth2/v3/token" => Reply::status(400).body(json!({"error": 1101}).to_string()),
+    let refusal = Reply::status(400).body(json!({"error": 1101}).to_string());
+    let vendor = FakeVendor::refusing_once("/oauth2/v3/token", refusal, |seen| match seen.path.as_str() {
+        "/oauth2/v3/token" => token_reply(),
         _ => accepted(),
     })
     .await;
     let channel = channel(&vendor);
     assert_eq!(failed(&send_one(&*channel).await).reason, Reason::AuthFailed);
-    mended.store(true, Ordering::SeqCst);
     let found = channel.check(context()).await;
     assert!(found.ok, "{found:?}");
 }

@@ -3,6 +3,7 @@
 pub(crate) mod raw_peer;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -133,6 +134,22 @@ impl FakeVendor {
         });
         let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
         Self { base, seen, task }
+    }
+
+    /// Starts a vendor that answers the first request to `path` with `refusal`, and from then on with what `behave` says.
+    pub(crate) async fn refusing_once(
+        path: &'static str,
+        refusal: Reply,
+        behave: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let refused = AtomicBool::new(false);
+        Self::start(move |seen| {
+            if seen.path == path && !refused.swap(true, Ordering::SeqCst) {
+                return refusal.clone();
+            }
+            behave(seen)
+        })
+        .await
     }
 
     /// An address of this vendor.

@@ -17,27 +17,20 @@ const FEW: usize = 10_000;
 /// for each of four readers.
 const GROWTH_KB: u64 = (64 + 4 * 16) * 1024;
 
-/// Resident memory of a process in kilobytes; `None` where the system does not say.
-pub(super) fn resident_kb(pid: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.split_whitespace().next()?.parse().ok()
-}
-
 /// What a process keeps: the least of two seconds. What was freed is given back only after a while, and what a queue in memory
 /// takes does not go away.
 async fn least_kb(world: &World) -> u64 {
     let mut least = u64::MAX;
     for _ in 0..20 {
-        least = least.min(resident_kb(world.gateway_pid()).unwrap());
+        least = least.min(world.resident_kb().unwrap());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     least
 }
 
-/// What the system says of a process's memory.
-fn parts_of(pid: u32) -> String {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+/// What the gateway's memory consists of.
+fn parts_of(world: &World) -> String {
+    let status = world.process_status();
     let parts: Vec<_> =
         status.lines().filter(|line| line.starts_with("Rss") || line.starts_with("VmHWM")).collect();
     parts.join(", ")
@@ -70,16 +63,16 @@ async fn a_queue_that_grows_behind_a_vendor_that_is_down_fills_the_disk_and_not_
     });
     world.put_devices(devices.collect()).await;
     world.sandbox(Method::PUT, "/providers/fcm", Some(json!({"outage": "http_503"}))).await;
-    let Some(empty) = resident_kb(world.gateway_pid()) else {
+    let Some(empty) = world.resident_kb() else {
         eprintln!("skipped: this system does not tell a process's memory");
         return;
     };
     let mut ids = Vec::new();
     queue(&world, &mut ids, FEW).await;
-    let few = resident_kb(world.gateway_pid()).unwrap();
+    let few = world.resident_kb().unwrap();
     eprintln!("{empty} kB with none waiting, {few} kB with {FEW}");
     queue(&world, &mut ids, many).await;
-    let most = resident_kb(world.gateway_pid()).unwrap();
+    let most = world.resident_kb().unwrap();
     println!("resident: {empty} kB with none waiting, {few} kB with {FEW}, {most} kB with {many}");
     assert!(most < few + GROWTH_KB, "{most} kB with {many} waiting, {few} kB with {FEW}");
     // The vendor is back, and the numbers add up while they move: `until` looks at every poll.
@@ -91,7 +84,7 @@ async fn a_queue_that_grows_behind_a_vendor_that_is_down_fills_the_disk_and_not_
     }
     let moving = least_kb(&world).await;
     println!("resident: {moving} kB while they are sent");
-    let parts = parts_of(world.gateway_pid());
+    let parts = parts_of(&world);
     assert!(moving < few + GROWTH_KB, "{moving} kB while they are sent, {few} kB with {FEW}; {parts}");
     world.kill_gateway();
 }

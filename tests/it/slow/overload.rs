@@ -7,7 +7,6 @@ use futures_util::{StreamExt as _, stream};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::memory::resident_kb;
 use crate::disk::{lock, unlock};
 use crate::ledger::{self, Bounds};
 use crate::world::World;
@@ -55,11 +54,11 @@ async fn a_flood_while_the_database_is_held_is_refused_in_part_and_nobody_accept
     world.keep_to_two_threads().await;
     let (first, _) = flood(&world, (0..CALLERS).collect()).await;
     assert!(!first.is_empty(), "nobody is served on a good day");
-    let before = resident_kb(world.gateway_pid());
+    let before = world.resident_kb();
     let stranger = lock(&world).await;
     let holding = async {
         tokio::time::sleep(Duration::from_secs(4)).await;
-        let during = resident_kb(world.gateway_pid());
+        let during = world.resident_kb();
         unlock(stranger).await;
         during
     };

@@ -47,9 +47,7 @@ async fn arrived(world: &World, id: &str, down: &str, other: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whichever_vendor_is_down_its_message_goes_on_and_the_trail_says_why() {
     let mut world = World::start().await;
-    world.env = vec![("ANYPUSH_PUBLIC_URL", world.url.clone())];
-    world.kill_gateway();
-    world.start_gateway().await;
+    world.restart_with("ANYPUSH_PUBLIC_URL", world.url.clone()).await;
     let samples = world.samples().await;
     let (mut addresses, mut others) = (Vec::new(), Vec::new());
     for sample in &samples {
